@@ -1,0 +1,9 @@
+//! Frames and the memory they live in. Knows nothing of sockets or of the switch.
+
+pub mod batch;
+pub mod frame;
+pub mod pool;
+
+pub use batch::Batch;
+pub use frame::{ChecksumState, Frame, Gso, GsoKind, Meta, Outer};
+pub use pool::Pool;

@@ -1,0 +1,86 @@
+//! Frame memory, one pool per worker: allocate, copy explicitly, recycle.
+//!
+//! Every buffer holds the largest frame plus headroom, so any received frame fits any buffer; memory that was never
+//! written to costs address space only. A pool never refuses: when its spare buffers are used up it allocates, and it
+//! keeps at most `spare_limit` when they come back.
+
+use super::frame::{Frame, HEADROOM, MAX_FRAME};
+
+/// Bytes of one buffer: headroom, the largest frame, and slack so that a coalesced run of tunnel datagrams fits too.
+pub const BUFFER: usize = HEADROOM + MAX_FRAME + 499;
+
+/// Recycled buffers of one worker.
+#[derive(Debug)]
+pub struct Pool {
+    spare: Vec<Box<[u8]>>,
+    spare_limit: usize,
+}
+
+impl Pool {
+    /// A pool that keeps up to `spare_limit` unused buffers of [`BUFFER`] bytes.
+    #[must_use]
+    pub fn new(spare_limit: usize) -> Self {
+        Self { spare: Vec::with_capacity(spare_limit), spare_limit }
+    }
+
+    /// An empty frame with the usual headroom and room for [`MAX_FRAME`] bytes.
+    pub fn alloc(&mut self) -> Frame {
+        let buf = self.spare.pop().unwrap_or_else(|| vec![0; BUFFER].into_boxed_slice());
+        Frame::new(buf, HEADROOM)
+    }
+
+    /// A second frame with the same bytes and metadata; the caller counts it.
+    pub fn copy(&mut self, of: &Frame) -> Frame {
+        let mut copy = self.alloc();
+        copy.set_len(of.len());
+        copy.bytes_mut().copy_from_slice(of.bytes());
+        copy.meta = of.meta;
+        copy
+    }
+
+    /// Takes the memory of a frame that is finished with; the caller has counted where it went.
+    pub fn recycle(&mut self, frame: Frame) {
+        let buf = frame.into_buffer();
+        if buf.len() == BUFFER && self.spare.len() < self.spare_limit {
+            self.spare.push(buf);
+        }
+    }
+
+    /// Unused buffers at hand.
+    #[must_use]
+    pub fn spare(&self) -> usize {
+        self.spare.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_has_bytes_and_metadata_and_its_own_memory() {
+        let mut pool = Pool::new(4);
+        let mut a = pool.alloc();
+        a.set_len(3);
+        a.bytes_mut().copy_from_slice(&[1, 2, 3]);
+        a.meta.ingress = crate::types::PortId(7);
+        let b = pool.copy(&a);
+        a.bytes_mut()[0] = 9;
+        assert_eq!(b.bytes(), &[1, 2, 3]);
+        assert_eq!(b.meta, a.meta);
+    }
+
+    #[test]
+    fn recycled_buffers_are_used_again_up_to_the_limit() {
+        let mut pool = Pool::new(1);
+        let (a, b) = (pool.alloc(), pool.alloc());
+        pool.recycle(a);
+        pool.recycle(b);
+        assert_eq!(pool.spare(), 1);
+        let mut again = pool.alloc();
+        assert_eq!((pool.spare(), again.len(), again.headroom()), (0, 0, HEADROOM));
+        again.set_len(MAX_FRAME);
+        pool.recycle(Frame::from_bytes(&[0; 60]));
+        assert_eq!(pool.spare(), 0, "a foreign buffer size is not kept");
+    }
+}

@@ -1,0 +1,60 @@
+//! The contract between the worker and whatever moves frames in and out of the process.
+//!
+//! A [`Device`] is one kernel interface (an AF_PACKET socket, a TAP queue, a pool of UDP sockets) or its stand-in for
+//! tests. It is owned by one worker thread, never blocks, and is woken through its file descriptors. What it cannot
+//! send it hands back with a reason; it never loses a frame silently.
+
+use crate::packet::{Batch, Frame, Pool};
+use crate::switch::verdict::DropReason;
+use std::os::fd::RawFd;
+
+pub mod memory;
+
+/// What a device takes as it is; what it does not take is finished in software before (see `switch::egress`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Caps {
+    /// Unfinished checksums ([`crate::packet::ChecksumState::Partial`]).
+    pub partial_csum: bool,
+    /// TCP super-frames, IPv4 and IPv6.
+    pub tso: bool,
+    /// UDP super-frames, IPv4 and IPv6.
+    pub uso: bool,
+}
+
+impl Caps {
+    /// A device behind a virtio-net header: everything passes as it is.
+    pub const ALL: Self = Self { partial_csum: true, tso: true, uso: true };
+    /// A device that takes nothing but finished frames of wire size.
+    pub const NONE: Self = Self { partial_csum: false, tso: false, uso: false };
+}
+
+/// How a receive call ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rx {
+    /// Nothing more is waiting.
+    Empty,
+    /// The batch is full or the device may have more.
+    More,
+    /// The device is gone or broken for good; it must not be polled again. The operating system's error number.
+    Dead(i32),
+}
+
+/// Frames that could not be sent, each with the reason; the worker counts them against `meta.egress`.
+pub type Unsent = Vec<(Frame, DropReason)>;
+
+/// Something that frames are received from and sent to, in batches.
+pub trait Device: Send {
+    /// What it takes unfinished.
+    fn caps(&self) -> Caps;
+
+    /// Descriptors whose readability means that [`Device::receive`] has something to do.
+    fn descriptors(&self) -> Vec<RawFd>;
+
+    /// Appends received frames to `batch`, with checksum, GSO and tunnel metadata set; `ingress` is the worker's to set.
+    /// Frames the kernel lost or that could not be taken are added to `lost` by reason.
+    fn receive(&mut self, pool: &mut Pool, batch: &mut Batch, lost: &mut Vec<(DropReason, u64)>) -> Rx;
+
+    /// Sends all frames in order, returning their memory to the pool, and the unsent ones in `unsent`.
+    /// Returns how many frames went out. Empties `frames`.
+    fn send(&mut self, pool: &mut Pool, frames: &mut Vec<Frame>, unsent: &mut Unsent) -> u64;
+}

@@ -1,0 +1,90 @@
+//! Counters: written by one worker each, read by anyone at any time, never locked.
+//!
+//! The identity that always holds when nothing is in flight, in total over all ports:
+//! received + copied + generated + split = transmitted + merged + dropped.
+
+use crate::switch::verdict::DropReason;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// A counter with a single writer: adding is a plain load and store, not a locked instruction.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds; only the owning worker may call it.
+    #[inline]
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    /// The value now.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// What one port has seen.
+#[derive(Debug, Default)]
+pub struct PortCounters {
+    /// Frames received, before anything is decided; every frame of a coalesced run counts.
+    pub rx_packets: Counter,
+    /// Bytes of those, from the Ethernet header on, without FCS.
+    pub rx_bytes: Counter,
+    /// Frames handed to the device; a super-frame that the device takes whole counts once.
+    pub tx_packets: Counter,
+    /// Bytes of those.
+    pub tx_bytes: Counter,
+    /// Dropped frames by reason: on receive counted at the ingress port, on send at the egress port.
+    pub drops: DropCounters,
+}
+
+/// One counter per reason.
+#[derive(Debug)]
+pub struct DropCounters([Counter; DropReason::COUNT]);
+
+impl Default for DropCounters {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Counter::default()))
+    }
+}
+
+impl DropCounters {
+    /// Counts `n` frames dropped for `reason`.
+    #[inline]
+    pub fn add(&self, reason: DropReason, n: u64) {
+        self.0[reason as usize].add(n);
+    }
+
+    /// How many were dropped for `reason`.
+    #[must_use]
+    pub fn get(&self, reason: DropReason) -> u64 {
+        self.0[reason as usize].get()
+    }
+
+    /// All reasons that have been seen, with their counts.
+    pub fn nonzero(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
+        DropReason::ALL.iter().map(|&r| (r, self.get(r))).filter(|&(_, n)| n > 0)
+    }
+
+    /// The sum over all reasons.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.iter().map(Counter::get).sum()
+    }
+}
+
+/// What a worker has done that belongs to no single port.
+#[derive(Debug, Default)]
+pub struct WorkerCounters {
+    /// Extra frames made by flooding and mirroring.
+    pub copied: Counter,
+    /// Frames that the switch itself originated.
+    pub generated: Counter,
+    /// Extra frames made by segmentation: n segments of one frame count n−1.
+    pub split: Counter,
+    /// Frames that vanished into a coalesced one: n frames made into one count n−1.
+    pub merged: Counter,
+    /// Frames received and dropped before any port was known (`rx` of the identity includes them).
+    pub portless: DropCounters,
+}

@@ -1,0 +1,134 @@
+//! The immutable snapshot of bridges and ports that a worker forwards by.
+//!
+//! Built by `control`, published whole, read by workers; never changed in place. A worker sees either the old or the
+//! new snapshot, never a mixture.
+
+use crate::port::Caps;
+use crate::stats::PortCounters;
+use crate::time::Duration;
+use crate::tunnel::{Demux, Tunnel};
+use crate::types::{BridgeId, DeviceId, L3Mtu, PortId, VlanId};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// How a port treats VLANs; terms and behaviour are Open vSwitch's.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum VlanMode {
+    /// One VLAN, untagged on the wire.
+    Access(VlanId),
+    /// Many VLANs, tagged on the wire; untagged frames are in VLAN 0.
+    Trunk(Trunks),
+    /// As trunk; untagged frames are in the native VLAN, which leaves tagged.
+    NativeTagged(VlanId, Trunks),
+    /// As trunk; untagged frames are in the native VLAN, which leaves untagged.
+    NativeUntagged(VlanId, Trunks),
+}
+
+/// Which VLANs a trunk carries.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Trunks {
+    /// All of them.
+    All,
+    /// These.
+    Only(BTreeSet<VlanId>),
+}
+
+impl Trunks {
+    /// Whether `vlan` is carried.
+    #[must_use]
+    pub fn carries(&self, vlan: VlanId) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(set) => set.contains(&vlan),
+        }
+    }
+}
+
+/// One port of a bridge.
+#[derive(Clone, Debug)]
+pub struct Port {
+    /// Its index in [`Snapshot::ports`].
+    pub id: PortId,
+    /// Its name, unique in the datapath.
+    pub name: Arc<str>,
+    /// The bridge it belongs to.
+    pub bridge: BridgeId,
+    /// How it treats VLANs.
+    pub vlan: VlanMode,
+    /// Whether frames may pass; a port that is down drops what it is given, and counts it.
+    pub up: bool,
+    /// What it sends through.
+    pub device: DeviceId,
+    /// What that device takes unfinished.
+    pub caps: Caps,
+    /// Set on a tunnel port.
+    pub tunnel: Option<Tunnel>,
+    /// The largest layer-3 packet it carries, where known (for a tunnel: after encapsulation).
+    pub mtu: Option<L3Mtu>,
+    /// Where its frames are counted.
+    pub counters: Arc<PortCounters>,
+}
+
+/// One bridge.
+#[derive(Clone, Debug)]
+pub struct Bridge {
+    /// Its identity.
+    pub id: BridgeId,
+    /// Its name, unique in the datapath.
+    pub name: Arc<str>,
+    /// Its ports, in flooding order.
+    pub ports: Vec<PortId>,
+    /// How long a learned address stays without being heard from.
+    pub mac_aging: Duration,
+    /// How many addresses are kept at most.
+    pub mac_table_size: usize,
+    /// `fail_mode=secure` without a controller: nothing is forwarded.
+    pub secure: bool,
+}
+
+/// Whose frames a device receives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Attachment {
+    /// All of one port.
+    Port(PortId),
+    /// Those of many tunnels, told apart by [`Snapshot::demux`].
+    Tunnels,
+}
+
+/// Everything a worker needs to forward, at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Grows with every published snapshot.
+    pub generation: u64,
+    /// Indexed by [`BridgeId`].
+    pub bridges: Vec<Option<Arc<Bridge>>>,
+    /// Indexed by [`PortId`].
+    pub ports: Vec<Option<Arc<Port>>>,
+    /// Indexed by [`DeviceId`].
+    pub attachments: Vec<Option<Attachment>>,
+    /// Which tunnel port a received tunnel packet belongs to.
+    pub demux: Demux,
+}
+
+impl Snapshot {
+    /// The port, if it exists.
+    #[inline]
+    #[must_use]
+    pub fn port(&self, id: PortId) -> Option<&Arc<Port>> {
+        self.ports.get(id.0 as usize)?.as_ref()
+    }
+
+    /// The bridge, if it exists.
+    #[inline]
+    #[must_use]
+    pub fn bridge(&self, id: BridgeId) -> Option<&Arc<Bridge>> {
+        self.bridges.get(id.0 as usize)?.as_ref()
+    }
+
+    /// Whose frames the device receives.
+    #[inline]
+    #[must_use]
+    pub fn attachment(&self, id: DeviceId) -> Option<Attachment> {
+        *self.attachments.get(id.0 as usize)?
+    }
+}

@@ -1,0 +1,73 @@
+//! What became of a frame: the closed list of reasons for a drop.
+//!
+//! Every frame that is not forwarded is counted under exactly one reason. The names are read by people as
+//! `drop_<reason>` in `Interface:statistics`, so they are part of the interface and never change meaning.
+
+macro_rules! drop_reasons {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal: $text:literal,)*) => {
+        /// Why a frame was dropped. A closed list: adding one is a change of interface.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        #[repr(u8)]
+        pub enum DropReason {
+            $(#[doc = $text] $variant,)*
+        }
+
+        impl DropReason {
+            /// Every reason, in the order of their counters.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+            /// How many there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The name in `drop_<name>`.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// One sentence for people.
+            #[must_use]
+            pub const fn text(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    Malformed = "malformed": "The frame is too short or its headers contradict each other.",
+    SourceGroup = "source_group": "The source address is a group address (or all zeros), which no sender may use.",
+    ReservedGroup = "reserved_group": "A reserved group address (01:80:c2:00:00:0X), which a bridge must not forward.",
+    VlanNotAllowed = "vlan_not_allowed": "The VLAN is not carried by the port.",
+    Hairpin = "hairpin": "The destination is behind the port that the frame came from.",
+    NoOutput = "no_output": "No other port of the bridge carries the frame's VLAN.",
+    BridgeSecure = "bridge_secure": "The bridge has fail_mode=secure and no controller: it forwards nothing.",
+    PortDown = "port_down": "The port is down or its device is gone.",
+    UnknownVni = "unknown_vni": "A tunnel packet whose VNI and sender belong to no port.",
+    TunnelMalformed = "tunnel_malformed": "A tunnel packet with bad flags or too short for its headers.",
+    MtuExceeded = "mtu_exceeded": "The frame is larger than the way out of the port carries, and cannot be segmented.",
+    Headroom = "headroom": "There was no room for another header before the frame.",
+    Unsegmentable = "unsegmentable": "A super-frame whose headers do not allow segmentation.",
+    RxOverflow = "rx_overflow": "The kernel dropped it because the switch did not read in time.",
+    RxUnsupported = "rx_unsupported": "The kernel delivered a kind of frame that the switch does not take.",
+    TxQueueFull = "tx_queue_full": "The device's queue was full.",
+    TxTooBig = "tx_too_big": "The device refused it as larger than its MTU.",
+    TxNoRoute = "tx_no_route": "No route or neighbour to the tunnel's remote end.",
+    TxError = "tx_error": "The device refused it.",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn reasons_are_numbered_in_order_and_named_once() {
+        let names: HashSet<_> = DropReason::ALL.iter().map(|r| r.name()).collect();
+        assert_eq!(names.len(), DropReason::COUNT);
+        for (i, r) in DropReason::ALL.iter().enumerate() {
+            assert_eq!(*r as usize, i);
+            assert!(r.name().bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{}", r.name());
+            assert!(r.text().ends_with('.'), "{}", r.text());
+        }
+    }
+}

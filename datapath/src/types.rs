@@ -1,0 +1,179 @@
+//! Values with their unit in the type: addresses, identifiers, lengths.
+//!
+//! Pure data, no I/O. Everything here is `Copy` and cheap to compare.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A 48-bit Ethernet address.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct MacAddr(pub [u8; 6]);
+
+impl MacAddr {
+    /// `ff:ff:ff:ff:ff:ff`.
+    pub const BROADCAST: Self = Self([0xff; 6]);
+    /// `00:00:00:00:00:00`, never a valid sender.
+    pub const ZERO: Self = Self([0; 6]);
+
+    /// The group bit (IEEE 802.3 §3.2.3): multicast, broadcast included.
+    #[must_use]
+    pub const fn is_group(self) -> bool {
+        self.0[0] & 1 != 0
+    }
+
+    /// A group address that a bridge must not forward: 01:80:c2:00:00:00 to :0f (IEEE 802.1D-2004 table 7-10).
+    #[must_use]
+    pub const fn is_reserved_group(self) -> bool {
+        let m = self.0;
+        m[0] == 0x01 && m[1] == 0x80 && m[2] == 0xc2 && m[3] == 0 && m[4] == 0 && m[5] & 0xf0 == 0
+    }
+}
+
+impl fmt::Display for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl fmt::Debug for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The text is not six two-digit hexadecimal bytes separated by colons.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is not an Ethernet address; write it as 02:00:00:00:00:01")]
+pub struct BadMac(pub String);
+
+impl FromStr for MacAddr {
+    type Err = BadMac;
+
+    fn from_str(s: &str) -> Result<Self, BadMac> {
+        let mut mac = [0; 6];
+        let mut parts = s.split(':');
+        for byte in &mut mac {
+            *byte = parts
+                .next()
+                .filter(|p| p.len() == 2)
+                .and_then(|p| u8::from_str_radix(p, 16).ok())
+                .ok_or_else(|| BadMac(s.to_owned()))?;
+        }
+        match parts.next() {
+            None => Ok(Self(mac)),
+            Some(_) => Err(BadMac(s.to_owned())),
+        }
+    }
+}
+
+/// A VLAN identifier, 0 to 4095; 0 is the VLAN of untagged frames, as in Open vSwitch.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub struct VlanId(u16);
+
+impl VlanId {
+    /// Where untagged and priority-tagged frames live.
+    pub const UNTAGGED: Self = Self(0);
+
+    /// `None` above 4095.
+    #[must_use]
+    pub const fn new(id: u16) -> Option<Self> {
+        if id < 4096 { Some(Self(id)) } else { None }
+    }
+
+    /// The VLAN identifier bits of a tag control information field.
+    #[must_use]
+    pub const fn of_tci(tci: u16) -> Self {
+        Self(tci & 0x0fff)
+    }
+
+    /// The number, 0 to 4095.
+    #[must_use]
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+}
+
+impl fmt::Display for VlanId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A 24-bit VXLAN network identifier (RFC 7348 §5).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub struct Vni(u32);
+
+impl Vni {
+    /// `None` above 2²⁴−1.
+    #[must_use]
+    pub const fn new(vni: u32) -> Option<Self> {
+        if vni < 1 << 24 { Some(Self(vni)) } else { None }
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Display for Vni {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A port of the datapath: an index into [`crate::switch::state::Snapshot::ports`], never reused within a run.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub struct PortId(pub u32);
+
+/// A bridge of the datapath, never reused within a run.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub struct BridgeId(pub u32);
+
+/// Something a worker receives from and sends to: a socket or a TAP queue. Ordinary ports own one; tunnels of a kind share one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub struct DeviceId(pub u32);
+
+/// The largest layer-3 packet a link takes, in bytes, without Ethernet header and VLAN tags.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct L3Mtu(pub u32);
+
+impl fmt::Display for L3Mtu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mac_text_round_trips_and_bad_text_is_refused() {
+        let mac: MacAddr = "02:00:5e:aB:00:ff".parse().unwrap();
+        assert_eq!(mac, MacAddr([2, 0, 0x5e, 0xab, 0, 0xff]));
+        assert_eq!(mac.to_string(), "02:00:5e:ab:00:ff");
+        for bad in ["", "02:00:5e:ab:00", "02:00:5e:ab:00:ff:00", "2:0:5e:ab:0:ff", "02:00:5e:ab:00:fg"] {
+            assert_eq!(bad.parse::<MacAddr>(), Err(BadMac(bad.to_owned())));
+        }
+    }
+
+    #[test]
+    fn reserved_groups_are_the_sixteen_of_8021d() {
+        let last = |b| MacAddr([0x01, 0x80, 0xc2, 0, 0, b]);
+        assert!((0..16).all(|b| last(b).is_reserved_group()));
+        assert!(!last(16).is_reserved_group());
+        assert!(!MacAddr::BROADCAST.is_reserved_group());
+    }
+
+    #[test]
+    fn identifiers_are_bounded() {
+        assert_eq!(VlanId::new(4095).map(VlanId::get), Some(4095));
+        assert_eq!(VlanId::new(4096), None);
+        assert_eq!(VlanId::of_tci(0xe00a), VlanId::new(10).unwrap());
+        assert_eq!(Vni::new(0xff_ffff).map(Vni::get), Some(0xff_ffff));
+        assert_eq!(Vni::new(1 << 24), None);
+    }
+}
