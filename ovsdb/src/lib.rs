@@ -1,1 +1,3 @@
 //! OVSDB (RFC 7047).
+
+pub mod jsonrpc;
