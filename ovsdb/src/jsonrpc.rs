@@ -27,15 +27,9 @@ const DEPTH: usize = 100;
 impl Limits {
     /// What the server accepts from a client. A transaction over 10,000 ports is some 3 MB of text; parsed
     /// it takes up to sixteen times its length, which bounds a hostile message to 256 MiB of memory.
-    pub const SERVER: Limits = Limits {
-        message_bytes: 16 << 20,
-        depth: DEPTH,
-    };
+    pub const SERVER: Limits = Limits { message_bytes: 16 << 20, depth: DEPTH };
     /// What a client accepts from its server: the first reply to a monitor holds the whole database.
-    pub const CLIENT: Limits = Limits {
-        message_bytes: 256 << 20,
-        depth: DEPTH,
-    };
+    pub const CLIENT: Limits = Limits { message_bytes: 256 << 20, depth: DEPTH };
 }
 
 /// Why a byte stream is not JSON-RPC. Offsets count from the start of the stream.
@@ -95,11 +89,7 @@ impl ProtocolError {
 }
 
 fn show_byte(b: u8) -> String {
-    if b.is_ascii_graphic() {
-        format!("'{}'", char::from(b))
-    } else {
-        format!("0x{b:02x}")
-    }
+    if b.is_ascii_graphic() { format!("'{}'", char::from(b)) } else { format!("0x{b:02x}") }
 }
 
 /// Finds messages in a stream that arrives in pieces.
@@ -126,16 +116,7 @@ const KEEP_BYTES: usize = 256 << 10;
 impl Scanner {
     /// A scanner at the start of a stream.
     pub fn new(limits: Limits) -> Scanner {
-        Scanner {
-            limits,
-            buf: Vec::new(),
-            start: 0,
-            pos: 0,
-            depth: 0,
-            in_string: false,
-            escaped: false,
-            base: 0,
-        }
+        Scanner { limits, buf: Vec::new(), start: 0, pos: 0, depth: 0, in_string: false, escaped: false, base: 0 }
     }
 
     /// Adds the next piece of the stream.
@@ -170,10 +151,7 @@ impl Scanner {
             let complete = self.step(byte)?;
             self.pos += 1;
             if self.pos - self.start > self.limits.message_bytes {
-                return Err(ProtocolError::TooLarge {
-                    at: self.offset(self.start),
-                    limit: self.limits.message_bytes,
-                });
+                return Err(ProtocolError::TooLarge { at: self.offset(self.start), limit: self.limits.message_bytes });
             }
             if complete {
                 return self.take().map(Some);
@@ -197,17 +175,11 @@ impl Scanner {
             b'{' | b'[' if self.depth > 0 || byte == b'{' => {
                 self.depth += 1;
                 if self.depth > self.limits.depth {
-                    return Err(ProtocolError::TooDeep {
-                        at: self.offset(self.pos),
-                        limit: self.limits.depth,
-                    });
+                    return Err(ProtocolError::TooDeep { at: self.offset(self.pos), limit: self.limits.depth });
                 }
             }
             _ if self.depth == 0 => {
-                return Err(ProtocolError::NotAnObject {
-                    at: self.offset(self.pos),
-                    found: byte,
-                });
+                return Err(ProtocolError::NotAnObject { at: self.offset(self.pos), found: byte });
             }
             b'}' | b']' => {
                 self.depth -= 1;
@@ -221,10 +193,8 @@ impl Scanner {
 
     fn take(&mut self) -> Result<Value, ProtocolError> {
         let text = self.buf.get(self.start..self.pos).unwrap_or_default();
-        let value = serde_json::from_slice(text).map_err(|e| ProtocolError::Syntax {
-            at: self.offset(self.start),
-            detail: e.to_string(),
-        });
+        let value = serde_json::from_slice(text)
+            .map_err(|e| ProtocolError::Syntax { at: self.offset(self.start), detail: e.to_string() });
         self.start = self.pos;
         value
     }
@@ -276,10 +246,7 @@ pub enum Message {
 impl Message {
     /// A reply that refuses a request: `{"error": word, "details": text}`.
     pub fn error(id: Value, word: &str, details: &str) -> Message {
-        Message::Reply {
-            id,
-            result: Err(json!({"error": word, "details": details})),
-        }
+        Message::Reply { id, result: Err(json!({"error": word, "details": details})) }
     }
 
     /// Sorts a parsed message into its kind.
@@ -290,10 +257,7 @@ impl Message {
         let id = members.remove("id").unwrap_or(Value::Null);
         match members.remove("method") {
             Some(Value::String(method)) => request(id, method, members),
-            Some(other) => Err(bad(
-                id,
-                &format!("\"method\" must be a string, not {other}"),
-            )),
+            Some(other) => Err(bad(id, &format!("\"method\" must be a string, not {other}"))),
             None => reply(id, members),
         }
     }
@@ -307,42 +271,23 @@ impl Message {
             Message::Notification { method, params } => {
                 json!({"id": null, "method": method, "params": params})
             }
-            Message::Reply {
-                id,
-                result: Ok(Value::Null),
-            } => json!({"id": id, "result": {}, "error": null}),
-            Message::Reply {
-                id,
-                result: Ok(result),
-            } => json!({"id": id, "result": result, "error": null}),
-            Message::Reply {
-                id,
-                result: Err(error),
-            } => json!({"id": id, "result": null, "error": error}),
+            Message::Reply { id, result: Ok(Value::Null) } => json!({"id": id, "result": {}, "error": null}),
+            Message::Reply { id, result: Ok(result) } => json!({"id": id, "result": result, "error": null}),
+            Message::Reply { id, result: Err(error) } => json!({"id": id, "result": null, "error": error}),
         };
         value.to_string().into_bytes()
     }
 }
 
 fn bad(id: Value, detail: &str) -> ProtocolError {
-    ProtocolError::BadMessage {
-        id,
-        detail: detail.to_owned(),
-    }
+    ProtocolError::BadMessage { id, detail: detail.to_owned() }
 }
 
-fn request(
-    id: Value,
-    method: String,
-    mut members: Map<String, Value>,
-) -> Result<Message, ProtocolError> {
+fn request(id: Value, method: String, mut members: Map<String, Value>) -> Result<Message, ProtocolError> {
     match members.remove("params") {
         Some(Value::Array(params)) if id.is_null() => Ok(Message::Notification { method, params }),
         Some(Value::Array(params)) => Ok(Message::Request { id, method, params }),
-        Some(_) => Err(bad(
-            id,
-            &format!("\"params\" of \"{method}\" must be an array"),
-        )),
+        Some(_) => Err(bad(id, &format!("\"params\" of \"{method}\" must be an array"))),
         None => Err(bad(id, &format!("\"{method}\" has no \"params\""))),
     }
 }
@@ -350,14 +295,8 @@ fn request(
 fn reply(id: Value, mut members: Map<String, Value>) -> Result<Message, ProtocolError> {
     let result = members.remove("result");
     match (members.remove("error"), result) {
-        (None | Some(Value::Null), Some(result)) => Ok(Message::Reply {
-            id,
-            result: Ok(result),
-        }),
-        (Some(error), None | Some(Value::Null)) if !error.is_null() => Ok(Message::Reply {
-            id,
-            result: Err(error),
-        }),
+        (None | Some(Value::Null), Some(result)) => Ok(Message::Reply { id, result: Ok(result) }),
+        (Some(error), None | Some(Value::Null)) if !error.is_null() => Ok(Message::Reply { id, result: Err(error) }),
         (Some(_), Some(_)) => Err(bad(id, "a reply has either a \"result\" or an \"error\"")),
         _ => Err(bad(id, "neither \"method\" nor \"result\" nor \"error\"")),
     }
@@ -385,10 +324,7 @@ mod tests {
     }
 
     fn error_of(text: &str) -> String {
-        scan(Limits::SERVER, &[text.as_bytes()])
-            .1
-            .map(|e| e.to_string())
-            .unwrap_or_default()
+        scan(Limits::SERVER, &[text.as_bytes()]).1.map(|e| e.to_string()).unwrap_or_default()
     }
 
     #[test]
@@ -400,23 +336,10 @@ mod tests {
         assert_eq!(
             messages,
             [
-                Message::Request {
-                    id: json!(1),
-                    method: "echo".into(),
-                    params: vec![]
-                },
-                Message::Notification {
-                    method: "n".into(),
-                    params: vec![json!(1)]
-                },
-                Message::Reply {
-                    id: json!("x"),
-                    result: Ok(json!([]))
-                },
-                Message::Reply {
-                    id: json!(2),
-                    result: Err(json!("unknown method"))
-                },
+                Message::Request { id: json!(1), method: "echo".into(), params: vec![] },
+                Message::Notification { method: "n".into(), params: vec![json!(1)] },
+                Message::Reply { id: json!("x"), result: Ok(json!([])) },
+                Message::Reply { id: json!(2), result: Err(json!("unknown method")) },
             ]
         );
     }
@@ -431,43 +354,19 @@ mod tests {
 
     #[test]
     fn garbage_is_named_with_its_place() {
-        assert_eq!(
-            error_of("  hello"),
-            "byte 2: a JSON-RPC message starts with '{', found 'h'"
-        );
-        assert_eq!(
-            error_of("[1]"),
-            "byte 0: a JSON-RPC message starts with '{', found '['"
-        );
-        assert_eq!(
-            error_of("\u{1}"),
-            "byte 0: a JSON-RPC message starts with '{', found 0x01"
-        );
-        assert_eq!(
-            error_of(r#"{"id":1,"result":0}}"#),
-            "byte 19: a JSON-RPC message starts with '{', found '}'"
-        );
-        assert!(
-            error_of(r#"{"id":1,"result":0} {"a":}"#)
-                .starts_with("message at byte 20 is not valid JSON")
-        );
+        assert_eq!(error_of("  hello"), "byte 2: a JSON-RPC message starts with '{', found 'h'");
+        assert_eq!(error_of("[1]"), "byte 0: a JSON-RPC message starts with '{', found '['");
+        assert_eq!(error_of("\u{1}"), "byte 0: a JSON-RPC message starts with '{', found 0x01");
+        assert_eq!(error_of(r#"{"id":1,"result":0}}"#), "byte 19: a JSON-RPC message starts with '{', found '}'");
+        assert!(error_of(r#"{"id":1,"result":0} {"a":}"#).starts_with("message at byte 20 is not valid JSON"));
         assert!(error_of(r#"{"a":[}"#).is_empty(), "still open");
-        assert!(
-            error_of(r#"{"a":[}]"#).contains("not valid JSON"),
-            "closed, crosswise"
-        );
+        assert!(error_of(r#"{"a":[}]"#).contains("not valid JSON"), "closed, crosswise");
         assert!(error_of(r#"{"a":1]"#).contains("not valid JSON"));
-        assert_eq!(
-            error_of("{}"),
-            "not a JSON-RPC message: neither \"method\" nor \"result\" nor \"error\""
-        );
+        assert_eq!(error_of("{}"), "not a JSON-RPC message: neither \"method\" nor \"result\" nor \"error\"");
         assert!(error_of(r#"{"id":7,"method":"m"}"#).contains("\"m\" has no \"params\""));
         assert!(error_of(r#"{"id":7,"method":"m","params":{}}"#).contains("must be an array"));
         assert!(error_of(r#"{"id":7,"method":5,"params":[]}"#).contains("must be a string, not 5"));
-        assert!(
-            error_of(r#"{"id":7,"result":null,"error":null}"#).is_empty(),
-            "a client may meet it"
-        );
+        assert!(error_of(r#"{"id":7,"result":null,"error":null}"#).is_empty(), "a client may meet it");
         assert!(error_of(r#"{"id":7,"result":1,"error":"e"}"#).contains("either"));
     }
 
@@ -481,10 +380,7 @@ mod tests {
 
     #[test]
     fn limits_hold_at_their_exact_value() {
-        let limits = Limits {
-            message_bytes: 30,
-            depth: 3,
-        };
+        let limits = Limits { message_bytes: 30, depth: 3 };
         let (messages, error) = scan(limits, &[br#"{"id":123456789,"result":[[]]}"#]);
         assert_eq!((messages.len(), error), (1, None));
         let (_, error) = scan(limits, &[br#" {"id":1234567890,"result":[[]]}"#]);
@@ -495,13 +391,8 @@ mod tests {
 
     #[test]
     fn the_depth_limit_is_reached_before_serde_json_gives_up() {
-        let nested = |levels: usize| {
-            format!(
-                r#"{{"id":1,"result":{}{}}}"#,
-                "[".repeat(levels - 1),
-                "]".repeat(levels - 1)
-            )
-        };
+        let nested =
+            |levels: usize| format!(r#"{{"id":1,"result":{}{}}}"#, "[".repeat(levels - 1), "]".repeat(levels - 1));
         assert_eq!(error_of(&nested(DEPTH)), "");
         assert!(error_of(&nested(DEPTH + 1)).contains("deeper than the limit of 100 levels"));
         assert!(error_of(&"{\"a\":".repeat(1_000_000)).contains("deeper"));
@@ -509,10 +400,7 @@ mod tests {
 
     #[test]
     fn a_null_result_is_never_sent() {
-        let reply = Message::Reply {
-            id: json!(1),
-            result: Ok(Value::Null),
-        };
+        let reply = Message::Reply { id: json!(1), result: Ok(Value::Null) };
         assert_eq!(reply.encode(), br#"{"error":null,"id":1,"result":{}}"#);
     }
 
@@ -531,11 +419,7 @@ mod tests {
         scanner.push(format!(r#"{{"id":1,"result":"{}"}}"#, "x".repeat(1 << 20)).as_bytes());
         assert!(matches!(scanner.next_message(), Ok(Some(_))));
         scanner.push(b"{");
-        assert!(
-            scanner.buf.capacity() <= KEEP_BYTES,
-            "{}",
-            scanner.buf.capacity()
-        );
+        assert!(scanner.buf.capacity() <= KEEP_BYTES, "{}", scanner.buf.capacity());
     }
 
     /// Bytes that look enough like JSON-RPC to get deep into the scanner.

@@ -1,0 +1,5 @@
+//! The database.
+
+pub mod lock;
+pub mod log;
+mod record;
