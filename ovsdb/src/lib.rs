@@ -1,5 +1,6 @@
 //! OVSDB (RFC 7047).
 
+pub mod client;
 pub mod db;
 pub mod jsonrpc;
 
