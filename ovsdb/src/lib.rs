@@ -1,8 +1,12 @@
-//! OVSDB (RFC 7047).
+//! OVSDB (RFC 7047): the database, its protocol, a server and a client.
 
 pub mod client;
 pub mod db;
+pub mod error;
 pub mod jsonrpc;
+pub mod schema;
+pub mod value;
+pub mod vswitch_schema;
 
 /// What the kernel said, without Rust's "(os error 2)".
 pub(crate) fn io_error_text(error: &std::io::Error) -> String {
