@@ -21,11 +21,7 @@ pub struct OpError {
 impl OpError {
     /// An error of kind `word` that explains itself by `details`.
     pub fn new(word: &str, details: impl Into<String>) -> OpError {
-        OpError {
-            error: word.to_owned(),
-            details: details.into(),
-            syntax: None,
-        }
+        OpError { error: word.to_owned(), details: details.into(), syntax: None }
     }
 
     /// `syntax error`: `json` is not what the protocol or the schema asks for at this place.
@@ -61,11 +57,7 @@ impl OpError {
     /// Reads an error object from a reply; `None` if `json` is not one.
     pub fn from_json(json: &Value) -> Option<OpError> {
         let text = |name: &str| json.get(name).and_then(Value::as_str).map(str::to_owned);
-        Some(OpError {
-            error: text("error")?,
-            details: text("details").unwrap_or_default(),
-            syntax: text("syntax"),
-        })
+        Some(OpError { error: text("error")?, details: text("details").unwrap_or_default(), syntax: text("syntax") })
     }
 }
 

@@ -5,9 +5,9 @@ pub mod db;
 pub mod error;
 pub mod jsonrpc;
 pub mod schema;
+pub mod server;
 pub mod value;
 pub mod vswitch_schema;
-pub mod server;
 
 /// What the kernel said, without Rust's "(os error 2)".
 pub(crate) fn io_error_text(error: &std::io::Error) -> String {

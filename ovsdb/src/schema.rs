@@ -128,9 +128,7 @@ impl DatabaseSchema {
         };
         for (name, table) in object.object("tables")? {
             check_name(name, v)?;
-            schema
-                .tables
-                .insert(name.clone(), TableSchema::from_json(table)?);
+            schema.tables.insert(name.clone(), TableSchema::from_json(table)?);
         }
         // RFC 7047 §3.2: a schema that names no root set has no garbage collection.
         if !schema.tables.values().any(|t| t.is_root) {
@@ -143,11 +141,8 @@ impl DatabaseSchema {
     /// The `<database-schema>`, everything that equals its default left out.
     pub fn to_json(&self) -> Value {
         let all_roots = self.tables.values().all(|t| t.is_root);
-        let tables: Map<String, Value> = self
-            .tables
-            .iter()
-            .map(|(name, table)| (name.clone(), table.to_json(all_roots)))
-            .collect();
+        let tables: Map<String, Value> =
+            self.tables.iter().map(|(name, table)| (name.clone(), table.to_json(all_roots))).collect();
         let mut v = json!({"name": self.name, "version": self.version, "tables": tables});
         if !self.cksum.is_empty() {
             v["cksum"] = json!(self.cksum);
@@ -164,17 +159,11 @@ impl DatabaseSchema {
         for (name, table) in &self.tables {
             for (column, schema) in &table.columns {
                 let bases = [Some(&schema.ty.key), schema.ty.value.as_ref()];
-                for target in bases
-                    .into_iter()
-                    .flatten()
-                    .filter_map(|b| b.ref_table.as_ref())
-                {
+                for target in bases.into_iter().flatten().filter_map(|b| b.ref_table.as_ref()) {
                     if !self.tables.contains_key(target) {
                         return Err(OpError::new(
                             "syntax error",
-                            format!(
-                                "column {column} of table {name} refers to undefined table {target}"
-                            ),
+                            format!("column {column} of table {name} refers to undefined table {target}"),
                         ));
                     }
                 }
@@ -193,40 +182,30 @@ impl TableSchema {
         for (name, column) in object.object("columns")? {
             check_name(name, v)?;
             if name.starts_with('_') {
-                return Err(OpError::syntax(
-                    v,
-                    format!("column name {name} begins with an underscore"),
-                ));
+                return Err(OpError::syntax(v, format!("column name {name} begins with an underscore")));
             }
             columns.insert(name.clone(), ColumnSchema::from_json(column)?);
         }
-        let max_rows =
-            match object.get("maxRows") {
-                None => None,
-                Some(n) => Some(n.as_u64().filter(|&n| n > 0).ok_or_else(|| {
-                    OpError::syntax(n, "maxRows must be an integer of at least 1")
-                })?),
-            };
+        let max_rows = match object.get("maxRows") {
+            None => None,
+            Some(n) => Some(
+                n.as_u64()
+                    .filter(|&n| n > 0)
+                    .ok_or_else(|| OpError::syntax(n, "maxRows must be an integer of at least 1"))?,
+            ),
+        };
         let indexes = match object.get("indexes") {
             None => Vec::new(),
             Some(list) => indexes_from_json(list, &columns)?,
         };
         let is_root = object.boolean("isRoot")?.unwrap_or(false);
-        Ok(TableSchema {
-            columns,
-            max_rows,
-            is_root,
-            indexes,
-        })
+        Ok(TableSchema { columns, max_rows, is_root, indexes })
     }
 
     /// The `<table-schema>`; `all_roots`: no table of the database needs to say that it is one.
     fn to_json(&self, all_roots: bool) -> Value {
-        let columns: Map<String, Value> = self
-            .columns
-            .iter()
-            .map(|(name, column)| (name.clone(), column.to_json()))
-            .collect();
+        let columns: Map<String, Value> =
+            self.columns.iter().map(|(name, column)| (name.clone(), column.to_json())).collect();
         let mut v = json!({ "columns": columns });
         if let Some(n) = self.max_rows {
             v["maxRows"] = json!(n);
@@ -246,16 +225,8 @@ impl TableSchema {
     }
 }
 
-fn indexes_from_json(
-    v: &Value,
-    columns: &BTreeMap<String, ColumnSchema>,
-) -> Result<Vec<Vec<String>>, OpError> {
-    let bad = || {
-        OpError::syntax(
-            v,
-            "indexes must be a list of non-empty lists of this table's columns",
-        )
-    };
+fn indexes_from_json(v: &Value, columns: &BTreeMap<String, ColumnSchema>) -> Result<Vec<Vec<String>>, OpError> {
+    let bad = || OpError::syntax(v, "indexes must be a list of non-empty lists of this table's columns");
     let index = |list: &Value| {
         let names = list.as_array().filter(|l| !l.is_empty()).ok_or_else(bad)?;
         let name = |n: &Value| match n.as_str() {
@@ -295,12 +266,7 @@ impl ColumnSchema {
 impl ColumnType {
     /// A scalar of type `key`.
     pub fn scalar(key: BaseType) -> ColumnType {
-        ColumnType {
-            key,
-            value: None,
-            min: 1,
-            max: 1,
-        }
+        ColumnType { key, value: None, min: 1, max: 1 }
     }
 
     /// Reads a `<type>`.
@@ -382,9 +348,7 @@ impl ColumnType {
     pub fn is_default(&self, datum: &Datum) -> bool {
         match (datum, &self.value) {
             (d, _) if self.min == 0 => d.is_empty(),
-            (Datum::Set(set), None) => {
-                set.len() == 1 && set.first() == Some(&self.key.default_atom())
-            }
+            (Datum::Set(set), None) => set.len() == 1 && set.first() == Some(&self.key.default_atom()),
             _ => *datum == self.default_datum(),
         }
     }
@@ -421,9 +385,7 @@ impl ColumnType {
     pub fn admits(&self, datum: &Datum) -> bool {
         match (datum, &self.value) {
             (Datum::Set(set), None) => set.iter().all(|a| a.ty() == self.key.ty),
-            (Datum::Map(map), Some(value)) => map
-                .iter()
-                .all(|(k, v)| k.ty() == self.key.ty && v.ty() == value.ty),
+            (Datum::Map(map), Some(value)) => map.iter().all(|(k, v)| k.ty() == self.key.ty && v.ty() == value.ty),
             _ => false,
         }
     }
@@ -431,20 +393,12 @@ impl ColumnType {
     /// The difference between two values as `update2` and the log send it: the new value where
     /// the column holds at most one element, else [`Datum::diff`].
     pub fn diff(&self, old: &Datum, new: &Datum) -> Datum {
-        if self.max == 1 {
-            new.clone()
-        } else {
-            old.diff(new)
-        }
+        if self.max == 1 { new.clone() } else { old.diff(new) }
     }
 
     /// The new value, from the old one and [`ColumnType::diff`].
     pub fn apply_diff(&self, old: &Datum, diff: &Datum) -> Datum {
-        if self.max == 1 {
-            diff.clone()
-        } else {
-            old.apply_diff(diff)
-        }
+        if self.max == 1 { diff.clone() } else { old.apply_diff(diff) }
     }
 
     /// `datum` written for people: a scalar bare, `[a, b]`, `{k=v}`.
@@ -453,17 +407,10 @@ impl ColumnType {
         match datum {
             Datum::Set(set) => {
                 let text = list(set.iter().map(Atom::to_string).collect());
-                if self.max == 1 && set.len() == 1 {
-                    text
-                } else {
-                    format!("[{text}]")
-                }
+                if self.max == 1 && set.len() == 1 { text } else { format!("[{text}]") }
             }
             Datum::Map(map) => {
-                format!(
-                    "{{{}}}",
-                    list(map.iter().map(|(k, v)| format!("{k}={v}")).collect())
-                )
+                format!("{{{}}}", list(map.iter().map(|(k, v)| format!("{k}={v}")).collect()))
             }
         }
     }
@@ -493,12 +440,7 @@ impl fmt::Display for ColumnType {
 impl BaseType {
     /// The type `ty` without constraints.
     pub fn any(ty: AtomType) -> BaseType {
-        BaseType {
-            ty,
-            limits: Limits::None,
-            ref_table: None,
-            ref_type: RefType::Strong,
-        }
+        BaseType { ty, limits: Limits::None, ref_table: None, ref_type: RefType::Strong }
     }
 
     /// Reads a `<base-type>`.
@@ -516,12 +458,7 @@ impl BaseType {
         let mut base = BaseType::any(ty);
         if let Some(list) = object.get("enum") {
             object.only(&["type", "enum"])?;
-            let set = ColumnType {
-                key: base.clone(),
-                value: None,
-                min: 1,
-                max: UNLIMITED,
-            };
+            let set = ColumnType { key: base.clone(), value: None, min: 1, max: UNLIMITED };
             if let Datum::Set(values) = Datum::from_json(&set, list, &mut NoSymbols)? {
                 base.limits = Limits::Enum(values);
             }
@@ -568,11 +505,7 @@ impl BaseType {
                 v["refType"] = json!("weak");
             }
         }
-        if v.as_object().is_some_and(|o| o.len() == 1) {
-            name
-        } else {
-            v
-        }
+        if v.as_object().is_some_and(|o| o.len() == 1) { name } else { v }
     }
 
     /// RFC 7047 §5.2.1's default for the atomic type.
@@ -585,10 +518,7 @@ impl BaseType {
         match (&self.limits, atom) {
             (Limits::Enum(values), _) if !values.contains(atom) => {
                 let allowed: Vec<String> = values.iter().map(Atom::to_string).collect();
-                Err(OpError::constraint(format!(
-                    "{atom} is not one of the allowed values ([{}])",
-                    allowed.join(", ")
-                )))
+                Err(OpError::constraint(format!("{atom} is not one of the allowed values ([{}])", allowed.join(", "))))
             }
             (Limits::Integer { min, max }, Atom::Integer(i)) => {
                 in_range(i, min..=max, (*min > i64::MIN, *max < i64::MAX))
@@ -600,9 +530,7 @@ impl BaseType {
                 let len = s.chars().count();
                 let text = Value::from(s.as_str());
                 if len < *min as usize {
-                    Err(OpError::constraint(format!(
-                        "{text} length {len} is less than minimum allowed length {min}"
-                    )))
+                    Err(OpError::constraint(format!("{text} length {len} is less than minimum allowed length {min}")))
                 } else if len > *max as usize {
                     Err(OpError::constraint(format!(
                         "{text} length {len} is greater than maximum allowed length {max}"
@@ -629,10 +557,7 @@ impl Limits {
                     Some(Atom::Integer(i)) => Ok(i),
                     _ => Ok::<_, OpError>(default),
                 };
-                let (min, max) = (
-                    integer("minInteger", i64::MIN)?,
-                    integer("maxInteger", i64::MAX)?,
-                );
+                let (min, max) = (integer("minInteger", i64::MIN)?, integer("maxInteger", i64::MAX)?);
                 object.ordered(min <= max)?;
                 Limits::Integer { min, max }
             }
@@ -642,10 +567,7 @@ impl Limits {
                     Some(Atom::Real(r)) => Ok(r.get()),
                     _ => Ok::<_, OpError>(default),
                 };
-                let (min, max) = (
-                    real("minReal", f64::NEG_INFINITY)?,
-                    real("maxReal", f64::INFINITY)?,
-                );
+                let (min, max) = (real("minReal", f64::NEG_INFINITY)?, real("maxReal", f64::INFINITY)?);
                 object.ordered(min <= max)?;
                 Limits::Real { min, max }
             }
@@ -663,16 +585,9 @@ impl Limits {
         };
         let unbounded = matches!(
             limits,
-            Limits::Integer {
-                min: i64::MIN,
-                max: i64::MAX
-            } | Limits::Real {
-                min: f64::NEG_INFINITY,
-                max: f64::INFINITY
-            } | Limits::Length {
-                min: 0,
-                max: u32::MAX
-            }
+            Limits::Integer { min: i64::MIN, max: i64::MAX }
+                | Limits::Real { min: f64::NEG_INFINITY, max: f64::INFINITY }
+                | Limits::Length { min: 0, max: u32::MAX }
         );
         Ok(if unbounded { Limits::None } else { limits })
     }
@@ -702,14 +617,7 @@ fn set_unless<T: PartialEq + serde::Serialize>(v: &mut Value, name: &str, x: &T,
 }
 
 fn check_name(name: &str, at: &Value) -> Result<(), OpError> {
-    if is_id(name) {
-        Ok(())
-    } else {
-        Err(OpError::syntax(
-            at,
-            format!("\"{name}\" is not a valid name"),
-        ))
-    }
+    if is_id(name) { Ok(()) } else { Err(OpError::syntax(at, format!("\"{name}\" is not a valid name"))) }
 }
 
 /// A JSON object of a schema, with typed access to its members.
@@ -736,8 +644,7 @@ impl<'a> Members<'a> {
     }
 
     fn required(&self, name: &str) -> Result<&'a Value, OpError> {
-        self.get(name)
-            .ok_or_else(|| self.error(&format!("member \"{name}\" is missing")))
+        self.get(name).ok_or_else(|| self.error(&format!("member \"{name}\" is missing")))
     }
 
     fn only(&self, allowed: &[&str]) -> Result<(), OpError> {
@@ -748,23 +655,12 @@ impl<'a> Members<'a> {
     }
 
     fn ordered(&self, ok: bool) -> Result<(), OpError> {
-        if ok {
-            Ok(())
-        } else {
-            Err(self.error("minimum exceeds maximum"))
-        }
+        if ok { Ok(()) } else { Err(self.error("minimum exceeds maximum")) }
     }
 
-    fn typed<T>(
-        &self,
-        name: &str,
-        what: &str,
-        read: impl Fn(&'a Value) -> Option<T>,
-    ) -> Result<Option<T>, OpError> {
+    fn typed<T>(&self, name: &str, what: &str, read: impl Fn(&'a Value) -> Option<T>) -> Result<Option<T>, OpError> {
         let wrong = || self.error(&format!("member \"{name}\" must be {what}"));
-        self.get(name)
-            .map(|v| read(v).ok_or_else(wrong))
-            .transpose()
+        self.get(name).map(|v| read(v).ok_or_else(wrong)).transpose()
     }
 
     fn string(&self, name: &str) -> Result<Option<String>, OpError> {
@@ -776,15 +672,11 @@ impl<'a> Members<'a> {
     }
 
     fn u32(&self, name: &str) -> Result<Option<u32>, OpError> {
-        self.typed(name, "a small integer", |v| {
-            v.as_u64().and_then(|n| n.try_into().ok())
-        })
+        self.typed(name, "a small integer", |v| v.as_u64().and_then(|n| n.try_into().ok()))
     }
 
     fn id(&self, name: &str) -> Result<String, OpError> {
-        let id = self.typed(name, "an <id>", |v| {
-            v.as_str().filter(|s| is_id(s)).map(str::to_owned)
-        })?;
+        let id = self.typed(name, "an <id>", |v| v.as_str().filter(|s| is_id(s)).map(str::to_owned))?;
         id.ok_or_else(|| self.error(&format!("member \"{name}\" is missing")))
     }
 

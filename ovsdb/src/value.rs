@@ -207,11 +207,7 @@ pub fn is_id(s: &str) -> bool {
 
 /// Reads the 36-character form of RFC 4122, and only that.
 pub fn parse_uuid(s: &str) -> Option<Uuid> {
-    if s.len() == 36 {
-        Uuid::try_parse(s).ok()
-    } else {
-        None
-    }
+    if s.len() == 36 { Uuid::try_parse(s).ok() } else { None }
 }
 
 /// An integer, or a real without a fraction: some clients' JSON libraries know only doubles.
@@ -229,14 +225,11 @@ fn uuid_from_json(v: &Value, symbols: &mut dyn Symbols) -> Result<Uuid, OpError>
         _ => return Err(OpError::syntax(v, "expected [\"uuid\", <string>]")),
     };
     match kind {
-        "uuid" => parse_uuid(text)
-            .ok_or_else(|| OpError::syntax(v, format!("\"{text}\" is not a valid UUID"))),
-        "named-uuid" if !is_id(text) => {
-            Err(OpError::syntax(v, "named-uuid string is not a valid <id>"))
+        "uuid" => parse_uuid(text).ok_or_else(|| OpError::syntax(v, format!("\"{text}\" is not a valid UUID"))),
+        "named-uuid" if !is_id(text) => Err(OpError::syntax(v, "named-uuid string is not a valid <id>")),
+        "named-uuid" => {
+            symbols.resolve(text).ok_or_else(|| OpError::syntax(v, "a named-uuid has no meaning outside a transaction"))
         }
-        "named-uuid" => symbols
-            .resolve(text)
-            .ok_or_else(|| OpError::syntax(v, "a named-uuid has no meaning outside a transaction")),
         _ => Err(OpError::syntax(v, "expected [\"uuid\", <string>]")),
     }
 }
@@ -315,11 +308,7 @@ impl Datum {
     }
 
     /// Reads a `<value>` for a column of type `ty`: shape, number of elements, constraints.
-    pub fn from_json(
-        ty: &ColumnType,
-        v: &Value,
-        symbols: &mut dyn Symbols,
-    ) -> Result<Datum, OpError> {
+    pub fn from_json(ty: &ColumnType, v: &Value, symbols: &mut dyn Symbols) -> Result<Datum, OpError> {
         let datum = match &ty.value {
             None => set_from_json(ty, v, symbols)?,
             Some(value) => map_from_json(ty, value, v, symbols)?,
@@ -346,9 +335,7 @@ impl Datum {
     /// only `self` has. See [`ColumnType::diff`] for columns of at most one element.
     pub fn diff(&self, new: &Datum) -> Datum {
         match (self, new) {
-            (Datum::Set(old), Datum::Set(new)) => {
-                Datum::Set(old.symmetric_difference(new).cloned().collect())
-            }
+            (Datum::Set(old), Datum::Set(new)) => Datum::Set(old.symmetric_difference(new).cloned().collect()),
             (Datum::Map(old), Datum::Map(new)) => {
                 let gone = old.iter().filter(|(k, _)| !new.contains_key(k));
                 let fresh = new.iter().filter(|(k, v)| old.get(k) != Some(v));
@@ -363,9 +350,7 @@ impl Datum {
     #[must_use]
     pub fn apply_diff(&self, diff: &Datum) -> Datum {
         match (self, diff) {
-            (Datum::Set(old), Datum::Set(diff)) => {
-                Datum::Set(old.symmetric_difference(diff).cloned().collect())
-            }
+            (Datum::Set(old), Datum::Set(diff)) => Datum::Set(old.symmetric_difference(diff).cloned().collect()),
             (Datum::Map(old), Datum::Map(diff)) => {
                 let mut new = old.clone();
                 for (k, v) in diff {
@@ -484,11 +469,7 @@ impl Datum {
 /// `["set", [..]]` and `["map", [..]]`: the list, if `v` is tagged so.
 fn tagged<'a>(v: &'a Value, tag: &str) -> Option<&'a Value> {
     match v.as_array().map(Vec::as_slice) {
-        Some([Value::String(t), rest @ ..]) if t == tag => Some(if let [list] = rest {
-            list
-        } else {
-            &Value::Null
-        }),
+        Some([Value::String(t), rest @ ..]) if t == tag => Some(if let [list] = rest { list } else { &Value::Null }),
         _ => None,
     }
 }
@@ -497,9 +478,7 @@ fn set_from_json(ty: &ColumnType, v: &Value, symbols: &mut dyn Symbols) -> Resul
     let Some(list) = tagged(v, "set") else {
         return Ok(Datum::atom(element(&ty.key, v, symbols)?));
     };
-    let list = list
-        .as_array()
-        .ok_or_else(|| OpError::syntax(v, "expected [\"set\", <array>]"))?;
+    let list = list.as_array().ok_or_else(|| OpError::syntax(v, "expected [\"set\", <array>]"))?;
     ty.check_len(list.len()).map_err(|e| e.at(v))?;
     let mut set = BTreeSet::new();
     for member in list {
@@ -516,9 +495,8 @@ fn map_from_json(
     v: &Value,
     symbols: &mut dyn Symbols,
 ) -> Result<Datum, OpError> {
-    let list = tagged(v, "map")
-        .and_then(Value::as_array)
-        .ok_or_else(|| OpError::syntax(v, "expected [\"map\", <array>]"))?;
+    let list =
+        tagged(v, "map").and_then(Value::as_array).ok_or_else(|| OpError::syntax(v, "expected [\"map\", <array>]"))?;
     ty.check_len(list.len()).map_err(|e| e.at(v))?;
     let mut map = BTreeMap::new();
     for pair in list {
@@ -566,8 +544,7 @@ mod tests {
         let set = read(&strings, json!(["set", ["b", "a"]])).unwrap();
         assert_eq!(set.to_json(), json!(["set", ["a", "b"]]));
         assert_eq!(set.strings().collect::<Vec<_>>(), ["a", "b"]);
-        let config =
-            column(json!({"key": "string", "value": "string", "min": 0, "max": "unlimited"}));
+        let config = column(json!({"key": "string", "value": "string", "min": 0, "max": "unlimited"}));
         let map = read(&config, json!(["map", [["k", "v"]]])).unwrap();
         assert_eq!(map.get_str("k"), Some("v"));
         assert_eq!(map.to_json(), json!(["map", [["k", "v"]]]));
@@ -579,21 +556,15 @@ mod tests {
     fn refusals() {
         let syntax = |v: Value, details: &str| OpError::syntax(&v, details);
         let name = column(json!("string"));
-        let tag = column(
-            json!({"key": {"type": "integer", "minInteger": 0, "maxInteger": 4095}, "min": 0}),
-        );
-        let config =
-            column(json!({"key": "string", "value": "string", "min": 0, "max": "unlimited"}));
+        let tag = column(json!({"key": {"type": "integer", "minInteger": 0, "maxInteger": 4095}, "min": 0}));
+        let config = column(json!({"key": "string", "value": "string", "min": 0, "max": "unlimited"}));
         let ports = column(json!({"key": "uuid", "max": "unlimited"}));
         let cases = [
             (&name, json!(5), syntax(json!(5), "expected string")),
             (
                 &name,
                 json!(["set", ["a", "b"]]),
-                syntax(
-                    json!(["set", ["a", "b"]]),
-                    "set must have exactly one member but 2 are present",
-                ),
+                syntax(json!(["set", ["a", "b"]]), "set must have exactly one member but 2 are present"),
             ),
             (&tag, json!(1.5), syntax(json!(1.5), "expected integer")),
             (&tag, json!({}), syntax(json!({}), "expected integer")),
@@ -605,41 +576,14 @@ mod tests {
             (
                 &tag,
                 json!(["set", [1, 2]]),
-                syntax(
-                    json!(["set", [1, 2]]),
-                    "set must have 0 to 1 members but 2 are present",
-                ),
+                syntax(json!(["set", [1, 2]]), "set must have 0 to 1 members but 2 are present"),
             ),
-            (
-                &tag,
-                json!(["set", 5]),
-                syntax(json!(["set", 5]), "expected [\"set\", <array>]"),
-            ),
-            (
-                &tag,
-                json!(["set"]),
-                syntax(json!(["set"]), "expected [\"set\", <array>]"),
-            ),
-            (
-                &tag,
-                json!(4096),
-                OpError::constraint("4096 is not in the valid range 0 to 4095 (inclusive)"),
-            ),
-            (
-                &config,
-                json!("x"),
-                syntax(json!("x"), "expected [\"map\", <array>]"),
-            ),
-            (
-                &config,
-                json!(["set", []]),
-                syntax(json!(["set", []]), "expected [\"map\", <array>]"),
-            ),
-            (
-                &config,
-                json!(["map", [["a"]]]),
-                syntax(json!(["a"]), "expected 2-element array"),
-            ),
+            (&tag, json!(["set", 5]), syntax(json!(["set", 5]), "expected [\"set\", <array>]")),
+            (&tag, json!(["set"]), syntax(json!(["set"]), "expected [\"set\", <array>]")),
+            (&tag, json!(4096), OpError::constraint("4096 is not in the valid range 0 to 4095 (inclusive)")),
+            (&config, json!("x"), syntax(json!("x"), "expected [\"map\", <array>]")),
+            (&config, json!(["set", []]), syntax(json!(["set", []]), "expected [\"map\", <array>]")),
+            (&config, json!(["map", [["a"]]]), syntax(json!(["a"]), "expected 2-element array")),
             (
                 &config,
                 json!(["map", [["a", "1"], ["a", "2"]]]),
@@ -648,85 +592,45 @@ mod tests {
             (
                 &ports,
                 json!(["set", []]),
-                syntax(
-                    json!(["set", []]),
-                    "set must have 1 to 4294967295 members but 0 are present",
-                ),
+                syntax(json!(["set", []]), "set must have 1 to 4294967295 members but 0 are present"),
             ),
-            (
-                &ports,
-                json!(["set", ["x"]]),
-                syntax(json!("x"), "expected [\"uuid\", <string>]"),
-            ),
-            (
-                &ports,
-                json!(["uuid", "xx"]),
-                syntax(json!(["uuid", "xx"]), "\"xx\" is not a valid UUID"),
-            ),
+            (&ports, json!(["set", ["x"]]), syntax(json!("x"), "expected [\"uuid\", <string>]")),
+            (&ports, json!(["uuid", "xx"]), syntax(json!(["uuid", "xx"]), "\"xx\" is not a valid UUID")),
             (
                 &ports,
                 json!(["named-uuid", "5x"]),
-                syntax(
-                    json!(["named-uuid", "5x"]),
-                    "named-uuid string is not a valid <id>",
-                ),
+                syntax(json!(["named-uuid", "5x"]), "named-uuid string is not a valid <id>"),
             ),
             (
                 &ports,
                 json!(["named-uuid", "x"]),
-                syntax(
-                    json!(["named-uuid", "x"]),
-                    "a named-uuid has no meaning outside a transaction",
-                ),
+                syntax(json!(["named-uuid", "x"]), "a named-uuid has no meaning outside a transaction"),
             ),
         ];
         for (ty, v, error) in cases {
             assert_eq!(read(ty, v.clone()), Err(error), "{v}");
         }
         let twice = column(json!({"key": "integer", "min": 0, "max": 3}));
-        assert_eq!(
-            read(&twice, json!(["set", [1, 1]])),
-            Err(OpError::new("ovsdb error", "set contains duplicate"))
-        );
+        assert_eq!(read(&twice, json!(["set", [1, 1]])), Err(OpError::new("ovsdb error", "set contains duplicate")));
     }
 
     #[test]
     fn limits_in_words() {
-        let check = |base: Value, atom: Atom| {
-            BaseType::from_json(&base)
-                .unwrap()
-                .check(&atom)
-                .map_err(|e| e.details)
-        };
+        let check = |base: Value, atom: Atom| BaseType::from_json(&base).unwrap().check(&atom).map_err(|e| e.details);
         let text = |s: &str| Atom::String(s.to_owned());
         let err = |s: &str| Err(s.to_owned());
         let least = json!({"type": "integer", "minInteger": 25});
         assert_eq!(check(least.clone(), Atom::Integer(25)), Ok(()));
-        assert_eq!(
-            check(least, Atom::Integer(24)),
-            err("24 is less than minimum allowed value 25")
-        );
+        assert_eq!(check(least, Atom::Integer(24)), err("24 is less than minimum allowed value 25"));
         let most = json!({"type": "real", "maxReal": 0.5});
-        assert_eq!(
-            check(most, Atom::Real(Real::new(0.75))),
-            err("0.75 is greater than maximum allowed value 0.5")
-        );
+        assert_eq!(check(most, Atom::Real(Real::new(0.75))), err("0.75 is greater than maximum allowed value 0.5"));
         let mode = json!({"type": "string", "enum": ["set", ["b", "a c"]]});
         assert_eq!(check(mode.clone(), text("b")), Ok(()));
-        assert_eq!(
-            check(mode, text("x y")),
-            err("\"x y\" is not one of the allowed values ([\"a c\", b])")
-        );
+        assert_eq!(check(mode, text("x y")), err("\"x y\" is not one of the allowed values ([\"a c\", b])"));
         let length = json!({"type": "string", "minLength": 2, "maxLength": 3});
         assert_eq!(check(length.clone(), text("äöü")), Ok(()));
-        assert_eq!(
-            check(length.clone(), text("ä")),
-            err("\"ä\" length 1 is less than minimum allowed length 2")
-        );
-        assert_eq!(
-            check(length, text("abcd")),
-            err("\"abcd\" length 4 is greater than maximum allowed length 3")
-        );
+        assert_eq!(check(length.clone(), text("ä")), err("\"ä\" length 1 is less than minimum allowed length 2"));
+        assert_eq!(check(length, text("abcd")), err("\"abcd\" length 4 is greater than maximum allowed length 3"));
     }
 
     #[test]
@@ -735,14 +639,7 @@ mod tests {
         for bare in ["br0", "_x", "a-b.c"] {
             assert_eq!(show(bare), bare);
         }
-        for quoted in [
-            "",
-            "0br",
-            "a b",
-            "true",
-            "a/b",
-            "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee",
-        ] {
+        for quoted in ["", "0br", "a b", "true", "a/b", "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"] {
             assert_eq!(show(quoted), format!("\"{quoted}\""));
         }
     }
@@ -755,23 +652,16 @@ mod tests {
         assert_eq!(tag.diff(&one, &none), none);
         assert_eq!(tag.apply_diff(&one, &none), none);
         let trunks = column(json!({"key": "integer", "min": 0, "max": 4096}));
-        assert_eq!(
-            trunks.diff(&one, &two),
-            Datum::set_of([Atom::Integer(1), Atom::Integer(2)])
-        );
+        assert_eq!(trunks.diff(&one, &two), Datum::set_of([Atom::Integer(1), Atom::Integer(2)]));
     }
 
     fn atom(ty: AtomType) -> BoxedStrategy<Atom> {
         match ty {
             AtomType::Integer => any::<i64>().prop_map(Atom::Integer).boxed(),
-            AtomType::Real => proptest::num::f64::NORMAL
-                .prop_map(|x| Atom::Real(Real::new(x)))
-                .boxed(),
+            AtomType::Real => proptest::num::f64::NORMAL.prop_map(|x| Atom::Real(Real::new(x))).boxed(),
             AtomType::Boolean => any::<bool>().prop_map(Atom::Boolean).boxed(),
             AtomType::String => any::<String>().prop_map(Atom::String).boxed(),
-            AtomType::Uuid => any::<u128>()
-                .prop_map(|n| Atom::Uuid(Uuid::from_u128(n)))
-                .boxed(),
+            AtomType::Uuid => any::<u128>().prop_map(|n| Atom::Uuid(Uuid::from_u128(n))).boxed(),
         }
     }
 
@@ -790,34 +680,22 @@ mod tests {
         .boxed()
     }
 
-    const TYPES: [AtomType; 5] = [
-        AtomType::Integer,
-        AtomType::Real,
-        AtomType::Boolean,
-        AtomType::String,
-        AtomType::Uuid,
-    ];
+    const TYPES: [AtomType; 5] =
+        [AtomType::Integer, AtomType::Real, AtomType::Boolean, AtomType::String, AtomType::Uuid];
 
     /// A column type and two values of it.
     fn typed_pair() -> impl Strategy<Value = (ColumnType, Datum, Datum)> {
         let ty = proptest::sample::select(&TYPES[..]);
         (ty.clone(), proptest::option::of(ty)).prop_flat_map(|(key, value)| {
             let column = ColumnType {
-                key: BaseType {
-                    limits: Limits::None,
-                    ..BaseType::any(key)
-                },
+                key: BaseType { limits: Limits::None, ..BaseType::any(key) },
                 value: value.map(BaseType::any),
                 min: 0,
                 max: UNLIMITED,
             };
             let datum = match value {
-                None => proptest::collection::btree_set(few(key), 0..6)
-                    .prop_map(Datum::Set)
-                    .boxed(),
-                Some(v) => proptest::collection::btree_map(few(key), few(v), 0..6)
-                    .prop_map(Datum::Map)
-                    .boxed(),
+                None => proptest::collection::btree_set(few(key), 0..6).prop_map(Datum::Set).boxed(),
+                Some(v) => proptest::collection::btree_map(few(key), few(v), 0..6).prop_map(Datum::Map).boxed(),
             };
             (Just(column), datum.clone(), datum)
         })

@@ -32,61 +32,31 @@ mod tests {
     #[test]
     fn vswitch_tables() {
         let schema = vswitch_schema();
-        assert_eq!(
-            (schema.name.as_str(), schema.version.as_str()),
-            ("Open_vSwitch", "8.3.1")
-        );
+        assert_eq!((schema.name.as_str(), schema.version.as_str()), ("Open_vSwitch", "8.3.1"));
         assert_eq!(schema.tables.len(), 19);
-        assert_eq!(
-            schema
-                .tables
-                .values()
-                .map(|t| t.columns.len())
-                .sum::<usize>(),
-            184
-        );
-        let roots: Vec<_> = schema
-            .tables
-            .iter()
-            .filter(|t| t.1.is_root)
-            .map(|t| t.0.as_str())
-            .collect();
-        assert_eq!(
-            roots,
-            ["Flow_Sample_Collector_Set", "Open_vSwitch", "QoS", "Queue"]
-        );
+        assert_eq!(schema.tables.values().map(|t| t.columns.len()).sum::<usize>(), 184);
+        let roots: Vec<_> = schema.tables.iter().filter(|t| t.1.is_root).map(|t| t.0.as_str()).collect();
+        assert_eq!(roots, ["Flow_Sample_Collector_Set", "Open_vSwitch", "QoS", "Queue"]);
         assert_eq!(schema.tables["Open_vSwitch"].max_rows, Some(1));
         assert_eq!(schema.tables["Interface"].indexes, [["name"]]);
         let port = &schema.tables["Port"].columns;
         assert_eq!(port["interfaces"].ty.max, UNLIMITED);
-        assert_eq!(
-            port["tag"].ty.key.limits,
-            Limits::Integer { min: 0, max: 4095 }
-        );
+        assert_eq!(port["tag"].ty.key.limits, Limits::Integer { min: 0, max: 4095 });
         assert!(!port["name"].mutable);
         assert!(port["statistics"].ephemeral && !port["tag"].ephemeral);
         let output = &schema.tables["Mirror"].columns["output_port"].ty;
-        assert_eq!(
-            (output.key.ref_table.as_deref(), output.key.ref_type),
-            (Some("Port"), RefType::Weak)
-        );
+        assert_eq!((output.key.ref_table.as_deref(), output.key.ref_type), (Some("Port"), RefType::Weak));
         assert!(output.is_optional());
     }
 
     /// Clients read the schema too: what we print is, member for member, what we were given.
     #[test]
     fn json_round_trip() {
-        for text in [
-            include_str!("vswitch.ovsschema"),
-            include_str!("server.ovsschema"),
-        ] {
+        for text in [include_str!("vswitch.ovsschema"), include_str!("server.ovsschema")] {
             let json: Value = serde_json::from_str(text).unwrap();
             let schema = DatabaseSchema::from_json(&json).unwrap();
             assert_eq!(schema.to_json(), json);
-            assert_eq!(
-                DatabaseSchema::from_json(&schema.to_json()).unwrap(),
-                schema
-            );
+            assert_eq!(DatabaseSchema::from_json(&schema.to_json()).unwrap(), schema);
         }
     }
 
