@@ -1,5 +1,6 @@
 //! The database.
 
+pub mod load;
 pub mod lock;
 pub mod log;
 mod record;
