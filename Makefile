@@ -1,0 +1,38 @@
+# Everything a newcomer needs is a target here; each does its own set-up and says what it installs.
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+export OVS_PREFIX ?= $(TARGET)/peers
+# 1: a test that finds no root, no namespaces or no Open vSwitch fails; 0: it is skipped and says so.
+export VSWITCH_REQUIRE_ALL ?= 1
+
+.PHONY: help build test demo demo-clean bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+
+build: ## the daemon and its command line, optimised, in target/release
+	@tests/setup.sh build
+	cargo build --release --bins -p vswitch -p vsctl
+
+test: ## formatting, lints and every test (root; a few minutes)
+	@tests/setup.sh test
+	cargo fmt --all -- --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo build --bins -p vswitch -p vsctl
+	VSWITCH_BIN_DIR='$(abspath $(TARGET))/debug' OVS_PREFIX='$(abspath $(OVS_PREFIX))' cargo test --workspace
+
+demo: ## two tenants between two hosts, shown step by step (root); KEEP=1 leaves it up to play with
+	@tests/setup.sh demo
+	@$(MAKE) --no-print-directory build
+	@BIN_DIR='$(abspath $(TARGET))/release' tests/demo.sh
+
+demo-clean: ## removes what KEEP=1 make demo left up
+	@tests/demo.sh clean
+
+bench: ## side by side with the Linux bridge and the kernel's VXLAN (root; about two minutes)
+	@tests/setup.sh bench
+	@$(MAKE) --no-print-directory build
+	VSWITCH_BIN_DIR='$(abspath $(TARGET))/release' cargo run --release -p vswitch-benches --bin side-by-side
+
+clean: ## removes what was built and unpacked
+	cargo clean

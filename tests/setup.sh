@@ -1,0 +1,133 @@
+#!/usr/bin/env bash
+# Puts in place what a make target needs beyond Rust: tests/setup.sh build|demo|test|bench
+#
+# Installs only what is missing, says what and why, and starts no service. Does nothing, and needs no network, when
+# everything is there. Open vSwitch's own programs, which the tests compare us with, are unpacked under target/peers and
+# never installed: an Open vSwitch that runs on this machine isn't touched.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+goal=${1:?tests/setup.sh build|demo|test|bench}
+peers=${OVS_PREFIX:-target/peers}
+
+say() { echo "set-up: $*"; }
+fail() { echo "set-up: $*" >&2; exit 1; }
+
+# need COMMAND PACKAGE WHY…: notes the Debian package of a missing command.
+missing=()
+need() {
+    local command=$1 package=$2
+    shift 2
+    command -v "$command" >/dev/null && return
+    say "installing the Debian package $package: $*"
+    missing+=("$package")
+}
+
+install_missing() {
+    [ ${#missing[@]} -gt 0 ] || return 0
+    [ "$(id -u)" = 0 ] || fail "installing ${missing[*]} needs root: run make as root, or install them by hand"
+    command -v apt-get >/dev/null || fail "this is not Debian (no apt-get): please install what provides ${missing[*]}"
+    # iperf3 asks whether to run as a daemon; noninteractive takes its default, which is no.
+    local apt="env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0"
+    if $apt install -y --no-install-recommends "${missing[@]}" >/dev/null 2>&1; then
+        missing=()
+        return
+    fi
+    say "the package lists are missing or old: apt-get update"
+    $apt update >/dev/null || fail "apt-get update failed; with no network, please install by hand: ${missing[*]}"
+    $apt install -y --no-install-recommends "${missing[@]}" >/dev/null || fail "could not install ${missing[*]}"
+    missing=()
+}
+
+rust() {
+    command -v cargo >/dev/null || fail "Rust is missing: get it from https://rustup.rs"
+    need cc gcc "Rust links with it"
+    need ld binutils "Rust links with it"
+}
+
+rust_component() {
+    cargo "$1" --version >/dev/null 2>&1 && return
+    command -v rustup >/dev/null || fail "cargo $1 is missing: install your distribution's package of it"
+    say "adding the Rust component $2: make test checks with it"
+    rustup component add "$2"
+}
+
+lab() {
+    [ "$(id -u)" = 0 ] || fail "'make $goal' needs root: it makes network namespaces and opens packet sockets. Try: sudo env \"PATH=\$PATH\" make $goal"
+    need ip iproute2 "the lab's hosts and pods are network namespaces"
+    need ping iputils-ping "the lab pings"
+    need iperf3 iperf3 "TCP transfers (its daemon stays off)"
+}
+
+can_make_namespaces() {
+    local probe=vsw-probe-$$
+    ip netns add $probe 2>/dev/null && ip netns del $probe && return
+    fail "this machine lets us make no network namespace ('ip netns add' failed): in a container, run it with --privileged"
+}
+
+# The Debian package of each shared library that Open vSwitch's programs may lack here.
+library_package() {
+    case $1 in
+    libssl.so.3 | libcrypto.so.3) echo libssl3 ;;
+    libcap-ng.so.0) echo libcap-ng0 ;;
+    libnuma.so.1) echo libnuma1 ;;
+    libxdp.so.1) echo libxdp1 ;;
+    libbpf.so.1) echo libbpf1 ;;
+    libunbound.so.8) echo libunbound8 ;;
+    *) fail "Open vSwitch needs the library $1; please install its package" ;;
+    esac
+}
+
+open_vswitch() {
+    local tools=("$peers"/usr/bin/ovs-vsctl "$peers"/usr/bin/ovsdb-client "$peers"/usr/bin/ovsdb-tool "$peers"/usr/sbin/ovsdb-server)
+    if [ ! -x "${tools[0]}" ]; then
+        command -v apt-get >/dev/null || fail "no apt-get to fetch Open vSwitch's tools with: unpack them yourself and set OVS_PREFIX"
+        say "unpacking (not installing) openvswitch-switch and openvswitch-common into $peers: the tests drive us with the real ovs-vsctl and ovsdb-client"
+        download=$(mktemp -d)
+        trap 'rm -rf "$download"' EXIT
+        fetch() { (cd "$download" && apt-get -qq download openvswitch-switch openvswitch-common 2>/dev/null); }
+        fetch || { say "the package lists are missing or old: apt-get update" && apt-get -qq update && fetch; } ||
+            fail "could not fetch openvswitch-switch and openvswitch-common: no network?"
+        mkdir -p "$download/tree" "$(dirname "$peers")"
+        for package in "$download"/*.deb; do dpkg-deb -x "$package" "$download/tree"; done
+        rm -rf "$peers"
+        cp -r "$download/tree" "$peers"
+    fi
+    local library package
+    for library in $(ldd "${tools[@]}" | awk '/not found/ {print $1}' | sort -u); do
+        package=$(library_package "$library")
+        say "installing the Debian package $package: a library of Open vSwitch's tools"
+        missing+=("$package")
+    done
+    install_missing
+}
+
+case $goal in
+build) rust ;;
+demo)
+    lab
+    rust
+    need tcpdump tcpdump "the demo shows the VXLAN frames on the wire"
+    ;;
+bench)
+    lab
+    rust
+    ;;
+test)
+    lab
+    rust
+    need tcpdump tcpdump "the tests look at frames on the wire"
+    need ethtool ethtool "the tests look at devices' offloads"
+    need python3 python3 "the tests send and read raw frames with it"
+    ;;
+*) fail "unknown goal '$goal': build, demo, test or bench" ;;
+esac
+install_missing
+case $goal in
+demo | bench) can_make_namespaces ;;
+test)
+    can_make_namespaces
+    rust_component fmt rustfmt
+    rust_component clippy clippy
+    open_vswitch
+    ;;
+esac
