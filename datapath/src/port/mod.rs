@@ -6,7 +6,7 @@
 
 use crate::packet::{Batch, Frame, Pool};
 use crate::switch::verdict::DropReason;
-use std::os::fd::RawFd;
+use std::os::fd::BorrowedFd;
 
 pub mod memory;
 
@@ -39,6 +39,20 @@ pub enum Rx {
     Dead(i32),
 }
 
+/// Why a device could not be opened: what, the cause, and a way out.
+#[derive(Debug, thiserror::Error)]
+#[error("{device}: {call}: {source}{}{hint}", if .hint.is_empty() { "" } else { "; " })]
+pub struct OpenError {
+    /// The device's name, or `UDP port N`.
+    pub device: String,
+    /// What was tried.
+    pub call: &'static str,
+    /// How the operating system answered.
+    pub source: std::io::Error,
+    /// What to do about it; empty when there is nothing to say.
+    pub hint: String,
+}
+
 /// Frames that could not be sent, each with the reason; the worker counts them against `meta.egress`.
 pub type Unsent = Vec<(Frame, DropReason)>;
 
@@ -48,7 +62,7 @@ pub trait Device: Send {
     fn caps(&self) -> Caps;
 
     /// Descriptors whose readability means that [`Device::receive`] has something to do.
-    fn descriptors(&self) -> Vec<RawFd>;
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>>;
 
     /// Appends received frames to `batch`, with checksum, GSO and tunnel metadata set; `ingress` is the worker's to set.
     /// Frames the kernel lost or that could not be taken are added to `lost` by reason.
