@@ -9,6 +9,7 @@
 //! `worker::run` drives that walk on plain threads; `control` is the only way to change what it does: it opens
 //! devices and publishes a new immutable [`switch::state::Snapshot`].
 
+pub mod offload;
 pub mod packet;
 pub mod port;
 pub mod stats;
@@ -16,3 +17,4 @@ pub mod switch;
 pub mod time;
 pub mod tunnel;
 pub mod types;
+pub mod wire;

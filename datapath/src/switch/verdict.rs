@@ -55,6 +55,12 @@ drop_reasons! {
     TxError = "tx_error": "The device refused it.",
 }
 
+impl From<crate::wire::Malformed> for DropReason {
+    fn from(crate::wire::Malformed: crate::wire::Malformed) -> Self {
+        Self::Malformed
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

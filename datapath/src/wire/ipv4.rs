@@ -1,0 +1,39 @@
+//! IPv4 (RFC 791): offsets of fields from the start of the header.
+
+use super::checksum::Sum;
+use super::put16;
+
+/// Bytes of a header without options.
+pub const MIN_HEADER_LEN: usize = 20;
+/// Type of service: DSCP and ECN.
+pub const TOS: usize = 1;
+/// Bytes of header and payload.
+pub const TOTAL_LEN: usize = 2;
+/// Identification, for the fragments of one packet.
+pub const ID: usize = 4;
+/// Flags and fragment offset.
+pub const FRAGMENT: usize = 6;
+/// Time to live.
+pub const TTL: usize = 8;
+/// What the payload is.
+pub const PROTOCOL: usize = 9;
+/// Header checksum.
+pub const CHECKSUM: usize = 10;
+/// Source address; the destination follows.
+pub const SOURCE: usize = 12;
+/// Bytes of one address.
+pub const ADDRESS_LEN: usize = 4;
+
+/// In [`FRAGMENT`]: routers must not fragment it.
+pub const DONT_FRAGMENT: u16 = 0x4000;
+/// In [`FRAGMENT`]: more fragments follow.
+pub const MORE_FRAGMENTS: u16 = 0x2000;
+/// In [`FRAGMENT`]: offset in units of 8 bytes.
+pub const OFFSET: u16 = 0x1fff;
+
+/// Stores the checksum of `header`, which is exactly the header, at least [`MIN_HEADER_LEN`] bytes.
+pub fn fill_checksum(header: &mut [u8]) {
+    put16(header, CHECKSUM, 0);
+    let sum = Sum::of(header).complement();
+    put16(header, CHECKSUM, sum);
+}
