@@ -9,7 +9,7 @@ use crate::switch::verdict::DropReason;
 use rustix::event::{EventfdFlags, eventfd};
 use std::collections::VecDeque;
 use std::fmt;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A handle on an in-memory device; clones, and every device made from it, are the same port.
@@ -126,8 +126,8 @@ impl Device for MemoryDevice {
         self.shared.lock().caps
     }
 
-    fn descriptors(&self) -> Vec<RawFd> {
-        vec![self.shared.wake.as_raw_fd()]
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        vec![self.shared.wake.as_fd()]
     }
 
     fn receive(&mut self, _pool: &mut Pool, batch: &mut Batch, _lost: &mut Vec<(DropReason, u64)>) -> Rx {
