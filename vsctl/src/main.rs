@@ -1,3 +1,5 @@
-//! The command line.
+//! The `vsctl` program; everything is in the library.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    std::process::ExitCode::from(vsctl::run(std::env::args_os().skip(1)))
+}

@@ -1,0 +1,189 @@
+//! The commands, as rows of tables: name, arguments, options, help, what to read and what to do.
+//! One family a file. `vsctl --help`, `vsctl help COMMAND` and the grammar all read these rows.
+
+mod bridge;
+mod edit;
+mod look;
+mod port;
+mod short_form;
+mod switch;
+
+use std::collections::BTreeMap;
+
+use ovsdb::schema::DatabaseSchema;
+
+use crate::error::{Result, failed};
+use crate::grammar::Parsed;
+use crate::model::{Model, Needs};
+use crate::output::Table;
+use crate::text::Names;
+
+/// A command.
+pub(crate) struct Command {
+    /// What people type.
+    pub name: &'static str,
+    /// Its arguments, for people.
+    pub args: &'static str,
+    /// Fewest and most arguments.
+    pub count: (usize, usize),
+    /// Options before its name.
+    pub options: &'static [Opt],
+    /// What it does, in half a line.
+    pub summary: &'static str,
+    /// What else there is to know.
+    pub help: &'static str,
+    /// Lines to type.
+    pub examples: &'static [&'static str],
+    /// Commands that one may have been looking for.
+    pub related: &'static [&'static str],
+    /// Says what it will look at.
+    pub needs: fn(&Parsed, &DatabaseSchema, &mut Needs) -> Result<()>,
+    /// Does it.
+    pub run: fn(&mut Context<'_, '_>, &Parsed) -> Result<()>,
+}
+
+impl std::fmt::Debug for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Command({})", self.name)
+    }
+}
+
+/// An option of a command.
+#[derive(Debug)]
+pub(crate) struct Opt {
+    /// With its dashes.
+    pub name: &'static str,
+    /// What its value is, if it takes one.
+    pub value: Option<&'static str>,
+    /// What it changes.
+    pub help: &'static str,
+}
+
+/// Commands that belong together.
+pub(crate) struct Family {
+    /// Heading in the help.
+    pub title: &'static str,
+    /// Its rows.
+    pub commands: &'static [Command],
+}
+
+/// All commands.
+pub(crate) static FAMILIES: [&Family; 5] =
+    [&bridge::FAMILY, &port::FAMILY, &switch::FAMILY, &look::FAMILY, &edit::FAMILY];
+
+/// Commands that ovs-vsctl has and this vsctl not yet.
+pub(crate) const LATER: &[&str] = &[
+    "add-aa-mapping",
+    "add-bond",
+    "add-bond-iface",
+    "add-zone-tp",
+    "br-get-external-id",
+    "br-set-external-id",
+    "comment",
+    "del-aa-mapping",
+    "del-bond-iface",
+    "del-controller",
+    "del-dp-cap",
+    "del-fail-mode",
+    "del-manager",
+    "del-ssl",
+    "del-zone-tp",
+    "emer-reset",
+    "get-aa-mapping",
+    "get-controller",
+    "get-fail-mode",
+    "get-manager",
+    "get-ssl",
+    "list-dp-cap",
+    "list-zone-tp",
+    "set-controller",
+    "set-fail-mode",
+    "set-manager",
+    "set-ssl",
+    "wait-until",
+];
+
+/// What a command works with and leaves behind.
+pub(crate) struct Context<'m, 's> {
+    /// The switch's rows.
+    pub model: &'m mut Model<'s>,
+    /// What `@name`s stand for.
+    pub names: &'m mut Names,
+    /// For standard output.
+    pub out: String,
+    /// For standard output, instead of `out`.
+    pub table: Option<Table>,
+    /// For standard error, after success.
+    pub notes: Vec<String>,
+}
+
+impl Context<'_, '_> {
+    /// Adds a line to the output.
+    pub(crate) fn line(&mut self, text: &str) {
+        self.out += text;
+        self.out.push('\n');
+    }
+
+    /// The one row of Open_vSwitch.
+    pub(crate) fn switch(&self) -> Result<ovsdb::value::Uuid> {
+        self.model.rows("Open_vSwitch").next().ok_or_else(|| failed!("the database has no row in Open_vSwitch"))
+    }
+}
+
+/// Every command.
+pub(crate) fn all() -> impl Iterator<Item = &'static Command> {
+    FAMILIES.iter().flat_map(|family| family.commands)
+}
+
+/// The command of this name.
+pub(crate) fn find(name: &str) -> Option<&'static Command> {
+    all().find(|command| command.name == name)
+}
+
+/// All options of commands, and whether they take a value.
+pub(crate) fn option_names() -> BTreeMap<&'static str, bool> {
+    all().flat_map(|c| c.options).map(|o| (o.name, o.value.is_some())).collect()
+}
+
+/// For commands that look at bridges and ports only.
+fn needs_topology(_: &Parsed, _: &DatabaseSchema, needs: &mut Needs) -> Result<()> {
+    crate::topology::need(needs);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_complete() {
+        for command in all() {
+            let name = command.name;
+            assert!(!command.summary.is_empty() && !command.summary.ends_with('.'), "{name}");
+            assert!(command.summary.len() <= 60, "{name}");
+            assert!(!command.examples.is_empty(), "{name}");
+            assert!(command.examples.iter().all(|line| line.starts_with("vsctl ")), "{name}");
+            for related in command.related {
+                assert!(find(related).is_some(), "{name}: {related}");
+            }
+            assert!(!LATER.contains(&name), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<_> = all().map(|c| c.name).collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn examples_are_grammatical() {
+        for line in all().flat_map(|c| c.examples) {
+            let words = line.split_whitespace().skip(1).map(|w| w.replace('\'', "").into());
+            crate::grammar::parse(words).unwrap_or_else(|e| panic!("{line}: {e}"));
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! The command line: global options, then commands separated by `--`, each with options of its
+//! own before its name. This is ovs-vsctl's grammar, so its scripts run unchanged:
+//!
+//! ```text
+//! vsctl [GLOBAL OPTION]... [[OPTION]... COMMAND [ARG]...] [-- [OPTION]... COMMAND [ARG]...]...
+//! ```
+//!
+//! Options of the first command may stand among the global ones (`vsctl --may-exist add-br br0`).
+//! Global options may be abbreviated, a command's own after a `--` may not. What follows the
+//! name of a command is its arguments, even if it begins with a dash.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Arg, ArgAction, ArgMatches};
+
+use crate::command::{self, Command};
+use crate::error::{Result, fail, failed, listing, nearest};
+use crate::output::{Data, Format, Style};
+
+/// Where the switch listens unless told otherwise.
+pub(crate) const DEFAULT_SOCKET: &str = "/run/vswitch/db.sock";
+/// How long to wait in all unless told otherwise.
+const DEFAULT_TIMEOUT_SECS: &str = "10";
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// Print this text on standard output.
+    Print(String),
+    /// Run these commands as one transaction.
+    Run(Globals, Vec<Parsed>),
+}
+
+/// The global options.
+#[derive(Debug)]
+pub(crate) struct Globals {
+    /// The Unix socket of the switch.
+    pub socket: PathBuf,
+    /// Wait for the switch to act on what was committed.
+    pub wait: bool,
+    /// Patience for the whole run; `None` waits for ever.
+    pub timeout: Option<Duration>,
+    /// Keep trying to connect.
+    pub retry: bool,
+    /// Commit nothing.
+    pub dry_run: bool,
+    /// Print every message to and from the switch on standard error.
+    pub verbose: bool,
+    /// One line of output for each command.
+    pub oneline: bool,
+    /// How tables are printed.
+    pub style: Style,
+}
+
+/// One command with its own options and arguments, counted and named as its table row says.
+#[derive(Debug)]
+pub(crate) struct Parsed {
+    /// The row of the table.
+    pub command: &'static Command,
+    options: BTreeMap<&'static str, String>,
+    /// What followed the name.
+    pub args: Vec<String>,
+}
+
+impl Parsed {
+    /// Whether the option, written with its dashes, was given.
+    pub(crate) fn has(&self, option: &str) -> bool {
+        self.options.contains_key(option)
+    }
+
+    /// The value of an option that takes one.
+    pub(crate) fn value(&self, option: &str) -> Option<&str> {
+        self.options.get(option).map(String::as_str)
+    }
+
+    /// The argument at `index`, or the empty string.
+    pub(crate) fn arg(&self, index: usize) -> &str {
+        self.args.get(index).map_or("", String::as_str)
+    }
+
+    /// The arguments from `index` on.
+    pub(crate) fn args_from(&self, index: usize) -> &[String] {
+        self.args.get(index..).unwrap_or(&[])
+    }
+}
+
+/// Reads a command line, without the program's name.
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request> {
+    let mut words = Vec::new();
+    for arg in args {
+        match arg.into_string() {
+            Ok(word) => words.push(word),
+            Err(word) => fail!("argument {word:?} is not UTF-8"),
+        }
+    }
+    let matches = globals_grammar().try_get_matches_from(words).map_err(|e| usage(&e))?;
+    if matches.get_count("help") > 0 {
+        return Ok(Request::Print(crate::help::overview()));
+    }
+    if matches.get_count("version") > 0 {
+        return Ok(Request::Print(crate::help::version()));
+    }
+    let words: Vec<String> = matches.get_many::<String>("words").into_iter().flatten().cloned().collect();
+    if words.first().map(String::as_str) == Some("help") {
+        return crate::help::about(&words[1..]).map(Request::Print);
+    }
+    let mut commands = Vec::new();
+    let mut first_options = Some(first_command_options(&matches));
+    for words in words.split(|word| word == "--").filter(|words| !words.is_empty()) {
+        commands.push(parse_command(words, first_options.take().unwrap_or_default())?);
+    }
+    if let Some(asked) = commands.iter().find(|c| c.args.iter().any(|a| a == "--help")) {
+        return crate::help::about(&[asked.command.name.to_owned()]).map(Request::Print);
+    }
+    if commands.is_empty() {
+        fail!("missing command name; 'vsctl --help' lists the commands");
+    }
+    Ok(Request::Run(globals(&matches)?, commands))
+}
+
+/// The options every command has in common, for clap, which also knows the commands' own so
+/// that the first command's may stand among them.
+pub(crate) fn globals_grammar() -> clap::Command {
+    let flag = |name: &'static str, help: &'static str| Arg::new(name).long(name).action(ArgAction::Count).help(help);
+    let option = |name: &'static str, value: &'static str, help: &'static str| {
+        let action = ArgAction::Set;
+        Arg::new(name).long(name).value_name(value).action(action).overrides_with(name).help(help)
+    };
+    let grammar = clap::Command::new("vsctl")
+        .no_binary_name(true)
+        .infer_long_args(true)
+        .disable_help_flag(true)
+        .disable_version_flag(true)
+        .args([
+            option("socket", "PATH", "the switch's socket").env("VSWITCH_SOCKET"),
+            option("db", "unix:PATH", "the same, as ovs-vsctl writes it"),
+            option("timeout", "SECS", "give up after SECS seconds; 0 waits for ever")
+                .short('t')
+                .default_value(DEFAULT_TIMEOUT_SECS),
+            flag("no-wait", "do not wait until the switch has acted on the change"),
+            flag("retry", "keep trying to connect until the timeout"),
+            flag("dry-run", "do everything but commit"),
+            flag("oneline", "one line of output for each command"),
+            option("format", "FORMAT", "tables as list, table, csv or json").short('f').default_value("list"),
+            option("data", "FORMAT", "cells as string, bare or json").short('d').default_value("string"),
+            flag("no-headings", "tables without their headings"),
+            flag("pretty", "indent JSON"),
+            flag("bare", "short for --format=list --data=bare --no-headings"),
+            flag("verbose", "print every message to and from the switch").short('v'),
+            flag("no-syslog", "accepted for ovs-vsctl's scripts: vsctl never writes to syslog"),
+            flag("help", "this text; 'vsctl help COMMAND' tells more about one").short('h'),
+            flag("version", "the version").short('V'),
+            Arg::new("words").num_args(0..).trailing_var_arg(true).allow_hyphen_values(true).hide(true),
+        ]);
+    command::option_names().into_iter().fold(grammar, |grammar, (name, takes_value)| {
+        let action = if takes_value { ArgAction::Set } else { ArgAction::Count };
+        let long = name.trim_start_matches('-');
+        grammar.arg(Arg::new(name).long(long).action(action).hide(true))
+    })
+}
+
+/// clap's complaint as one line of ours.
+fn usage(error: &clap::Error) -> crate::error::Error {
+    let text = error.to_string();
+    let first = text.lines().next().unwrap_or_default();
+    failed!("{}; see 'vsctl --help'", first.strip_prefix("error: ").unwrap_or(first))
+}
+
+fn first_command_options(matches: &ArgMatches) -> BTreeMap<&'static str, String> {
+    let mut options = BTreeMap::new();
+    for (name, takes_value) in command::option_names() {
+        if takes_value {
+            if let Some(value) = matches.get_one::<String>(name) {
+                options.insert(name, value.clone());
+            }
+        } else if matches.get_count(name) > 0 {
+            options.insert(name, String::new());
+        }
+    }
+    options
+}
+
+fn globals(matches: &ArgMatches) -> Result<Globals> {
+    let text = |name: &str| matches.get_one::<String>(name).map_or("", String::as_str);
+    let flag = |name: &str| matches.get_count(name) > 0;
+    let socket = match matches.get_one::<String>("db").map(String::as_str) {
+        Some(db) => match db.strip_prefix("unix:") {
+            Some(path) => path,
+            None => fail!("--db={db}: vsctl reaches a switch only as unix:PATH"),
+        },
+        None if text("socket").is_empty() => DEFAULT_SOCKET,
+        None => text("socket"),
+    };
+    let timeout = match text("timeout").parse::<u32>() {
+        Ok(0) => None,
+        Ok(secs) => Some(Duration::from_secs(secs.into())),
+        Err(_) => fail!("--timeout={}: not a number of seconds", text("timeout")),
+    };
+    let bare_at = matches.indices_of("bare").into_iter().flatten().next_back();
+    let bare_wins = |name: &str| {
+        // As in ovs-vsctl the later one wins; a default has no place on the line.
+        let explicit = matches.value_source(name) == Some(clap::parser::ValueSource::CommandLine);
+        flag("bare") && (!explicit || matches.index_of(name) < bare_at)
+    };
+    Ok(Globals {
+        socket: PathBuf::from(socket),
+        wait: !flag("no-wait"),
+        timeout,
+        retry: flag("retry"),
+        dry_run: flag("dry-run"),
+        verbose: flag("verbose"),
+        oneline: flag("oneline"),
+        style: Style {
+            format: if bare_wins("format") { Format::List } else { Format::parse(text("format"))? },
+            data: if bare_wins("data") { Data::Bare } else { Data::parse(text("data"))? },
+            headings: !(flag("no-headings") || flag("bare")),
+            pretty: flag("pretty"),
+        },
+    })
+}
+
+fn parse_command(words: &[String], mut given: BTreeMap<&'static str, String>) -> Result<Parsed> {
+    let named = words.iter().position(|word| !word.starts_with('-')).unwrap_or(words.len());
+    let (options, rest) = words.split_at(named);
+    let Some((name, args)) = rest.split_first() else {
+        fail!("{} is no option of vsctl, or its command is missing; see 'vsctl --help'", words[0]);
+    };
+    let command = find_command(name)?;
+    for option in options {
+        let (option, value) = match option.split_once('=') {
+            Some((option, value)) => (option, Some(value)),
+            None => (option.as_str(), None),
+        };
+        let known = command.options.iter().find(|known| known.name == option);
+        match (known, value) {
+            (Some(known), _) if given.contains_key(known.name) => {
+                fail!("'{option}' given twice to '{name}'")
+            }
+            (Some(known), Some(value)) if known.value.is_some() => {
+                given.insert(known.name, value.to_owned());
+            }
+            (Some(known), None) if known.value.is_none() => {
+                given.insert(known.name, String::new());
+            }
+            (Some(_), Some(value)) => fail!("'{option}' of '{name}' takes no value, not '{value}'"),
+            (Some(known), None) => {
+                fail!("'{option}' of '{name}' needs a value: {option}={}", known.value.unwrap_or_default())
+            }
+            (None, _) => fail!("{}", no_such_option(command, option)),
+        }
+    }
+    if let Some(stray) = given.keys().find(|option| !command.options.iter().any(|o| o.name == **option)) {
+        fail!("{}", no_such_option(command, stray));
+    }
+    check_count(command, args)?;
+    Ok(Parsed { command, options: given, args: args.to_vec() })
+}
+
+fn find_command(name: &str) -> Result<&'static Command> {
+    if let Some(command) = command::find(name) {
+        return Ok(command);
+    }
+    if command::LATER.contains(&name) {
+        fail!(
+            "'{name}' is a command of ovs-vsctl that this vsctl does not have yet; \
+             ovs-vsctl --db=unix:SOCKET works on the same switch"
+        );
+    }
+    match nearest(name, command::all().map(|c| c.name)) {
+        Some(near) => fail!("unknown command '{name}'; did you mean '{near}'?"),
+        None => fail!("unknown command '{name}'; 'vsctl --help' lists the commands"),
+    }
+}
+
+fn no_such_option(command: &Command, option: &str) -> String {
+    let name = command.name;
+    if is_global(option) {
+        return format!("{option} belongs before the first command: vsctl {option} {name} …");
+    }
+    if command.options.is_empty() {
+        return format!("'{name}' has no option {option}; it has none");
+    }
+    let known = listing(command.options.iter().map(|o| o.name));
+    format!("'{name}' has no option {option}; it has {known}")
+}
+
+fn is_global(option: &str) -> bool {
+    globals_grammar().get_arguments().any(|arg| {
+        let long = arg.get_long().filter(|_| !arg.is_hide_set());
+        let short = arg.get_short();
+        long.is_some_and(|l| option.strip_prefix("--") == Some(l))
+            || short.is_some_and(|s| option.strip_prefix('-') == Some(s.to_string().as_str()))
+    })
+}
+
+fn check_count(command: &Command, args: &[String]) -> Result<()> {
+    let name = command.name;
+    let (min, max) = command.count;
+    if (min..=max).contains(&args.len()) {
+        return Ok(());
+    }
+    let misplaced = args.iter().map(|arg| arg.split('=').next().unwrap_or_default());
+    if let Some(option) = misplaced.into_iter().find(|word| word.starts_with('-')) {
+        if command.options.iter().any(|o| o.name == option) {
+            fail!("{option} belongs before the name of its command: vsctl {option} {name} …");
+        }
+        if is_global(option) {
+            fail!("{}", no_such_option(command, option));
+        }
+    }
+    let synopsis = format!("{name} {}", command.args);
+    fail!("'{name}' with {} arguments; it is: vsctl {}", args.len(), synopsis.trim_end())
+}

@@ -1,0 +1,177 @@
+//! `vsctl --help`, `vsctl help COMMAND`, `vsctl --version`.
+
+use std::fmt::Write as _;
+
+use crate::command::{self, Command, FAMILIES};
+use crate::error::{Result, fail, nearest};
+use crate::grammar::globals_grammar;
+
+/// The version, and that of the schema, as ovs-vsctl prints its own.
+pub(crate) fn version() -> String {
+    let schema = ovsdb::vswitch_schema::vswitch_schema();
+    format!("vsctl (vswitch) {}\nDB Schema {}\n", env!("CARGO_PKG_VERSION"), schema.version)
+}
+
+/// All commands and global options.
+pub(crate) fn overview() -> String {
+    let mut text = "\
+vsctl configures a vswitch: its bridges, ports and tunnels.
+
+Usage: vsctl [OPTION]... COMMAND [ARGUMENT]... [-- [OPTION]... COMMAND [ARGUMENT]...]...
+
+All commands of one line are carried out together or not at all. vsctl returns when the switch has
+acted on them, and says so if a port could not be set up.
+"
+    .to_owned();
+    for family in FAMILIES {
+        text += &format!("\n{}:\n", family.title);
+        for command in family.commands {
+            text += &entry(&format!("{} {}", command.name, command.args), command.summary);
+        }
+    }
+    text += &format!("\nOptions, before the first command:\n{}\n", options());
+    text += "
+Commands have options of their own, such as --may-exist and --if-exists, which go directly before
+the command's name; 'vsctl help COMMAND' tells them.
+
+Exit status:
+   0  done
+   1  error; nothing was changed
+   2  br-exists: there is no such bridge
+  65  done, but the switch could not set up an interface of this transaction; it says why
+ 142  timed out
+
+Examples:
+  vsctl add-br br0 -- add-port br0 eth1 -- add-port br0 veth0 tag=10
+  vsctl add-port br0 vx0 type=vxlan key=5000 remote_ip=192.0.2.2
+  vsctl set port veth0 tag=20
+  vsctl show
+";
+    text
+}
+
+/// Two columns; what is too wide for the first pushes the second to a line of its own.
+fn entry(left: &str, right: &str) -> String {
+    let left = left.trim_end();
+    match left.chars().count() {
+        0..=30 => format!("  {left:<30}  {right}\n"),
+        _ => format!("  {left}\n  {:<30}  {right}\n", ""),
+    }
+}
+
+fn options() -> String {
+    let mut text = String::new();
+    for arg in globals_grammar().get_arguments().filter(|arg| !arg.is_hide_set()) {
+        let long = arg.get_long().unwrap_or_default();
+        let short = arg.get_short().map_or("    ".to_owned(), |short| format!("-{short}, "));
+        let value = match arg.get_action() {
+            clap::ArgAction::Set => format!("={}", arg.get_value_names().unwrap_or_default().join(" ")),
+            _ => String::new(),
+        };
+        let default = match (arg.get_env(), arg.get_default_values()) {
+            (Some(env), _) => {
+                format!(" [{}, else {}]", env.display(), crate::grammar::DEFAULT_SOCKET)
+            }
+            (None, [value]) => format!(" [{}]", value.display()),
+            (None, _) => String::new(),
+        };
+        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        text += &entry(&format!("{short}--{long}{value}"), &format!("{help}{default}"));
+    }
+    text.truncate(text.trim_end().len());
+    text
+}
+
+/// What `vsctl help WORD...` prints.
+pub(crate) fn about(words: &[String]) -> Result<String> {
+    match words {
+        [] => Ok(overview()),
+        [name] => match command::find(name) {
+            Some(command) => Ok(page(command)),
+            None => match nearest(name, command::all().map(|c| c.name)) {
+                Some(near) => fail!("no command '{name}' to help with; did you mean '{near}'?"),
+                None => fail!("no command '{name}' to help with; see 'vsctl --help'"),
+            },
+        },
+        _ => fail!("help takes one command: vsctl help COMMAND"),
+    }
+}
+
+fn page(command: &Command) -> String {
+    let Command { name, args, options, summary, help, examples, related, .. } = command;
+    let option = |o: &command::Opt| match o.value {
+        Some(value) => format!("{}={value}", o.name),
+        None => o.name.to_owned(),
+    };
+    let before: String = options.iter().map(|o| format!("[{}] ", option(o))).collect();
+    let mut text = format!("{name}: {summary}\n\nUsage: vsctl {before}{name} {args}");
+    text.truncate(text.trim_end().len());
+    text.push('\n');
+    if !help.is_empty() {
+        let _ = write!(text, "\n{}\n", help.trim_end());
+    }
+    if !options.is_empty() {
+        text += "\nOptions:\n";
+        text.extend(options.iter().map(|o| entry(&option(o), o.help)));
+    }
+    text += "\nExamples:\n";
+    text.extend(examples.iter().map(|line| format!("  {line}\n")));
+    if !related.is_empty() {
+        let _ = write!(text, "\nSee also: {}\n", related.join(", "));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_has_a_page_and_a_line() {
+        let overview = overview();
+        for command in command::all() {
+            assert!(overview.contains(&format!("\n  {} ", command.name)), "{}", command.name);
+            let page = about(&[command.name.to_owned()]).unwrap();
+            assert!(page.starts_with(&format!("{}: {}\n", command.name, command.summary)));
+            assert!(page.contains("\nExamples:\n  vsctl "), "{page}");
+        }
+    }
+
+    #[test]
+    fn help_fits_a_terminal() {
+        let pages = command::all().map(page).chain([overview()]);
+        for line in pages.flat_map(|page| page.lines().map(str::to_owned).collect::<Vec<_>>()) {
+            assert!(line.chars().count() <= 100, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_page() {
+        assert_eq!(
+            about(&["del-br".to_owned()]).unwrap(),
+            "\
+del-br: delete a bridge and all its ports
+
+Usage: vsctl [--if-exists] del-br BRIDGE
+
+The devices that were its ports stay on the host; only its own port and its tunnels go with it.
+VLAN bridges of it go too.
+
+Options:
+  --if-exists                     do nothing if there is no such bridge
+
+Examples:
+  vsctl del-br br0
+  vsctl --if-exists del-br br0
+
+See also: add-br, del-port
+"
+        );
+    }
+
+    #[test]
+    fn unknown_commands() {
+        let text = about(&["add-bridge".to_owned()]).err().map(|e| e.to_string());
+        assert_eq!(text.as_deref(), Some("no command 'add-bridge' to help with; did you mean 'add-br'?"));
+    }
+}

@@ -1,0 +1,345 @@
+//! What the commands of one run see and change: a snapshot of the tables they need, the rows and
+//! columns changed so far on top of it, and the transaction that makes the switch agree.
+//!
+//! Later commands see what earlier ones did. Sets and maps that a command changed element by
+//! element are sent as mutations, so that runs at the same time do not undo one another and need
+//! not be repeated. Every row that is written must still exist, and every value that a command
+//! printed or decided on must still be the same ([`Model::rely_on`]), when the transaction
+//! arrives; else the switch refuses it and the run starts over with a new snapshot.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ovsdb::schema::{ColumnType, DatabaseSchema};
+use ovsdb::value::{Atom, Datum, Uuid};
+use serde_json::{Map, Value, json};
+
+use crate::error::{Result, failed};
+
+/// Tables and columns to read before the commands run.
+#[derive(Debug, Default)]
+pub(crate) struct Needs(pub BTreeMap<String, BTreeSet<String>>);
+
+impl Needs {
+    /// Asks for a column.
+    pub(crate) fn column(&mut self, table: &str, column: &str) {
+        self.0.entry(table.to_owned()).or_default().insert(column.to_owned());
+    }
+
+    /// Asks for a table's rows, if only to know which exist.
+    pub(crate) fn table(&mut self, table: &str) {
+        self.0.entry(table.to_owned()).or_default();
+    }
+}
+
+/// Why the commands do not see a row any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gone {
+    /// It is to be deleted.
+    Deleted,
+    /// Nothing refers to it any more, so the switch will delete it without being asked.
+    Unreferenced,
+}
+
+/// A row as the commands see it.
+#[derive(Debug, Default)]
+struct Row {
+    inserted: bool,
+    gone: Option<Gone>,
+    /// The values now.
+    now: BTreeMap<String, Datum>,
+    /// The values that the switch had, of the columns written.
+    before: BTreeMap<String, Datum>,
+    /// Columns written as a whole; the others written are changed element by element.
+    whole: BTreeSet<String>,
+    /// Columns that must still be what they were.
+    relied_on: BTreeSet<String>,
+}
+
+impl Row {
+    fn is_changed(&self) -> bool {
+        match (self.inserted, self.gone) {
+            (true, gone) => gone.is_none(),
+            (false, None) => self.before.iter().any(|(c, old)| self.now.get(c) != Some(old)),
+            (false, Some(gone)) => gone == Gone::Deleted,
+        }
+    }
+}
+
+/// The snapshot and what was changed on top of it.
+#[derive(Debug)]
+pub(crate) struct Model<'s> {
+    schema: &'s DatabaseSchema,
+    tables: BTreeMap<String, BTreeMap<Uuid, Row>>,
+}
+
+/// Operations that carry out the changes.
+#[derive(Debug, Default)]
+pub(crate) struct Operations {
+    /// RFC 7047 §5.2.
+    pub list: Vec<Value>,
+    /// Where in `list` rows are inserted, and what the model calls them.
+    pub inserts: Vec<(usize, Uuid)>,
+}
+
+impl<'s> Model<'s> {
+    /// A model of a switch with these rows.
+    pub(crate) fn new(
+        schema: &'s DatabaseSchema,
+        rows: BTreeMap<String, BTreeMap<Uuid, BTreeMap<String, Datum>>>,
+    ) -> Model<'s> {
+        let row = |(uuid, now)| (uuid, Row { now, ..Row::default() });
+        let table = |(name, rows): (String, BTreeMap<_, _>)| (name, rows.into_iter().map(row).collect());
+        Model { schema, tables: rows.into_iter().map(table).collect() }
+    }
+
+    /// The switch's schema.
+    pub(crate) fn schema(&self) -> &'s DatabaseSchema {
+        self.schema
+    }
+
+    /// The rows of a table that was asked for.
+    pub(crate) fn rows(&self, table: &str) -> impl Iterator<Item = Uuid> {
+        let rows = self.tables.get(table).into_iter().flatten();
+        rows.filter(|(_, row)| row.gone.is_none()).map(|(uuid, _)| *uuid)
+    }
+
+    /// Whether the row is there.
+    pub(crate) fn has_row(&self, table: &str, uuid: &Uuid) -> bool {
+        self.row(table, uuid).is_ok()
+    }
+
+    fn row(&self, table: &str, uuid: &Uuid) -> Result<&Row> {
+        let row = self.tables.get(table).and_then(|rows| rows.get(uuid));
+        row.filter(|row| row.gone.is_none()).ok_or_else(|| failed!("there is no row {uuid} in {table}"))
+    }
+
+    fn row_mut(&mut self, table: &str, uuid: &Uuid) -> Result<&mut Row> {
+        let row = self.tables.get_mut(table).and_then(|rows| rows.get_mut(uuid));
+        row.filter(|row| row.gone.is_none()).ok_or_else(|| failed!("there is no row {uuid} in {table}"))
+    }
+
+    fn ty(&self, table: &str, column: &str) -> Result<&'s ColumnType> {
+        let table_schema = self.schema.tables.get(table);
+        let column_schema = table_schema.and_then(|t| t.columns.get(column));
+        column_schema.map(|c| &c.ty).ok_or_else(|| failed!("the switch's {table} has no column {column}"))
+    }
+
+    /// A column's value.
+    pub(crate) fn get(&self, table: &str, uuid: &Uuid, column: &str) -> Result<&Datum> {
+        let value = self.row(table, uuid)?.now.get(column);
+        value.ok_or_else(|| failed!("{table} column {column} has not been read"))
+    }
+
+    /// The string in a column, or the empty string.
+    pub(crate) fn text(&self, table: &str, uuid: &Uuid, column: &str) -> Result<&str> {
+        Ok(self.get(table, uuid, column)?.as_str().unwrap_or_default())
+    }
+
+    /// Demands at commit that the column is what it was in the snapshot.
+    pub(crate) fn rely_on(&mut self, table: &str, uuid: &Uuid, column: &str) -> Result<()> {
+        self.get(table, uuid, column)?;
+        let row = self.row_mut(table, uuid)?;
+        if !row.inserted {
+            row.relied_on.insert(column.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Replaces a column's value.
+    pub(crate) fn set(&mut self, table: &str, uuid: &Uuid, column: &str, to: Datum) -> Result<()> {
+        self.write(table, uuid, column, to, true)
+    }
+
+    /// Changes some elements of a column; the others stay what they are when this is committed.
+    pub(crate) fn change(
+        &mut self,
+        table: &str,
+        uuid: &Uuid,
+        column: &str,
+        change: impl FnOnce(&mut Datum),
+    ) -> Result<()> {
+        let mut to = self.get(table, uuid, column)?.clone();
+        change(&mut to);
+        let whole = self.ty(table, column)?.is_scalar();
+        self.write(table, uuid, column, to, whole)
+    }
+
+    fn write(&mut self, table: &str, uuid: &Uuid, column: &str, to: Datum, whole: bool) -> Result<()> {
+        self.ty(table, column)?;
+        let row = self.row_mut(table, uuid)?;
+        let old = row.now.insert(column.to_owned(), to);
+        if row.inserted {
+            return Ok(());
+        }
+        let old = old.ok_or_else(|| failed!("{table} column {column} has not been read"))?;
+        row.before.entry(column.to_owned()).or_insert(old);
+        if whole {
+            row.whole.insert(column.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Adds a row, all its columns at their defaults.
+    pub(crate) fn insert(&mut self, table: &str, uuid: Uuid) -> Result<Uuid> {
+        let columns = match self.schema.tables.get(table) {
+            Some(table) => &table.columns,
+            None => return Err(failed!("the switch has no table {table}")),
+        };
+        let now = columns.iter().map(|(name, c)| (name.clone(), c.ty.default_datum())).collect();
+        let row = Row { inserted: true, now, ..Row::default() };
+        self.tables.entry(table.to_owned()).or_default().insert(uuid, row);
+        Ok(uuid)
+    }
+
+    /// Deletes a row.
+    pub(crate) fn delete(&mut self, table: &str, uuid: &Uuid) -> Result<()> {
+        self.row_mut(table, uuid)?.gone = Some(Gone::Deleted);
+        Ok(())
+    }
+
+    /// Takes a row out of sight that the switch will delete by itself, since what referred to it
+    /// does so no longer.
+    pub(crate) fn forget(&mut self, table: &str, uuid: &Uuid) -> Result<()> {
+        self.row_mut(table, uuid)?.gone = Some(Gone::Unreferenced);
+        Ok(())
+    }
+
+    /// Rows of a table that were inserted or changed.
+    pub(crate) fn touched(&self, table: &str) -> Vec<Uuid> {
+        let rows = self.tables.get(table).into_iter().flatten();
+        let here = rows.filter(|(_, row)| row.is_changed() && row.gone.is_none());
+        here.map(|(uuid, _)| *uuid).collect()
+    }
+
+    /// The operations that carry out the changes; `None` if there is nothing to do.
+    pub(crate) fn operations(&self) -> Option<Operations> {
+        let all = || self.tables.iter().flat_map(|(name, rows)| rows.iter().map(move |r| (name, r)));
+        if !all().any(|(_, (_, row))| row.is_changed()) {
+            return None;
+        }
+        let mut ops = Operations::default();
+        ops.list.extend(all().filter_map(|(table, (uuid, row))| self.guard(table, uuid, row)));
+        let inserted = |row: &Row| row.inserted && row.gone.is_none();
+        for (table, (uuid, row)) in all().filter(|(_, (_, row))| inserted(row)) {
+            ops.inserts.push((ops.list.len(), *uuid));
+            let values = self.non_default(table, row);
+            ops.list.push(json!({
+                "op": "insert", "table": table, "uuid-name": row_name(uuid), "row": values,
+            }));
+        }
+        for (table, (uuid, row)) in all().filter(|(_, (_, row))| !row.inserted) {
+            match row.gone {
+                Some(Gone::Unreferenced) => {}
+                Some(Gone::Deleted) => ops.list.push(json!({
+                    "op": "delete", "table": table, "where": self.at(uuid),
+                })),
+                None => {
+                    ops.list.extend(self.update(table, uuid, row));
+                    ops.list.extend(self.mutate(table, uuid, row));
+                }
+            }
+        }
+        Some(ops)
+    }
+
+    /// Fails the transaction if the row is gone or what was relied on has changed.
+    fn guard(&self, table: &str, uuid: &Uuid, row: &Row) -> Option<Value> {
+        let written = match row.gone {
+            None => !row.before.is_empty(),
+            Some(gone) => gone == Gone::Deleted,
+        };
+        if row.inserted || (row.relied_on.is_empty() && !written) {
+            return None;
+        }
+        let mut values = Map::from_iter([("_uuid".to_owned(), self.atom(&Atom::Uuid(*uuid)))]);
+        for column in &row.relied_on {
+            let old = row.before.get(column).or_else(|| row.now.get(column))?;
+            values.insert(column.clone(), self.value(old));
+        }
+        let columns: Vec<&String> = values.keys().collect();
+        Some(json!({
+            "op": "wait", "timeout": 0, "table": table, "where": self.at(uuid),
+            "columns": columns, "until": "==", "rows": [values],
+        }))
+    }
+
+    fn non_default(&self, table: &str, row: &Row) -> Map<String, Value> {
+        let is_default = |column: &str, value: &Datum| self.ty(table, column).is_ok_and(|ty| ty.is_default(value));
+        let set = row.now.iter().filter(|(column, value)| !is_default(column, value));
+        set.map(|(column, value)| (column.clone(), self.value(value))).collect()
+    }
+
+    fn update(&self, table: &str, uuid: &Uuid, row: &Row) -> Option<Value> {
+        let written = row.whole.iter().filter_map(|column| Some((column, row.now.get(column)?)));
+        let values: Map<String, Value> = written.map(|(column, value)| (column.clone(), self.value(value))).collect();
+        let update = json!({
+            "op": "update", "table": table, "where": self.at(uuid), "row": values,
+        });
+        (!values.is_empty()).then_some(update)
+    }
+
+    fn mutate(&self, table: &str, uuid: &Uuid, row: &Row) -> Option<Value> {
+        let mut mutations = Vec::new();
+        for (column, old) in row.before.iter().filter(|(column, _)| !row.whole.contains(*column)) {
+            let (gone, come) = difference(old, row.now.get(column)?);
+            if !gone.is_empty() {
+                mutations.push(json!([column, "delete", self.value(&gone)]));
+            }
+            if !come.is_empty() {
+                mutations.push(json!([column, "insert", self.value(&come)]));
+            }
+        }
+        let mutate = json!({
+            "op": "mutate", "table": table, "where": self.at(uuid), "mutations": mutations,
+        });
+        (!mutations.is_empty()).then_some(mutate)
+    }
+
+    /// The `where` that means this row.
+    pub(crate) fn at(&self, uuid: &Uuid) -> Value {
+        json!([["_uuid", "==", self.atom(&Atom::Uuid(*uuid))]])
+    }
+
+    /// A value for the switch; rows of this transaction by the names it gives them.
+    fn value(&self, datum: &Datum) -> Value {
+        match datum {
+            Datum::Set(set) if set.len() == 1 => set.first().map_or(Value::Null, |a| self.atom(a)),
+            Datum::Set(set) => json!(["set", set.iter().map(|a| self.atom(a)).collect::<Vec<_>>()]),
+            Datum::Map(map) => {
+                let pair = |(k, v): (&Atom, &Atom)| json!([self.atom(k), self.atom(v)]);
+                json!(["map", map.iter().map(pair).collect::<Vec<_>>()])
+            }
+        }
+    }
+
+    fn atom(&self, atom: &Atom) -> Value {
+        let inserted = |uuid| self.tables.values().any(|rows| rows.get(uuid).is_some_and(|row| row.inserted));
+        match atom {
+            Atom::Uuid(uuid) if inserted(uuid) => json!(["named-uuid", row_name(uuid)]),
+            other => other.to_json(),
+        }
+    }
+}
+
+/// What a transaction calls a row that it inserts: an `<id>`, so without dashes.
+fn row_name(uuid: &Uuid) -> String {
+    format!("row{}", uuid.simple())
+}
+
+/// What to delete from `old` (of a map the keys) and what to insert then, to make it `new`.
+fn difference(old: &Datum, new: &Datum) -> (Datum, Datum) {
+    match (old, new) {
+        (Datum::Set(old), Datum::Set(new)) => {
+            (Datum::Set(old.difference(new).cloned().collect()), Datum::Set(new.difference(old).cloned().collect()))
+        }
+        (Datum::Map(old), Datum::Map(new)) => {
+            let gone = old.iter().filter(|(key, value)| new.get(key) != Some(value));
+            let come = new.iter().filter(|(key, value)| old.get(key) != Some(value));
+            (
+                Datum::Set(gone.map(|(key, _)| key.clone()).collect()),
+                Datum::Map(come.map(|(key, value)| (key.clone(), value.clone())).collect()),
+            )
+        }
+        (old, new) => (old.clone(), new.clone()),
+    }
+}

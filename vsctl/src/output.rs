@@ -1,0 +1,191 @@
+//! Tables of `list` and `find`, byte for byte as ovs-vsctl prints them.
+
+use ovsdb::schema::ColumnType;
+use ovsdb::value::Datum;
+use serde_json::{Value, json};
+
+use crate::error::{Result, fail};
+use crate::text::show_bare;
+
+/// How tables are printed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Style {
+    /// The layout.
+    pub format: Format,
+    /// The way cells are written.
+    pub data: Data,
+    /// Whether columns are named.
+    pub headings: bool,
+    /// Whether JSON is indented.
+    pub pretty: bool,
+}
+
+/// A table's layout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// One line a column, a blank line between rows.
+    List,
+    /// Aligned columns.
+    Table,
+    /// RFC 4180.
+    Csv,
+    /// One object a table.
+    Json,
+}
+
+impl Format {
+    /// The value of `--format`.
+    pub(crate) fn parse(word: &str) -> Result<Format> {
+        Ok(match word {
+            "list" => Format::List,
+            "table" => Format::Table,
+            "csv" => Format::Csv,
+            "json" => Format::Json,
+            _ => fail!("--format={word}: there are list, table, csv and json"),
+        })
+    }
+}
+
+/// The way cells are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Data {
+    /// As `set` reads them.
+    String,
+    /// Without punctuation.
+    Bare,
+    /// As RFC 7047 has them.
+    Json,
+}
+
+impl Data {
+    /// The value of `--data`.
+    pub(crate) fn parse(word: &str) -> Result<Data> {
+        Ok(match word {
+            "string" => Data::String,
+            "bare" => Data::Bare,
+            "json" => Data::Json,
+            _ => fail!("--data={word}: there are string, bare and json"),
+        })
+    }
+}
+
+/// Rows of values below the names of their columns.
+#[derive(Debug)]
+pub(crate) struct Table {
+    /// Names and types of the columns.
+    pub columns: Vec<(String, ColumnType)>,
+    /// Rows with a value for each column.
+    pub rows: Vec<Vec<Datum>>,
+}
+
+impl Table {
+    /// The table as text.
+    pub(crate) fn print(&self, style: &Style) -> String {
+        match style.format {
+            Format::List => self.list(style),
+            Format::Table => self.aligned(style),
+            Format::Csv => self.csv(style),
+            Format::Json => self.json(style),
+        }
+    }
+
+    fn cells(&self, row: &[Datum], data: Data) -> Vec<String> {
+        let cell = |((_, ty), datum): (&(String, ColumnType), &Datum)| match data {
+            Data::String => ty.to_text(datum),
+            Data::Bare => show_bare(datum),
+            Data::Json => datum.to_json().to_string(),
+        };
+        self.columns.iter().zip(row).map(cell).collect()
+    }
+
+    fn headings(&self) -> Vec<String> {
+        self.columns.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    fn list(&self, style: &Style) -> String {
+        let mut text = String::new();
+        for (index, row) in self.rows.iter().enumerate() {
+            if index > 0 {
+                text.push('\n');
+            }
+            for (cell, (name, _)) in self.cells(row, style.data).iter().zip(&self.columns) {
+                if style.headings {
+                    text += &format!("{name:<20}: ");
+                }
+                text += cell;
+                text.push('\n');
+            }
+        }
+        text
+    }
+
+    fn aligned(&self, style: &Style) -> String {
+        let mut lines: Vec<Vec<String>> = Vec::new();
+        if style.headings {
+            lines.push(self.headings());
+        }
+        lines.extend(self.rows.iter().map(|row| self.cells(row, style.data)));
+        let width = |at: usize| lines.iter().map(|line| line[at].len()).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..self.columns.len()).map(width).collect();
+        if style.headings {
+            lines.insert(1, widths.iter().map(|width| "-".repeat(*width)).collect());
+        }
+        let mut text = String::new();
+        for line in &lines {
+            for (at, cell) in line.iter().enumerate() {
+                text += cell;
+                if at + 1 < line.len() {
+                    text += &" ".repeat(widths[at] - cell.len() + 1);
+                }
+            }
+            text.push('\n');
+        }
+        text
+    }
+
+    fn csv(&self, style: &Style) -> String {
+        let quoted = |cell: String| match cell.contains([',', '"', '\n', '\r']) {
+            true => format!("\"{}\"", cell.replace('"', "\"\"")),
+            false => cell,
+        };
+        let headings = style.headings.then(|| self.headings());
+        let rows = self.rows.iter().map(|row| self.cells(row, style.data));
+        headings
+            .into_iter()
+            .chain(rows)
+            .map(|cells| cells.into_iter().map(quoted).collect::<Vec<_>>().join(",") + "\n")
+            .collect()
+    }
+
+    fn json(&self, style: &Style) -> String {
+        let rows = self.rows.iter().map(|row| row.iter().map(Datum::to_json).collect::<Vec<_>>());
+        let table = json!({ "data": rows.collect::<Vec<_>>(), "headings": self.headings() });
+        let mut text = if style.pretty { pretty(&table, 0) } else { table.to_string() };
+        text.push('\n');
+        text
+    }
+}
+
+/// JSON over several lines: two blanks a level, closing brackets at the end of the last line.
+fn pretty(value: &Value, depth: usize) -> String {
+    let inner = "  ".repeat(depth + 1);
+    match value {
+        Value::Array(items) if !items.is_empty() => {
+            let items: Vec<String> = items.iter().map(|item| format!("\n{inner}{}", pretty(item, depth + 1))).collect();
+            format!("[{}]", items.join(","))
+        }
+        Value::Object(members) if !members.is_empty() => {
+            let member =
+                |(key, item): (&String, &Value)| format!("\n{inner}{}: {}", json!(key), pretty(item, depth + 1));
+            let members: Vec<String> = members.iter().map(member).collect();
+            format!("{{{}}}", members.join(","))
+        }
+        other => other.to_string(),
+    }
+}
+
+/// One command's output as one line, for `--oneline`.
+pub(crate) fn one_line(text: &str) -> String {
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    text.replace('\\', "\\\\").replace('\n', "\\n") + "\n"
+}

@@ -1,0 +1,260 @@
+//! The conversation with the switch: its schema, a snapshot, one transaction, and the wait until
+//! the switch has acted on it.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::time::Duration;
+
+use ovsdb::client::{Client, ClientError};
+use ovsdb::error::OpError;
+use ovsdb::schema::DatabaseSchema;
+use ovsdb::value::{Datum, NoSymbols, Uuid, parse_uuid};
+use serde_json::{Value, json};
+
+use crate::error::{Result, fail, failed};
+use crate::grammar::Globals;
+use crate::model::{Model, Needs, Operations};
+
+const DB: &str = "Open_vSwitch";
+/// Between attempts to connect, with `--retry`.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
+
+/// What a run is doing, for the message when its patience runs out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Nobody has answered yet.
+    Connecting,
+    /// Nothing is committed yet.
+    Talking,
+    /// Everything is committed.
+    Waiting {
+        /// What `cur_cfg` must reach.
+        wanted: i64,
+        /// What it is.
+        reached: i64,
+    },
+}
+
+/// The outcome of a transaction.
+pub(crate) enum Outcome {
+    /// Done. What the model called the new rows, and their UUIDs; `next_cfg`, if it was raised.
+    Committed { rows: BTreeMap<Uuid, Uuid>, next_cfg: Option<i64> },
+    /// Somebody else was faster; a new snapshot is needed.
+    Overtaken,
+    /// The switch refuses it.
+    Refused(OpError),
+}
+
+/// A connection to the switch.
+pub(crate) struct Session<'a> {
+    client: Client,
+    verbose: bool,
+    stage: &'a RefCell<Stage>,
+}
+
+impl<'a> Session<'a> {
+    /// Connects.
+    pub(crate) async fn connect(globals: &Globals, stage: &'a RefCell<Stage>) -> Result<Session<'a>> {
+        let client = loop {
+            match Client::connect(&globals.socket).await {
+                Ok(client) => break client,
+                Err(_) if globals.retry => tokio::time::sleep(RETRY_AFTER).await,
+                Err(error) => return Err(unreachable_switch(&globals.socket, &error)),
+            }
+        };
+        stage.replace(Stage::Talking);
+        Ok(Session { client, verbose: globals.verbose, stage })
+    }
+
+    async fn call(&mut self, method: &str, params: Vec<Value>) -> Result<Value> {
+        if self.verbose {
+            eprintln!("vsctl: > {method} {}", Value::from(params.clone()));
+        }
+        let result = self.client.call(method, params).await;
+        if self.verbose {
+            match &result {
+                Ok(_) if method == "get_schema" => eprintln!("vsctl: < (the schema)"),
+                Ok(result) => eprintln!("vsctl: < {result}"),
+                Err(error) => eprintln!("vsctl: < {error}"),
+            }
+        }
+        result.map_err(|error| failed!("{error}"))
+    }
+
+    /// The schema that the switch serves.
+    pub(crate) async fn schema(&mut self) -> Result<DatabaseSchema> {
+        let schema = self.call("get_schema", vec![json!(DB)]).await?;
+        DatabaseSchema::from_json(&schema).map_err(|e| failed!("the switch's schema: {e}"))
+    }
+
+    /// The results of the operations; the second half is the first error among them.
+    async fn transact(&mut self, mut ops: Vec<Value>) -> Result<(Vec<Value>, Option<OpError>)> {
+        ops.insert(0, json!(DB));
+        match self.call("transact", ops).await? {
+            Value::Array(results) => {
+                let error = results.iter().find_map(OpError::from_json);
+                Ok((results, error))
+            }
+            other => fail!("the switch answered a transaction with {other}"),
+        }
+    }
+
+    /// Reads the tables that the commands need, all at the same moment.
+    pub(crate) async fn snapshot<'s>(&mut self, schema: &'s DatabaseSchema, needs: &Needs) -> Result<Model<'s>> {
+        let mut selects = Vec::new();
+        for (table, columns) in &needs.0 {
+            let columns: Vec<&str> = columns.iter().map(String::as_str).chain(["_uuid"]).collect();
+            selects.push(json!({"op": "select", "table": table, "where": [], "columns": columns}));
+        }
+        let (results, error) = self.transact(selects).await?;
+        if let Some(error) = error {
+            fail!("reading the switch's database: {error}");
+        }
+        let mut tables = BTreeMap::new();
+        for ((table, columns), result) in needs.0.iter().zip(&results) {
+            let mut rows = BTreeMap::new();
+            for row in result["rows"].as_array().into_iter().flatten() {
+                let mut values = BTreeMap::new();
+                for column in columns {
+                    values.insert(column.clone(), value_of(schema, table, column, row)?);
+                }
+                rows.insert(uuid_of(&row["_uuid"])?, values);
+            }
+            tables.insert(table.clone(), rows);
+        }
+        Ok(Model::new(schema, tables))
+    }
+
+    /// Commits. With `raise` the switch's row raises its `next_cfg`, to be waited for.
+    pub(crate) async fn commit(&mut self, ops: Operations, raise: Option<Value>, comment: &str) -> Result<Outcome> {
+        let Operations { mut list, inserts } = ops;
+        let select_at = list.len() + 1;
+        if let Some(at) = &raise {
+            let mutations = json!([["next_cfg", "+=", 1]]);
+            list.push(json!({"op": "mutate", "table": DB, "where": at, "mutations": mutations}));
+            list.push(json!({"op": "select", "table": DB, "where": at, "columns": ["next_cfg"]}));
+        }
+        list.push(json!({"op": "comment", "comment": comment}));
+        let (results, error) = self.transact(list).await?;
+        match error {
+            Some(error) if error.error == "timed out" => return Ok(Outcome::Overtaken),
+            Some(error) => return Ok(Outcome::Refused(error)),
+            None => {}
+        }
+        let mut rows = BTreeMap::new();
+        for (at, own) in inserts {
+            rows.insert(own, uuid_of(&results.get(at).unwrap_or(&Value::Null)["uuid"])?);
+        }
+        let next_cfg = match raise {
+            Some(_) => {
+                let next_cfg = results.get(select_at).and_then(|r| r["rows"][0]["next_cfg"].as_i64());
+                Some(next_cfg.ok_or_else(|| failed!("committed, but the switch did not say next_cfg"))?)
+            }
+            None => None,
+        };
+        Ok(Outcome::Committed { rows, next_cfg })
+    }
+
+    /// Waits until `cur_cfg` is at least `wanted`.
+    pub(crate) async fn wait_for(&mut self, wanted: i64) -> Result<()> {
+        self.stage.replace(Stage::Waiting { wanted, reached: 0 });
+        let tables = json!({ DB: [{ "columns": ["cur_cfg"] }] });
+        let mut update = self.call("monitor", vec![json!(DB), json!("cur_cfg"), tables]).await?;
+        loop {
+            let rows = update[DB].as_object().into_iter().flatten();
+            let news = rows.filter_map(|(_, row)| row["new"]["cur_cfg"].as_i64()).max();
+            if let Some(reached) = news {
+                self.stage.replace(Stage::Waiting { wanted, reached });
+                if reached >= wanted {
+                    return Ok(());
+                }
+            }
+            let next = self
+                .client
+                .notification()
+                .await
+                .map_err(|e| failed!("committed, but the switch went away before it had acted on it: {e}"))?;
+            if self.verbose {
+                eprintln!("vsctl: < {} {}", next.method, Value::from(next.params.clone()));
+            }
+            update = next.params.into_iter().nth(1).unwrap_or_default();
+        }
+    }
+
+    /// Name, `ofport`, `error` and `status` of interfaces, of those that are still there.
+    pub(crate) async fn interfaces(&mut self, schema: &DatabaseSchema, rows: &[Uuid]) -> Result<Vec<InterfaceState>> {
+        const COLUMNS: [&str; 4] = ["name", "ofport", "error", "status"];
+        let select = |uuid: &Uuid| {
+            let at = json!([["_uuid", "==", ["uuid", uuid.to_string()]]]);
+            json!({"op": "select", "table": "Interface", "where": at, "columns": COLUMNS})
+        };
+        let (results, error) = self.transact(rows.iter().map(select).collect()).await?;
+        if let Some(error) = error {
+            fail!("committed, but the state of the interfaces cannot be read: {error}");
+        }
+        let mut states = Vec::new();
+        for row in results.iter().filter_map(|result| result["rows"].get(0)) {
+            let value = |column| value_of(schema, "Interface", column, row);
+            states.push(InterfaceState {
+                name: value("name")?.as_str().unwrap_or_default().to_owned(),
+                ofport: value("ofport")?.as_i64(),
+                error: value("error")?.as_str().map(str::to_owned),
+                status: value("status")?,
+            });
+        }
+        Ok(states)
+    }
+}
+
+/// What the switch says about an interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct InterfaceState {
+    /// Its name.
+    pub name: String,
+    /// Its number, -1 where it could not be set up.
+    pub ofport: Option<i64>,
+    /// Why it could not be set up.
+    pub error: Option<String>,
+    /// What else there is to say.
+    pub status: Datum,
+}
+
+fn unreachable_switch(socket: &Path, error: &ClientError) -> crate::error::Error {
+    let path = socket.display();
+    let ClientError::Connect { source, .. } = error else {
+        return failed!("{error}");
+    };
+    let elsewhere = "name its socket with --socket PATH or VSWITCH_SOCKET";
+    match source.kind() {
+        ErrorKind::NotFound => failed!(
+            "cannot reach the switch: {path} does not exist\n\
+             Start the daemon ('vswitch', as root), or {elsewhere}."
+        ),
+        ErrorKind::ConnectionRefused => failed!(
+            "cannot reach the switch: nobody listens on {path}\n\
+             The daemon has ended; start it again ('vswitch', as root), or {elsewhere}."
+        ),
+        ErrorKind::PermissionDenied => failed!(
+            "cannot reach the switch: no permission to use {path}\n\
+             Run vsctl as root or as a member of the socket's group."
+        ),
+        _ => failed!("cannot reach the switch: {error}"),
+    }
+}
+
+fn uuid_of(value: &Value) -> Result<Uuid> {
+    let text = (value[0] == "uuid").then(|| value[1].as_str()).flatten();
+    text.and_then(parse_uuid).ok_or_else(|| failed!("the switch sent {value} for a UUID"))
+}
+
+fn value_of(schema: &DatabaseSchema, table: &str, column: &str, row: &Value) -> Result<Datum> {
+    let ty = schema.tables.get(table).and_then(|t| t.columns.get(column)).map(|c| &c.ty);
+    let ty = ty.ok_or_else(|| failed!("the switch's {table} has no column {column}"))?;
+    let read = |value| Datum::from_json(ty, value, &mut NoSymbols);
+    match row.get(column) {
+        Some(value) => read(value).map_err(|e| failed!("the switch's {table} column {column}: {e}")),
+        None => Ok(ty.default_datum()),
+    }
+}
