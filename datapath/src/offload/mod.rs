@@ -3,4 +3,5 @@
 //! Pure: frames in, frames out. What a frame's headers say is checked before anything is changed.
 
 pub mod checksum;
+pub mod gro;
 pub mod gso;

@@ -6,6 +6,8 @@
 //! An attacker on the underlay may send any bytes to the tunnel port: a packet is taken only when its VNI *and* its
 //! sender belong to a configured port, everything else is counted and dropped.
 
+pub mod vxlan;
+
 use crate::types::{PortId, Vni};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};

@@ -5,6 +5,8 @@
 
 pub mod checksum;
 pub mod ethernet;
+#[cfg(test)]
+pub(crate) mod fixtures;
 pub mod ipv4;
 pub mod ipv6;
 pub mod parse;
