@@ -1,1 +1,11 @@
-//! The lab.
+//! What the tests and benchmarks of vswitch stand on.
+//!
+//! - [`netns`]: network namespaces as machines, with a real `vswitch` on each, all removed at the end;
+//! - [`process`]: running programs with a time limit, and waiting for something to come true;
+//! - [`two_hosts`]: the lab of the demo, two tenants between two hosts;
+//! - [`ovs`]: Open vSwitch's own unmodified tools, to drive us with and to compare us to.
+
+pub mod netns;
+pub mod ovs;
+pub mod process;
+pub mod two_hosts;
