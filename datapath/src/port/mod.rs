@@ -4,7 +4,7 @@
 //! tests. It is owned by one worker thread, never blocks, and is woken through its file descriptors. What it cannot
 //! send it hands back with a reason; it never loses a frame silently.
 
-use crate::packet::{Batch, Frame, Pool};
+use crate::packet::{Batch, ChecksumState, Frame, GsoKind, Meta, Pool};
 use crate::switch::verdict::DropReason;
 use std::os::fd::BorrowedFd;
 
@@ -26,6 +26,21 @@ impl Caps {
     pub const ALL: Self = Self { partial_csum: true, tso: true, uso: true };
     /// A device that takes nothing but finished frames of wire size.
     pub const NONE: Self = Self { partial_csum: false, tso: false, uso: false };
+}
+
+impl Caps {
+    /// Whether a frame with these metadata may be handed over as it is.
+    #[inline]
+    #[must_use]
+    pub fn take(self, meta: &Meta) -> bool {
+        let finished = !matches!(meta.csum, ChecksumState::Partial { .. });
+        let whole = match meta.gso.map(|gso| gso.kind) {
+            None => true,
+            Some(GsoKind::TcpV4 | GsoKind::TcpV6) => self.tso && self.partial_csum,
+            Some(GsoKind::Udp) => self.uso && self.partial_csum,
+        };
+        whole && (finished || self.partial_csum)
+    }
 }
 
 /// How a receive call ended.

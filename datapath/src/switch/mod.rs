@@ -1,4 +1,119 @@
 //! The switch: what happens to a frame between the device it came from and the devices it leaves by. No I/O, no clock.
+//!
+//! [`Switch`] belongs to one worker thread and is the only thing here that remembers anything from frame to frame: the
+//! learned addresses. Everything else it needs comes with the call: the immutable [`state::Snapshot`] to forward by, the
+//! time, the memory, the counters. The walk itself is in [`pipeline`], each of its stages in a file of that name.
+//!
+//! What an attacker may try: any bytes in a frame (parsed once, by `wire::parse`), any number of source addresses
+//! (bounded and shared fairly between ports, by [`mac_table`]), group addresses as source, tags of VLANs that the port
+//! does not carry (refused by [`admit`]).
 
+pub mod admit;
+pub mod egress;
+pub mod forward;
+pub mod mac_table;
+pub mod pipeline;
 pub mod state;
+pub mod tx;
 pub mod verdict;
+pub mod vlan;
+
+use crate::packet::Frame;
+use crate::time::{Duration, Instant};
+use crate::types::BridgeId;
+use mac_table::{FdbEntry, MacTable, TableStats};
+use state::{Bridge, Port, Snapshot};
+use std::sync::Arc;
+pub use tx::TxQueues;
+
+/// How often expired addresses are cleared away.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// The engine of one worker.
+#[derive(Debug, Default)]
+pub struct Switch {
+    adopted: Arc<Snapshot>,
+    tables: Tables,
+    next_sweep: Instant,
+    /// Memory that the walk uses again and again, empty between frames.
+    pieces: Vec<Frame>,
+}
+
+impl Switch {
+    /// A switch that has learned nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes over a new snapshot: to be called before the first [`Switch::process`] with it. Forgets the addresses of
+    /// bridges and ports that are gone, down, or no longer lead where they led, and applies new limits.
+    pub fn adopt(&mut self, snap: &Arc<Snapshot>, now: Instant) {
+        self.tables.0.truncate(snap.bridges.len());
+        for (id, table) in self.tables.0.iter_mut().enumerate() {
+            let Some(bridge) = snap.bridges[id].as_ref() else {
+                *table = None;
+                continue;
+            };
+            if let Some(table) = table {
+                table.flush_ports(|port| !same_place(self.adopted.port(port), snap.port(port)));
+                table.configure(bridge.mac_aging, bridge.mac_table_size);
+                table.sweep(now);
+            }
+        }
+        self.adopted = Arc::clone(snap);
+    }
+
+    /// The addresses that `bridge` has learned and not yet forgotten at `now`, in no particular order.
+    #[must_use]
+    pub fn fdb(&self, bridge: BridgeId, now: Instant) -> Vec<FdbEntry> {
+        self.tables.get(bridge).map(|t| t.entries(now).collect()).unwrap_or_default()
+    }
+
+    /// How full the table of `bridge` is and what it went through.
+    #[must_use]
+    pub fn table_stats(&self, bridge: BridgeId) -> TableStats {
+        self.tables.get(bridge).map(MacTable::stats).unwrap_or_default()
+    }
+
+    /// Forgets all addresses of `bridge`.
+    pub fn flush(&mut self, bridge: BridgeId) {
+        if let Some(Some(table)) = self.tables.0.get_mut(bridge.0 as usize) {
+            table.flush();
+        }
+    }
+
+    /// Clears expired addresses away when it is time again, a limited number between two batches.
+    fn sweep(&mut self, now: Instant) {
+        if now >= self.next_sweep {
+            let unfinished = self.tables.0.iter_mut().flatten().map(|t| usize::from(t.sweep(now))).sum::<usize>();
+            self.next_sweep = if unfinished > 0 { now } else { now + SWEEP_EVERY };
+        }
+    }
+}
+
+/// Whether addresses learned at the port as it was are still right for the port as it is.
+fn same_place(was: Option<&Arc<Port>>, is: Option<&Arc<Port>>) -> bool {
+    let (Some(was), Some(is)) = (was, is) else { return false };
+    is.up && was.bridge == is.bridge && was.vlan == is.vlan && was.tunnel == is.tunnel
+}
+
+/// The MAC tables, indexed by [`BridgeId`].
+#[derive(Debug, Default)]
+struct Tables(Vec<Option<MacTable>>);
+
+impl Tables {
+    fn get(&self, bridge: BridgeId) -> Option<&MacTable> {
+        self.0.get(bridge.0 as usize)?.as_ref()
+    }
+
+    /// The table of `bridge`, made on first use.
+    #[inline]
+    fn of(&mut self, bridge: &Bridge) -> &mut MacTable {
+        let id = bridge.id.0 as usize;
+        if id >= self.0.len() {
+            self.0.resize_with(id + 1, || None);
+        }
+        self.0[id].get_or_insert_with(|| MacTable::new(bridge.mac_aging, bridge.mac_table_size))
+    }
+}

@@ -3,6 +3,7 @@
 //! Built by `control`, published whole, read by workers; never changed in place. A worker sees either the old or the
 //! new snapshot, never a mixture.
 
+use crate::packet::Frame;
 use crate::port::Caps;
 use crate::stats::PortCounters;
 use crate::time::Duration;
@@ -69,6 +70,19 @@ pub struct Port {
     pub counters: Arc<PortCounters>,
 }
 
+impl Port {
+    /// What a frame on its way out counts as in [`PortCounters`]: packets, and bytes from their Ethernet headers on.
+    /// A run of datagrams counts as the frames in it, without their encapsulation; a super-frame counts once.
+    #[inline]
+    #[must_use]
+    pub fn weigh(&self, frame: &Frame) -> (u64, u64) {
+        let len = frame.len();
+        let packets = frame.meta.outer.and_then(|o| o.segment).map_or(1, |n| len.div_ceil(usize::from(n.max(1))));
+        let header = self.tunnel.as_ref().map_or(0, Tunnel::header_len);
+        (packets as u64, len.saturating_sub(packets * header) as u64)
+    }
+}
+
 /// One bridge.
 #[derive(Clone, Debug)]
 pub struct Bridge {
@@ -92,7 +106,10 @@ pub enum Attachment {
     /// All of one port.
     Port(PortId),
     /// Those of many tunnels, told apart by [`Snapshot::demux`].
-    Tunnels,
+    Tunnels {
+        /// The UDP port that it receives on.
+        udp_port: u16,
+    },
 }
 
 /// Everything a worker needs to forward, at one moment.

@@ -19,6 +19,16 @@ pub enum Tunnel {
     Vxlan(Vxlan),
 }
 
+impl Tunnel {
+    /// Bytes of encapsulation before the inner frame in every datagram.
+    #[must_use]
+    pub const fn header_len(&self) -> usize {
+        match self {
+            Self::Vxlan(_) => crate::wire::vxlan::HEADER_LEN,
+        }
+    }
+}
+
 /// A VXLAN tunnel to one remote end.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Vxlan {

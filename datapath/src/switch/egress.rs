@@ -1,0 +1,68 @@
+//! The way out: the tag that the egress port wants, then whatever its device cannot do for itself.
+//!
+//! An ordinary device gets the frame as it is when its `Caps` allow that; otherwise a super-frame is cut into segments
+//! and an unfinished checksum is finished, here and only here. A frame for a tunnel becomes the datagrams that carry it.
+//! What cannot leave is counted at the port that it could not leave by.
+
+use super::state::Port;
+use super::tx::TxQueues;
+use super::verdict::DropReason;
+use super::vlan::{self, Tagging};
+use crate::offload::gso;
+use crate::packet::{Frame, Pool};
+use crate::stats::{DropCounters, WorkerCounters};
+
+/// Where frames end: in a transmit queue, or dropped and counted.
+pub struct Egress<'a> {
+    /// Where their memory comes from and goes to.
+    pub pool: &'a mut Pool,
+    /// Where copies and segments are counted.
+    pub counters: &'a WorkerCounters,
+    /// Where they wait to be sent.
+    pub tx: &'a mut TxQueues,
+    /// What became of the frame under way; empty between frames.
+    pub pieces: &'a mut Vec<Frame>,
+}
+
+impl Egress<'_> {
+    /// A second frame like `frame`, for one more port.
+    #[inline]
+    pub fn copy(&mut self, frame: &Frame) -> Frame {
+        self.counters.copied.add(1);
+        self.pool.copy(frame)
+    }
+
+    /// Sends the frame out by `port`.
+    #[inline]
+    pub fn send(&mut self, port: &Port, mut frame: Frame, tagging: Tagging) {
+        if !port.up {
+            return self.discard(frame, &port.counters.drops, DropReason::PortDown);
+        }
+        if let Err(reason) = vlan::egress(&port.vlan, &mut frame, tagging) {
+            return self.discard(frame, &port.counters.drops, reason);
+        }
+        frame.meta.egress = port.id;
+        frame.meta.device = port.device;
+        if port.caps.take(&frame.meta) {
+            self.tx.push(frame);
+        } else {
+            self.finish(port, frame);
+        }
+    }
+
+    /// Does for the device what it cannot do, and queues what comes of it.
+    fn finish(&mut self, port: &Port, frame: Frame) {
+        match gso::segment(frame, None, self.pool, self.pieces) {
+            Ok(pieces) => self.counters.split.add(u64::from(pieces) - 1),
+            Err(reason) => port.counters.drops.add(reason, 1),
+        }
+        self.pieces.drain(..).for_each(|f| self.tx.push(f));
+    }
+
+    /// Drops the frame, counted once in `drops`.
+    #[inline]
+    pub fn discard(&mut self, frame: Frame, drops: &DropCounters, reason: DropReason) {
+        drops.add(reason, 1);
+        self.pool.recycle(frame);
+    }
+}
