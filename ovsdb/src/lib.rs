@@ -1,9 +1,12 @@
 //! OVSDB (RFC 7047): the database, its protocol, a server and a client.
 
+mod atom;
 pub mod client;
+mod column_type;
 pub mod db;
 pub mod error;
 pub mod jsonrpc;
+mod members;
 pub mod schema;
 pub mod server;
 pub mod value;
