@@ -3,6 +3,7 @@
 //! The identity that always holds when nothing is in flight, in total over all ports:
 //! received + copied + generated + split = transmitted + merged + dropped.
 
+use crate::packet::Frame;
 use crate::switch::verdict::DropReason;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -37,6 +38,16 @@ pub struct PortCounters {
     pub tx_bytes: Counter,
     /// Dropped frames by reason: on receive counted at the ingress port, on send at the egress port.
     pub drops: DropCounters,
+}
+
+impl PortCounters {
+    /// Counts a received frame, which stands for so many `frames` of the wire that were coalesced into it.
+    #[inline]
+    pub fn count_received(&self, frame: &Frame, frames: u32) {
+        let headers = frame.meta.gso.map_or(0, |gso| u64::from(gso.header_len));
+        self.rx_packets.add(frames.into());
+        self.rx_bytes.add(frame.len() as u64 + u64::from(frames.saturating_sub(1)) * headers);
+    }
 }
 
 /// One counter per reason.

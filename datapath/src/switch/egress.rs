@@ -10,7 +10,8 @@ use super::verdict::DropReason;
 use super::vlan::{self, Tagging};
 use crate::offload::gso;
 use crate::packet::{Frame, Pool};
-use crate::stats::{DropCounters, WorkerCounters};
+use crate::stats::{PortCounters, WorkerCounters};
+use crate::tunnel::{Tunnel, vxlan};
 
 /// Where frames end: in a transmit queue, or dropped and counted.
 pub struct Egress<'a> {
@@ -36,33 +37,52 @@ impl Egress<'_> {
     #[inline]
     pub fn send(&mut self, port: &Port, mut frame: Frame, tagging: Tagging) {
         if !port.up {
-            return self.discard(frame, &port.counters.drops, DropReason::PortDown);
+            return self.discard(frame, &port.counters, DropReason::PortDown);
         }
         if let Err(reason) = vlan::egress(&port.vlan, &mut frame, tagging) {
-            return self.discard(frame, &port.counters.drops, reason);
+            return self.discard(frame, &port.counters, reason);
         }
         frame.meta.egress = port.id;
         frame.meta.device = port.device;
-        if port.caps.take(&frame.meta) {
-            self.tx.push(frame);
-        } else {
-            self.finish(port, frame);
+        match &port.tunnel {
+            None if port.caps.take(&frame.meta) => self.tx.push(frame),
+            None => self.finish(port, frame),
+            Some(tunnel) => self.encapsulate(port, tunnel, frame),
         }
     }
 
-    /// Does for the device what it cannot do, and queues what comes of it.
+    /// Does for a device what it cannot do.
     fn finish(&mut self, port: &Port, frame: Frame) {
         match gso::segment(frame, None, self.pool, self.pieces) {
-            Ok(pieces) => self.counters.split.add(u64::from(pieces) - 1),
+            Ok(segments) => self.queue_pieces(segments),
             Err(reason) => port.counters.drops.add(reason, 1),
         }
-        self.pieces.drain(..).for_each(|f| self.tx.push(f));
     }
 
-    /// Drops the frame, counted once in `drops`.
+    fn encapsulate(&mut self, port: &Port, tunnel: &Tunnel, frame: Frame) {
+        let Tunnel::Vxlan(tunnel) = tunnel;
+        match vxlan::encap(frame, tunnel, port.mtu, self.pool, self.pieces) {
+            Ok(encapped) => self.queue_pieces(encapped.segments),
+            Err((frame, reason)) => self.discard(frame, &port.counters, reason),
+        }
+    }
+
+    /// Queues what one frame has become, which counts as `packets`.
+    fn queue_pieces(&mut self, packets: u32) {
+        self.counters.split.add(u64::from(packets) - 1);
+        self.pieces.drain(..).for_each(|piece| self.tx.push(piece));
+    }
+
+    /// Drops a frame at the port that these counters belong to.
     #[inline]
-    pub fn discard(&mut self, frame: Frame, drops: &DropCounters, reason: DropReason) {
-        drops.add(reason, 1);
+    pub fn discard(&mut self, frame: Frame, at: &PortCounters, reason: DropReason) {
+        at.drops.add(reason, 1);
+        self.pool.recycle(frame);
+    }
+
+    /// Drops what came in as so many `frames` and belongs to no port.
+    pub fn lose(&mut self, frame: Frame, reason: DropReason, frames: u32) {
+        self.counters.portless.add(reason, frames.into());
         self.pool.recycle(frame);
     }
 }

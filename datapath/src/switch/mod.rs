@@ -20,6 +20,7 @@ pub mod vlan;
 
 use crate::packet::Frame;
 use crate::time::{Duration, Instant};
+use crate::tunnel::vxlan::Inner;
 use crate::types::BridgeId;
 use mac_table::{FdbEntry, MacTable, TableStats};
 use state::{Bridge, Port, Snapshot};
@@ -35,8 +36,9 @@ pub struct Switch {
     adopted: Arc<Snapshot>,
     tables: Tables,
     next_sweep: Instant,
-    /// Memory that the walk uses again and again, empty between frames.
+    /// Memory of the walk: what one frame became on its way out, and what came out of one run of datagrams.
     pieces: Vec<Frame>,
+    inner: Vec<Inner>,
 }
 
 impl Switch {

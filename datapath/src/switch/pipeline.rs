@@ -18,6 +18,7 @@ use super::{Switch, Tables, TxQueues};
 use crate::packet::{Batch, Frame, Pool};
 use crate::stats::WorkerCounters;
 use crate::time::Instant;
+use crate::tunnel::vxlan::{self, Inner};
 use crate::types::{DeviceId, PortId};
 use crate::wire::parse::parse;
 
@@ -40,9 +41,9 @@ impl Switch {
         let mut walk = Walk { now, snap, tables: &mut self.tables, out };
         for frame in batch.drain() {
             match snap.attachment(device) {
-                Some(Attachment::Port(port)) => walk.receive(port, frame),
-                Some(Attachment::Tunnels { udp_port }) => walk.decapsulate(udp_port, frame),
-                None => walk.out.discard(frame, &counters.portless, DropReason::PortDown),
+                Some(Attachment::Port(port)) => walk.receive(port, frame, 1),
+                Some(Attachment::Tunnels { udp_port }) => walk.decapsulate(udp_port, frame, &mut self.inner),
+                None => walk.out.lose(frame, DropReason::PortDown, 1),
             }
         }
     }
@@ -58,22 +59,29 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     /// Each frame in a run of datagrams is received by the port that its VNI and its sender belong to.
-    fn decapsulate(&mut self, udp_port: u16, datagrams: Frame) {
-        let _ = udp_port;
-        self.out.discard(datagrams, &self.out.counters.portless, DropReason::UnknownVni);
+    fn decapsulate(&mut self, udp_port: u16, run: Frame, inner: &mut Vec<Inner>) {
+        let Some(outer) = run.meta.outer else { return self.out.lose(run, DropReason::TunnelMalformed, 1) };
+        let malformed = vxlan::decap(run, self.out.pool, inner);
+        self.out.counters.portless.add(DropReason::TunnelMalformed, malformed.into());
+        for Inner { vni, frame, frames } in inner.drain(..) {
+            match self.snap.demux.find(udp_port, vni, outer.remote.ip(), outer.local) {
+                Some(port) => self.receive(port, frame, frames),
+                None => self.out.lose(frame, DropReason::UnknownVni, frames),
+            }
+        }
     }
 
-    /// A frame that came in by `port`, to wherever it goes.
-    fn receive(&mut self, port: PortId, mut frame: Frame) {
+    /// A frame that came in by `port`, as so many `frames` of the wire, to wherever it goes.
+    fn receive(&mut self, port: PortId, mut frame: Frame, frames: u32) {
         let Some(ingress) = self.snap.port(port) else {
-            return self.out.discard(frame, &self.out.counters.portless, DropReason::PortDown);
+            return self.out.lose(frame, DropReason::PortDown, frames);
         };
+        ingress.counters.count_received(&frame, frames);
+        self.out.counters.merged.add(u64::from(frames) - 1);
         frame.meta.ingress = port;
-        ingress.counters.rx_packets.add(1);
-        ingress.counters.rx_bytes.add(frame.len() as u64);
         match self.decide(ingress, &frame) {
             Ok((tagging, targets)) => self.deliver(frame, tagging, targets),
-            Err(reason) => self.out.discard(frame, &ingress.counters.drops, reason),
+            Err(reason) => self.out.discard(frame, &ingress.counters, reason),
         }
     }
 
