@@ -1,1 +1,80 @@
-//! Benchmarks.
+//! Benchmarks: what they share.
+//!
+//! - `src/bin/side-by-side.rs` compares a running `vswitch` with the Linux bridge and the kernel's VXLAN;
+//! - `benches/` holds criterion suites of single stages.
+
+use std::fmt::Write as _;
+
+/// The middle one of the values (of an even number, the lower of the two in the middle); 0 of none.
+#[must_use]
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len().saturating_sub(1) / 2).copied().unwrap_or_default()
+}
+
+/// Two things measured in turns.
+#[derive(Default)]
+pub struct Pair {
+    /// Ours.
+    pub ours: Vec<f64>,
+    /// The one that we compare with.
+    pub theirs: Vec<f64>,
+}
+
+impl Pair {
+    /// Measures ours, theirs, ours, theirs … so that a drift of the machine meets both.
+    pub fn in_turns(rounds: usize, mut ours: impl FnMut() -> f64, mut theirs: impl FnMut() -> f64) -> Self {
+        let mut pair = Self::default();
+        for _ in 0..rounds {
+            pair.ours.push(ours());
+            pair.theirs.push(theirs());
+        }
+        pair
+    }
+
+    /// The ratio of the medians, ours to theirs.
+    #[must_use]
+    pub fn ratio(&self) -> f64 {
+        median(&self.ours) / median(&self.theirs)
+    }
+}
+
+/// Lines up the columns of a table: the first to the left, the others to the right.
+#[must_use]
+pub fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
+    let width =
+        |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|cell| cell.chars().count()).max().unwrap_or_default();
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        for (c, cell) in row.iter().enumerate() {
+            let pad = " ".repeat(widths[c] - cell.chars().count());
+            let _ = if c == 0 { write!(text, "{cell}{pad}") } else { write!(text, "   {pad}{cell}") };
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_and_ratios() {
+        assert_eq!(median(&[]), 0.0);
+        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.0);
+        let (mut a, mut b) = (0.0, 0.0);
+        let pair = Pair::in_turns(3, || (a += 1.0, a).1, || (b += 2.0, b).1);
+        assert_eq!((pair.ours.as_slice(), pair.ratio()), (&[1.0, 2.0, 3.0][..], 0.5));
+    }
+
+    #[test]
+    fn columns_line_up() {
+        let rows = [vec!["what".to_owned(), "Gbit/s".to_owned()], vec!["µ".to_owned(), "1.0".to_owned()]];
+        assert_eq!(table(&rows), "what   Gbit/s\nµ         1.0\n");
+    }
+}

@@ -1,0 +1,125 @@
+//! `vswitch` beside the Linux bridge and the kernel's VXLAN, on the same machine in the same minutes.
+//!
+//! Pods and hosts are network namespaces joined by veth pairs with their default offloads; nobody runs ethtool. Each
+//! comparison takes turns (ours, theirs, ours, theirs …) and reports the medians and their ratio.
+//! Usage: `side-by-side [ROUNDS [SECONDS]]`, by default 5 rounds of 2-second transfers.
+#![allow(clippy::print_stdout, reason = "a program that prints its results")]
+
+use std::fs;
+use std::thread;
+use std::time::Duration;
+use vswitch_benches::{Pair, median, table};
+use vswitch_tests::netns::{Lab, Space};
+use vswitch_tests::two_hosts::TwoHosts;
+
+fn main() {
+    let mut numbers =
+        std::env::args().skip(1).map(|a| a.parse::<u32>().expect("usage: side-by-side [ROUNDS [SECONDS]]"));
+    let (rounds, seconds) = (numbers.next().unwrap_or(5) as usize, numbers.next().unwrap_or(2));
+    let cores = thread::available_parallelism().map_or(0, usize::from);
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    println!("{cores} cores, Linux {}; {rounds} rounds of {seconds} s each; medians\n", kernel.trim());
+    let Some(lab) = Lab::open() else { std::process::exit(1) };
+
+    let mut rows =
+        vec![["", "vswitch", "Linux", "ratio", "vswitch's rounds", "Linux's rounds"].map(str::to_owned).to_vec()];
+    let idle = one_bridge(&lab, rounds, seconds, &mut rows);
+    let Some(ours) = TwoHosts::open() else { std::process::exit(1) };
+    two_hosts(&lab, &ours, rounds, seconds, &mut rows);
+    println!("{}", table(&rows));
+    println!("CPU of an idle vswitch over 10 s: {idle:.1} %");
+}
+
+/// Two pods on one bridge: TCP, round trips, and what the switch uses when nothing happens (in percent of a core).
+fn one_bridge(lab: &Lab, rounds: usize, seconds: u32, rows: &mut Vec<Vec<String>>) -> f64 {
+    let mut host = lab.host("ours");
+    host.vsctl("add-br br0");
+    let ours = plug(lab, &host, "ours", &mut |port| drop(host.vsctl(&format!("add-port br0 {port}"))));
+
+    let linux = lab.space("linux");
+    linux_bridge(&linux);
+    let theirs = plug(lab, &linux, "linux", &mut |port| drop(linux.run(&format!("ip link set {port} master br0"))));
+
+    let tcp = |pods: &[Space; 2]| pods[0].tcp(&pods[1], "10.0.0.2", seconds) / 1e9;
+    let pair = Pair::in_turns(rounds, || tcp(&ours), || tcp(&theirs));
+    rows.push(row("TCP on one bridge, Gbit/s", &pair));
+    let pair =
+        Pair::in_turns(rounds.min(3), || round_trip(&ours[0], "10.0.0.2"), || round_trip(&theirs[0], "10.0.0.2"));
+    rows.push(row("ping on one bridge, µs", &pair));
+
+    thread::sleep(Duration::from_secs(1));
+    let before = host.cpu_ticks();
+    thread::sleep(Duration::from_secs(10));
+    // 1000 ticks of 10 ms are 100 %.
+    (host.cpu_ticks() - before) as f64 / 10.0
+}
+
+/// A pod on each of two hosts, a tunnel between the hosts.
+fn two_hosts(lab: &Lab, ours: &TwoHosts, rounds: usize, seconds: u32, rows: &mut Vec<Vec<String>>) {
+    ours.configure();
+    let theirs = kernel_hosts(lab);
+    ours.a[0].reaches("192.168.60.12");
+    theirs[0].reaches("192.168.60.12");
+    let tcp = |pods: &[Space; 2]| pods[0].tcp(&pods[1], "192.168.60.12", seconds) / 1e9;
+    let pair = Pair::in_turns(rounds, || tcp(&ours.a), || tcp(&theirs));
+    rows.push(row("TCP over VXLAN, MTU 1500 everywhere, Gbit/s", &pair));
+    for pod in ours.a.iter().chain(&theirs) {
+        pod.run("ip link set eth0 mtu 1450");
+    }
+    let pair = Pair::in_turns(rounds, || tcp(&ours.a), || tcp(&theirs));
+    rows.push(row("TCP over VXLAN, pods at MTU 1450, Gbit/s", &pair));
+    let ping = |pods: &[Space; 2]| round_trip(&pods[0], "192.168.60.12");
+    let pair = Pair::in_turns(rounds.min(3), || ping(&ours.a), || ping(&theirs));
+    rows.push(row("ping over VXLAN, µs", &pair));
+}
+
+/// Two pods, 10.0.0.1 and 10.0.0.2, on the ports p1 and p2 of a bridge in `host`.
+fn plug(lab: &Lab, host: &Space, name: &str, attach: &mut dyn FnMut(&str)) -> [Space; 2] {
+    let pods = [1, 2].map(|n| {
+        let pod = lab.pod(&format!("{name}-pod{n}"), host, &format!("p{n}"), &format!("10.0.0.{n}/24"));
+        attach(&format!("p{n}"));
+        pod
+    });
+    pods[0].reaches("10.0.0.2");
+    pods
+}
+
+/// A Linux bridge br0 that netfilter keeps out of.
+fn linux_bridge(host: &Space) {
+    host.run("ip link add br0 type bridge");
+    host.run("ip link set br0 up");
+    // Where the module isn't loaded there is nothing to switch off.
+    let _ = host.try_run("sysctl -qw net.bridge.bridge-nf-call-iptables=0");
+}
+
+/// The same as [`TwoHosts`], one tenant, by the kernel: a bridge and a VXLAN device on each host.
+fn kernel_hosts(lab: &Lab) -> [Space; 2] {
+    let hosts = [lab.space("kernel1"), lab.space("kernel2")];
+    lab.cable(&hosts[0], "eth0", &hosts[1], "eth0");
+    [0, 1].map(|n: usize| {
+        let (host, local, remote) = (&hosts[n], 200 + n, 201 - n);
+        host.run(&format!("ip addr add 10.2.7.{local}/24 dev eth0"));
+        linux_bridge(host);
+        let vxlan = format!("type vxlan id 5000 local 10.2.7.{local} remote 10.2.7.{remote} dstport 4789");
+        host.run(&format!("ip link add vx0 mtu 1500 {vxlan}"));
+        host.run("ip link set vx0 master br0 up");
+        let pod = lab.pod(&format!("kernel-pod{n}"), host, "p0", &format!("192.168.60.1{}/24", n + 1));
+        host.run("ip link set p0 master br0");
+        pod
+    })
+}
+
+/// The mean round trip of 500 pings, in µs.
+fn round_trip(from: &Space, address: &str) -> f64 {
+    let text = from.run(&format!("ping -q -i 0.002 -c 500 {address}"));
+    let mean = text.lines().find_map(|l| l.strip_prefix("rtt ")?.split(['=', '/']).nth(5)?.trim().parse::<f64>().ok());
+    1000.0 * mean.unwrap_or_else(|| panic!("no mean in {text}"))
+}
+
+/// A line of the table.
+fn row(what: &str, pair: &Pair) -> Vec<String> {
+    let number = |x: f64| if x < 100.0 { format!("{x:.1}") } else { format!("{x:.0}") };
+    let all = |values: &[f64]| values.iter().map(|&x| number(x)).collect::<Vec<_>>().join(" ");
+    let (ours, theirs) = (number(median(&pair.ours)), number(median(&pair.theirs)));
+    vec![what.to_owned(), ours, theirs, format!("{:.2}", pair.ratio()), all(&pair.ours), all(&pair.theirs)]
+}
