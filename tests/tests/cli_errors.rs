@@ -92,7 +92,7 @@ fn vsctl_names_the_value_and_a_way_out() {
     refused(&host, "set port br0 tag=5000", 1, &["5000", "4095"]);
     refused(&host, "get bridge nope name", 1, &["nope"]);
     refused(&host, "add-port nope p1", 1, &["nope"]);
-    refused(&host, "add-br br0", 1, &["br0", "--may-exist"]);
+    refused(&host, "add-br br0", 1, &["br0", "exists"]);
     refused(&host, "add-port br0 vx0 type=vxlan kez=5000 remote_ip=10.0.0.1", 1, &["kez", "key"]);
     refused(&host, "ad-br br1", 1, &["ad-br", "add-br"]);
     refused(&host, "add-br", 1, &["add-br"]);
