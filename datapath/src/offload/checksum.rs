@@ -20,13 +20,16 @@ pub fn finish(frame: &mut Frame) -> Result<(), DropReason> {
     if field + 2 > covered.len() {
         return Err(DropReason::Malformed);
     }
-    let sum = Sum::of(covered).complement();
-    put16(covered, field, nonzero(sum));
+    let mut sum = Sum::of(covered).complement();
+    if field == udp::CHECKSUM {
+        sum = nonzero(sum);
+    }
+    put16(covered, field, sum);
     frame.meta.csum = ChecksumState::None;
     Ok(())
 }
 
-/// Zero means "no checksum" to UDP; its other representation is as good to TCP too (RFC 768).
+/// A UDP checksum as it is sent: zero would mean that there is none, so its other representation is (RFC 768).
 pub(super) const fn nonzero(checksum: u16) -> u16 {
     if checksum == 0 { 0xffff } else { checksum }
 }

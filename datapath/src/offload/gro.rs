@@ -362,9 +362,12 @@ mod tests {
         assert_eq!(merged[0].0.bytes(), bare[0].0.bytes());
     }
 
+    /// A way to make a segment differ from the one before.
+    type Change = (&'static str, &'static dyn Fn(&mut Packet));
+
     #[test]
     fn segments_that_differ_are_not_merged() {
-        let different: [(&str, &dyn Fn(&mut Packet)); 20] = [
+        let different: [Change; 20] = [
             ("VLAN", &|packet| packet.vlan = Some(5)),
             ("source port", &|packet| packet.tcp().source_port += 1),
             ("destination port", &|packet| packet.tcp().destination_port += 1),
@@ -398,7 +401,7 @@ mod tests {
 
     #[test]
     fn ip_headers_that_differ_are_not_merged() {
-        let different: [(&str, &dyn Fn(&mut Packet)); 8] = [
+        let different: [Change; 8] = [
             ("TTL", &|packet| packet.ipv4().time_to_live -= 1),
             ("DSCP", &|packet| packet.ipv4().dscp = 8.try_into().unwrap()),
             ("ECN", &|packet| packet.ipv4().ecn = 3.try_into().unwrap()),
@@ -414,7 +417,7 @@ mod tests {
             change(&mut second);
             assert_eq!(counts(&[first, second]), [1, 1], "{what}");
         }
-        let different: [(&str, &dyn Fn(&mut Packet)); 4] = [
+        let different: [Change; 4] = [
             ("hop limit", &|packet| packet.ipv6().hop_limit -= 1),
             ("traffic class", &|packet| packet.ipv6().traffic_class = 1),
             ("flow label", &|packet| packet.ipv6().flow_label = Ipv6FlowLabel::ZERO),

@@ -166,21 +166,21 @@ impl Cut {
         if !last {
             segment[tcp::FLAGS] &= !(tcp::FIN | tcp::PSH);
         }
-        self.write_checksum(tcp::CHECKSUM, segment);
+        let sum = self.checksum(tcp::CHECKSUM, segment).unwrap_or_default();
+        put16(segment, tcp::CHECKSUM, sum);
     }
 
     fn write_udp(&self, segment: &mut [u8]) {
         let len = segment.len() as u16;
         put16(segment, udp::LENGTH, len);
-        self.write_checksum(udp::CHECKSUM, segment);
+        let sum = self.checksum(udp::CHECKSUM, segment).map_or(0, nonzero);
+        put16(segment, udp::CHECKSUM, sum);
     }
 
-    fn write_checksum(&self, field: usize, segment: &mut [u8]) {
-        if let Some(pseudo) = self.pseudo {
-            put16(segment, field, 0);
-            let sum = pseudo.word(segment.len() as u16).and(Sum::of(segment));
-            put16(segment, field, nonzero(sum.complement()));
-        }
+    /// The checksum of a segment whose field for it is at `field`.
+    fn checksum(&self, field: usize, segment: &mut [u8]) -> Option<u16> {
+        put16(segment, field, 0);
+        Some(self.pseudo?.word(segment.len() as u16).and(Sum::of(segment)).complement())
     }
 }
 
