@@ -9,6 +9,7 @@
 //! `worker::run` drives that walk on plain threads; `control` is the only way to change what it does: it opens
 //! devices and publishes a new immutable [`switch::state::Snapshot`].
 
+pub mod control;
 pub mod offload;
 pub mod packet;
 pub mod port;
@@ -18,3 +19,4 @@ pub mod time;
 pub mod tunnel;
 pub mod types;
 pub mod wire;
+pub mod worker;

@@ -8,7 +8,26 @@ use crate::packet::{Batch, ChecksumState, Frame, GsoKind, Meta, Pool};
 use crate::switch::verdict::DropReason;
 use std::os::fd::BorrowedFd;
 
+mod cmsg;
+mod keep_out;
 pub mod memory;
+pub mod packet;
+mod rx;
+mod sys;
+pub mod tap;
+mod tx;
+pub mod udp;
+mod vnet;
+
+/// Bytes of frames that may wait in the kernel for or from a socket: about a hundred super-frames.
+const SOCKET_BUFFER: libc::c_int = 8 << 20;
+
+/// Facts for `Interface:status`, as name and value.
+pub type Status = Vec<(String, String)>;
+
+/// The kernel delivered something that the switch does not take, or that contradicts itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Unsupported;
 
 /// What a device takes as it is; what it does not take is finished in software before (see `switch::egress`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

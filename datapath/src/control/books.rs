@@ -1,0 +1,188 @@
+//! The control side's record of bridges, ports and devices, from which every snapshot is built. Pure: no I/O.
+//!
+//! Identifiers count up and are never reused, so a stale one can name nothing else.
+
+use super::spec::{ApplyError, BridgeSpec, PortKind, PortSpec};
+use crate::port::Caps;
+use crate::stats::PortCounters;
+use crate::switch::state::{Attachment, Bridge, Port, Snapshot};
+use crate::tunnel::{Demux, DemuxKey, Tunnel, Vxlan};
+use crate::types::{BridgeId, DeviceId, PortId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A bridge as recorded.
+#[derive(Debug)]
+pub struct BridgeRecord {
+    /// Its identity.
+    pub id: BridgeId,
+    /// Its settings.
+    pub spec: BridgeSpec,
+}
+
+/// A port as recorded.
+#[derive(Debug)]
+pub struct PortRecord {
+    /// Its identity; a new one when the port moves to another bridge, so that nothing learned there stays with it.
+    pub id: PortId,
+    /// Its settings.
+    pub spec: PortSpec,
+    /// What it sends through.
+    pub device: DeviceId,
+    /// What that takes unfinished.
+    pub caps: Caps,
+    /// Its counters, the same for its whole life.
+    pub counters: Arc<PortCounters>,
+}
+
+/// Everything configured, by name.
+#[derive(Debug, Default)]
+pub struct Books {
+    /// The bridges.
+    pub bridges: BTreeMap<String, BridgeRecord>,
+    /// The ports.
+    pub ports: BTreeMap<String, PortRecord>,
+    generation: u64,
+    next_bridge: u32,
+    next_port: u32,
+    next_device: u32,
+}
+
+impl Books {
+    /// An identifier for a new port.
+    pub fn new_port_id(&mut self) -> PortId {
+        self.next_port += 1;
+        PortId(self.next_port - 1)
+    }
+
+    /// An identifier for a new device.
+    pub fn new_device_id(&mut self) -> DeviceId {
+        self.next_device += 1;
+        DeviceId(self.next_device - 1)
+    }
+
+    /// Records a new bridge.
+    pub fn add_bridge(&mut self, spec: BridgeSpec) -> Result<(), ApplyError> {
+        if self.bridges.contains_key(&spec.name) {
+            return Err(ApplyError::Exists(spec.name));
+        }
+        let id = BridgeId(self.next_bridge);
+        self.next_bridge += 1;
+        self.bridges.insert(spec.name.clone(), BridgeRecord { id, spec });
+        Ok(())
+    }
+
+    /// Changes a bridge's settings.
+    pub fn set_bridge(&mut self, spec: BridgeSpec) -> Result<(), ApplyError> {
+        match self.bridges.get_mut(&spec.name) {
+            Some(record) => record.spec = spec,
+            None => return Err(ApplyError::NoSuchBridge(spec.name)),
+        }
+        Ok(())
+    }
+
+    /// Takes out an empty bridge.
+    pub fn remove_bridge(&mut self, name: &str) -> Result<(), ApplyError> {
+        if !self.bridges.contains_key(name) {
+            return Err(ApplyError::NoSuchBridge(name.to_owned()));
+        }
+        let ports: Vec<_> = self.ports.values().filter(|p| p.spec.bridge == name).map(|p| &*p.spec.name).collect();
+        if !ports.is_empty() {
+            return Err(ApplyError::BridgeInUse { bridge: name.to_owned(), ports: ports.join(", ") });
+        }
+        self.bridges.remove(name);
+        Ok(())
+    }
+
+    /// Whether a port could be as `spec` says, next to all the others.
+    pub fn check(&self, spec: &PortSpec) -> Result<(), ApplyError> {
+        if !self.bridges.contains_key(&spec.bridge) {
+            return Err(ApplyError::NoSuchBridge(spec.bridge.clone()));
+        }
+        let PortKind::Vxlan(tunnel) = &spec.kind else { return Ok(()) };
+        if let Some(local) = tunnel.local.filter(|l| l.is_ipv4() != tunnel.remote.is_ipv4()) {
+            return Err(ApplyError::MixedFamilies { port: spec.name.clone(), remote: tunnel.remote.ip(), local });
+        }
+        let key = demux_key(tunnel);
+        let same = |other: &&PortRecord| match &other.spec.kind {
+            PortKind::Vxlan(t) => other.spec.name != spec.name && demux_key(t) == key,
+            _ => false,
+        };
+        match self.ports.values().find(same) {
+            None => Ok(()),
+            Some(other) => Err(ApplyError::SameTunnel {
+                port: spec.name.clone(),
+                other: other.spec.name.clone(),
+                dst_port: key.port,
+                vni: key.vni.get(),
+                remote: key.remote,
+                local: key.local.map_or_else(|| "any".to_owned(), |l| l.to_string()),
+            }),
+        }
+    }
+
+    /// The next snapshot.
+    pub fn snapshot(&mut self) -> Snapshot {
+        self.generation += 1;
+        let mut snap = Snapshot {
+            generation: self.generation,
+            bridges: vec![None; self.next_bridge as usize],
+            ports: vec![None; self.next_port as usize],
+            attachments: vec![None; self.next_device as usize],
+            demux: Demux::default(),
+        };
+        for record in self.ports.values() {
+            let Some(bridge) = self.bridges.get(&record.spec.bridge) else { continue };
+            snap.ports[record.id.0 as usize] = Some(Arc::new(record.port(bridge.id)));
+            let attachment = match &record.spec.kind {
+                PortKind::Vxlan(tunnel) => {
+                    snap.demux.insert(demux_key(tunnel), record.id);
+                    Attachment::Tunnels { udp_port: tunnel.remote.port() }
+                }
+                _ => Attachment::Port(record.id),
+            };
+            snap.attachments[record.device.0 as usize] = Some(attachment);
+        }
+        for record in self.bridges.values() {
+            let of_bridge = self.ports.values().filter(|p| p.spec.bridge == record.spec.name);
+            let mut ports: Vec<_> = of_bridge.map(|p| p.id).collect();
+            ports.sort_unstable();
+            snap.bridges[record.id.0 as usize] = Some(Arc::new(record.bridge(ports)));
+        }
+        snap
+    }
+}
+
+impl BridgeRecord {
+    fn bridge(&self, ports: Vec<PortId>) -> Bridge {
+        let s = &self.spec;
+        let (mac_aging, mac_table_size, secure) = (s.mac_aging, s.mac_table_size, s.secure);
+        Bridge { id: self.id, name: s.name.as_str().into(), ports, mac_aging, mac_table_size, secure }
+    }
+}
+
+impl PortRecord {
+    fn port(&self, bridge: BridgeId) -> Port {
+        let tunnel = match &self.spec.kind {
+            PortKind::Vxlan(t) => Some(Tunnel::Vxlan(t.clone())),
+            _ => None,
+        };
+        Port {
+            id: self.id,
+            name: self.spec.name.as_str().into(),
+            bridge,
+            vlan: self.spec.vlan.clone(),
+            up: self.spec.up,
+            device: self.device,
+            caps: self.caps,
+            tunnel,
+            mtu: self.spec.mtu,
+            counters: Arc::clone(&self.counters),
+        }
+    }
+}
+
+/// What identifies the received packets of a tunnel.
+fn demux_key(t: &Vxlan) -> DemuxKey {
+    DemuxKey { port: t.remote.port(), vni: t.in_vni, remote: t.remote.ip(), local: t.local }
+}

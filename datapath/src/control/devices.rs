@@ -1,0 +1,138 @@
+//! Opening and closing of devices on the control side: who owns one, who shares one, what a closed TAP leaves behind.
+
+use super::spec::{Applied, ApplyError, PortKind, PortSpec};
+use crate::port::packet::PacketSocket;
+use crate::port::tap::{Tap, TapHandle};
+use crate::port::udp::{Endpoint, UdpEndpoint};
+use crate::port::{Caps, Device, OpenError, Status};
+use crate::types::DeviceId;
+use std::collections::HashMap;
+
+/// What a port learns of its device.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// Its identity.
+    pub device: DeviceId,
+    /// What it takes unfinished.
+    pub caps: Caps,
+    /// What to report.
+    pub applied: Applied,
+}
+
+/// Devices that the worker is to take over, and those it is to close.
+pub type Changes = (Vec<(DeviceId, Box<dyn Device>)>, Vec<DeviceId>);
+
+#[derive(Debug)]
+enum Kind {
+    Plain,
+    Tap(TapHandle),
+    Shared { endpoint: Endpoint, users: usize },
+}
+
+#[derive(Debug)]
+struct Record {
+    opened: Opened,
+    kind: Kind,
+}
+
+/// All open devices.
+#[derive(Default)]
+pub struct Devices {
+    records: HashMap<DeviceId, Record>,
+    added: Vec<(DeviceId, Box<dyn Device>)>,
+    /// TAPs whose port was removed in the change under way: taken up again by a new port of the same name, so that a
+    /// port that is replaced keeps its interface and addresses, or else removed from the host.
+    parked: HashMap<String, TapHandle>,
+    closed: Vec<DeviceId>,
+}
+
+impl std::fmt::Debug for Devices {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Devices").field("records", &self.records).finish_non_exhaustive()
+    }
+}
+
+impl Devices {
+    /// What a port on this open device learned when it was opened.
+    pub fn current(&self, device: DeviceId) -> Option<Opened> {
+        self.records.get(&device).map(|r| r.opened.clone())
+    }
+
+    /// Opens the device that `spec` asks for, or joins the users of a shared one.
+    pub fn open(&mut self, spec: &PortSpec, new_id: impl FnOnce() -> DeviceId) -> Result<Opened, ApplyError> {
+        let (device, kind, applied): (Box<dyn Device>, _, _) = match &spec.kind {
+            PortKind::Netdev { ifindex } => {
+                let (socket, status) = PacketSocket::open(&spec.name, *ifindex)?;
+                (Box::new(socket), Kind::Plain, Applied { status, ifindex: Some(*ifindex) })
+            }
+            PortKind::Internal => {
+                let (tap, handle, status) = self.open_tap(&spec.name)?;
+                let ifindex = Some(handle.ifindex());
+                (Box::new(tap), Kind::Tap(handle), Applied { status, ifindex })
+            }
+            PortKind::Vxlan(tunnel) => {
+                let endpoint = Endpoint::of(tunnel.remote);
+                if let Some(opened) = self.join(endpoint) {
+                    return Ok(opened);
+                }
+                let (socket, status) = UdpEndpoint::open(endpoint)?;
+                (Box::new(socket), Kind::Shared { endpoint, users: 1 }, Applied { status, ifindex: None })
+            }
+            PortKind::Memory(port) => {
+                let status = vec![("io".to_owned(), "memory".to_owned())];
+                (port.device(), Kind::Plain, Applied { status, ifindex: None })
+            }
+        };
+        let opened = Opened { device: new_id(), caps: device.caps(), applied };
+        self.added.push((opened.device, device));
+        self.records.insert(opened.device, Record { opened: opened.clone(), kind });
+        Ok(opened)
+    }
+
+    /// Gives a port's device up; a shared one is closed when nobody uses it any more.
+    pub fn close(&mut self, device: DeviceId, port: &str) {
+        if let Some(Record { kind: Kind::Shared { users, .. }, .. }) = self.records.get_mut(&device) {
+            *users = users.saturating_sub(1);
+            return;
+        }
+        if let Some(Record { kind: Kind::Tap(handle), .. }) = self.records.remove(&device) {
+            self.parked.insert(port.to_owned(), handle);
+        }
+        let opened_just_now = self.added.iter().position(|(id, _)| *id == device);
+        match opened_just_now {
+            Some(at) => drop(self.added.swap_remove(at)),
+            None => self.closed.push(device),
+        }
+    }
+
+    /// Ends a change: TAPs that nobody took up again go, shared devices without users are closed.
+    pub fn take_changes(&mut self) -> Changes {
+        for (name, tap) in self.parked.drain() {
+            if let Err(e) = tap.remove() {
+                tracing::warn!("{name}: the interface stays: {e}; remove it with 'ip link del {name}'");
+            }
+        }
+        let unused = |r: &Record| matches!(r.kind, Kind::Shared { users: 0, .. });
+        self.closed.extend(self.records.iter().filter(|(_, r)| unused(r)).map(|(id, _)| *id));
+        self.records.retain(|_, r| !unused(r));
+        self.added.retain(|(id, _)| self.records.contains_key(id));
+        (std::mem::take(&mut self.added), std::mem::take(&mut self.closed))
+    }
+
+    fn join(&mut self, wanted: Endpoint) -> Option<Opened> {
+        self.records.values_mut().find_map(|r| match &mut r.kind {
+            Kind::Shared { endpoint, users } if *endpoint == wanted => {
+                *users += 1;
+                Some(r.opened.clone())
+            }
+            _ => None,
+        })
+    }
+
+    fn open_tap(&mut self, name: &str) -> Result<(Tap, TapHandle, Status), OpenError> {
+        match self.parked.remove(name).filter(TapHandle::is_alive) {
+            Some(handle) => Tap::reopen(name, handle),
+            None => Tap::open(name),
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! What can be asked of the datapath, and what comes back. Plain values: the daemon compares them to plan a change.
+
+use crate::port::OpenError;
+use crate::port::memory::MemoryPort;
+use crate::switch::state::VlanMode;
+use crate::switch::verdict::DropReason;
+use crate::time::Duration;
+use crate::tunnel::Vxlan;
+use crate::types::L3Mtu;
+
+/// One change of the datapath.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// Takes a port out and closes its device; an internal port's interface disappears from the host.
+    RemovePort {
+        /// The port's name.
+        name: String,
+    },
+    /// Takes out a bridge that has no ports left.
+    RemoveBridge {
+        /// The bridge's name.
+        name: String,
+    },
+    /// Adds a bridge.
+    AddBridge(BridgeSpec),
+    /// Changes the settings of a bridge.
+    SetBridge(BridgeSpec),
+    /// Opens a device and adds it to a bridge as a port.
+    AddPort(PortSpec),
+    /// Changes a port; its device is opened anew only when its kind differs. Counters go on.
+    SetPort(PortSpec),
+}
+
+/// The settings of a bridge.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BridgeSpec {
+    /// Its name, unique in the datapath.
+    pub name: String,
+    /// How long a learned address stays without being heard from.
+    pub mac_aging: Duration,
+    /// How many addresses are kept at most.
+    pub mac_table_size: usize,
+    /// `fail_mode=secure` without a controller: nothing is forwarded.
+    pub secure: bool,
+}
+
+/// The settings of a port.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PortSpec {
+    /// Its name, unique in the datapath.
+    pub name: String,
+    /// The bridge it belongs to.
+    pub bridge: String,
+    /// What its frames come from and go to.
+    pub kind: PortKind,
+    /// How it treats VLANs.
+    pub vlan: VlanMode,
+    /// Whether frames may pass.
+    pub up: bool,
+    /// The largest layer-3 packet it carries, where known (for a tunnel: after encapsulation).
+    pub mtu: Option<L3Mtu>,
+}
+
+/// What a port's frames come from and go to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PortKind {
+    /// A network device of the host, through an AF_PACKET socket.
+    Netdev {
+        /// Its interface index in the network namespace of the caller.
+        ifindex: u32,
+    },
+    /// A TAP interface of the host with the port's name, made if it does not exist.
+    Internal,
+    /// A VXLAN tunnel to one remote end.
+    Vxlan(Vxlan),
+    /// Frames that a test or benchmark puts in and takes out.
+    Memory(MemoryPort),
+}
+
+/// What a successful action has to say.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Applied {
+    /// Facts for `Interface:status`: what I/O is in use, and what the kernel refused and why.
+    pub status: Vec<(String, String)>,
+    /// Interface index of the port's device, if it has one.
+    pub ifindex: Option<u32>,
+}
+
+/// Why an action was refused; nothing has changed then.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// An action names a bridge that does not exist.
+    #[error("there is no bridge '{0}' in the datapath; add the bridge first")]
+    NoSuchBridge(String),
+    /// An action names a port that does not exist.
+    #[error("there is no port '{0}' in the datapath; add the port first")]
+    NoSuchPort(String),
+    /// The name is taken.
+    #[error("'{0}' exists in the datapath already; use another name or remove it first")]
+    Exists(String),
+    /// The bridge still has ports.
+    #[error("bridge '{bridge}' still has ports ({ports}); remove them first")]
+    BridgeInUse {
+        /// The bridge's name.
+        bridge: String,
+        /// Their names.
+        ports: String,
+    },
+    /// Received packets could not be told apart.
+    #[error(
+        "'{port}' would receive the same tunnel packets as port '{other}' (UDP port {dst_port}, VNI {vni}, \
+         remote {remote}, local {local}); give one of them another key, remote_ip or local_ip"
+    )]
+    SameTunnel {
+        /// The refused port.
+        port: String,
+        /// The port that has them already.
+        other: String,
+        /// UDP port both receive on.
+        dst_port: u16,
+        /// Network identifier of both.
+        vni: u32,
+        /// Remote end of both.
+        remote: std::net::IpAddr,
+        /// Local address of both, or `any`.
+        local: String,
+    },
+    /// One end is IPv4, the other IPv6.
+    #[error("'{port}': remote_ip {remote} and local_ip {local} are of different IP versions; use one version for both")]
+    MixedFamilies {
+        /// The refused port.
+        port: String,
+        /// The tunnel's remote end.
+        remote: std::net::IpAddr,
+        /// The tunnel's own address.
+        local: std::net::IpAddr,
+    },
+    /// The device could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
+/// Something that happened to the datapath by itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum DatapathEvent {
+    /// A port's device is gone or broken for good. The port stays and drops what it is given, until it is removed; added
+    /// again it gets a new device.
+    DeviceDied {
+        /// The port's name.
+        port: String,
+        /// The operating system's error number.
+        errno: i32,
+    },
+}
+
+/// A port's counters at one moment.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct PortStats {
+    /// Frames received.
+    pub rx_packets: u64,
+    /// Bytes of those.
+    pub rx_bytes: u64,
+    /// Frames sent.
+    pub tx_packets: u64,
+    /// Bytes of those.
+    pub tx_bytes: u64,
+    /// Dropped frames by reason, those seen so far.
+    pub drops: Vec<(DropReason, u64)>,
+}
+
+/// Counters that belong to no single port, at one moment; see [`crate::stats`] for the identity they complete.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Totals {
+    /// Extra frames made by flooding.
+    pub copied: u64,
+    /// Frames that the switch originated.
+    pub generated: u64,
+    /// Extra frames made by segmentation.
+    pub split: u64,
+    /// Frames that vanished into a coalesced one.
+    pub merged: u64,
+    /// Frames received and dropped before any port was known.
+    pub portless: Vec<(DropReason, u64)>,
+}

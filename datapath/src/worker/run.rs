@@ -1,0 +1,215 @@
+//! The worker's loop: wait, then one batch from every ready device through the switch and out, again and again.
+//!
+//! One thread owns everything here: devices, frame memory, learned addresses; nothing in the walk takes a lock. What is
+//! forwarded by is an immutable snapshot, replaced between two rounds together with the devices it refers to.
+//! Fairness: a round takes one batch from each ready device, so a flood on one port delays another by a batch, no more.
+//! A device that reports its end is dropped at once: it can never make the loop spin.
+
+use super::command::{Command, Remote};
+use super::devices::DeviceTable;
+use super::poller::{Poller, Wake};
+use super::spin::Spin;
+use super::transmit::Transmit;
+use crate::control::DatapathEvent;
+use crate::packet::{Batch, Pool};
+use crate::port::Rx;
+use crate::stats::WorkerCounters;
+use crate::switch::state::{Attachment, Snapshot};
+use crate::switch::verdict::DropReason;
+use crate::switch::{Switch, TxQueues};
+use crate::time::{Duration, Instant};
+use crate::types::DeviceId;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+
+/// The token of the wake-up for commands; devices have their identifiers.
+const COMMANDS: u64 = u64::MAX;
+
+/// One forwarding thread's state. [`Worker::run`] is the loop; [`Worker::poll_once`] is one round, for whoever wants to
+/// drive it without a thread.
+pub struct Worker {
+    devices: DeviceTable,
+    poller: Poller,
+    wake: Wake,
+    commands: Receiver<Command>,
+    events: Sender<DatapathEvent>,
+    snapshot: Arc<Snapshot>,
+    switch: Switch,
+    pool: Pool,
+    batch: Batch,
+    lost: Vec<(DropReason, u64)>,
+    tx: TxQueues,
+    transmit: Transmit,
+    counters: Arc<WorkerCounters>,
+    /// The devices of the round under way.
+    round: Vec<DeviceId>,
+    stopped: bool,
+}
+
+impl Worker {
+    /// A worker without devices, keeping up to `spare_buffers` frame buffers, and control's end of it.
+    pub fn new(spare_buffers: usize, events: Sender<DatapathEvent>) -> io::Result<(Self, Remote)> {
+        let (commands_in, commands) = channel();
+        let (poller, wake) = (Poller::new()?, Wake::new()?);
+        poller.watch(wake.as_fd(), COMMANDS)?;
+        let remote = Remote { commands: commands_in, wake: wake.clone() };
+        let worker = Self {
+            devices: DeviceTable::default(),
+            poller,
+            wake,
+            commands,
+            events,
+            snapshot: Arc::default(),
+            switch: Switch::new(),
+            pool: Pool::new(spare_buffers),
+            batch: Batch::new(),
+            lost: Vec::new(),
+            tx: TxQueues::new(),
+            transmit: Transmit::default(),
+            counters: Arc::default(),
+            round: Vec::new(),
+            stopped: false,
+        };
+        Ok((worker, remote))
+    }
+
+    /// The counters that this worker writes.
+    #[must_use]
+    pub fn counters(&self) -> Arc<WorkerCounters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// The engine, to look into.
+    #[must_use]
+    pub fn switch(&self) -> &Switch {
+        &self.switch
+    }
+
+    /// Forwards until it is told to stop. This is the only place where the datapath reads a clock.
+    pub fn run(mut self) {
+        let origin = std::time::Instant::now();
+        let clock = || Instant::from_nanos(u64::try_from(origin.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        let (mut spin, mut tokens) = (Spin::new(), Vec::new());
+        while !self.stopped {
+            let timeout = if self.devices.any_ready() { Some(Duration::ZERO) } else { spin.patience(clock()) };
+            if let Err(e) = self.poller.wait(timeout, &mut tokens) {
+                tracing::error!("the worker cannot wait for its devices and ends: {e}");
+                return;
+            }
+            let now = clock();
+            for token in tokens.drain(..) {
+                match u32::try_from(token) {
+                    Ok(id) => self.devices.mark_ready(DeviceId(id)),
+                    Err(_) => self.take_commands(now),
+                }
+            }
+            spin.note(self.poll_ready(now), now);
+        }
+    }
+
+    /// Takes over what control has asked for and runs one round over all devices; whether any frame was received.
+    pub fn poll_once(&mut self, now: Instant) -> bool {
+        self.take_commands(now);
+        self.devices.mark_all_ready();
+        self.poll_ready(now)
+    }
+
+    /// One batch from each device that has something.
+    fn poll_ready(&mut self, now: Instant) -> bool {
+        let mut round = std::mem::take(&mut self.round);
+        self.devices.take_ready(&mut round);
+        let mut worked = false;
+        for &id in &round {
+            worked |= self.poll_device(id, now);
+        }
+        self.round = round;
+        worked
+    }
+
+    /// One batch: receive, switch, send.
+    fn poll_device(&mut self, id: DeviceId, now: Instant) -> bool {
+        let Some(device) = self.devices.get(id) else { return false };
+        let rx = device.receive(&mut self.pool, &mut self.batch, &mut self.lost);
+        self.count_lost(id);
+        let worked = !self.batch.is_empty();
+        if worked {
+            let (batch, pool, tx) = (&mut self.batch, &mut self.pool, &mut self.tx);
+            self.switch.process(now, &self.snapshot, id, batch, pool, &self.counters, tx);
+            while let Some((device, frames)) = tx.next_ready() {
+                self.transmit.send(&mut self.devices, device, frames, pool, &self.snapshot, &self.counters);
+            }
+        }
+        match rx {
+            Rx::Empty => {}
+            Rx::More => self.devices.mark_ready(id),
+            Rx::Dead(errno) => self.bury(id, errno),
+        }
+        worked
+    }
+
+    /// Counts what the kernel lost before we could read it: received, then dropped.
+    fn count_lost(&mut self, id: DeviceId) {
+        let port = match self.snapshot.attachment(id) {
+            Some(Attachment::Port(port)) => self.snapshot.port(port),
+            _ => None,
+        };
+        for (reason, n) in self.lost.drain(..) {
+            match port {
+                Some(port) => {
+                    port.counters.rx_packets.add(n);
+                    port.counters.drops.add(reason, n);
+                }
+                None => self.counters.portless.add(reason, n),
+            }
+        }
+    }
+
+    /// Drops a device that has reported its end, and tells control which ports have lost it.
+    fn bury(&mut self, id: DeviceId, errno: i32) {
+        self.devices.remove(&self.poller, id);
+        for port in self.snapshot.ports.iter().flatten().filter(|p| p.device == id) {
+            let died = DatapathEvent::DeviceDied { port: port.name.to_string(), errno };
+            tracing::warn!("{}: device lost: {}", port.name, io::Error::from_raw_os_error(errno));
+            // Nobody may be listening; the log has said it then.
+            let _ = self.events.send(died);
+        }
+    }
+
+    fn take_commands(&mut self, now: Instant) {
+        self.wake.quiet();
+        loop {
+            match self.commands.try_recv() {
+                Ok(command) => self.obey(command, now),
+                Err(TryRecvError::Empty) => return,
+                Err(TryRecvError::Disconnected) => {
+                    self.stopped = true;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Answers are sent last; whoever has stopped waiting for one does not need it.
+    fn obey(&mut self, command: Command, now: Instant) {
+        match command {
+            Command::Adopt { snapshot, added, removed, done } => {
+                // Removed first: a TAP that changes its port comes with the same descriptor.
+                removed.into_iter().for_each(|id| self.devices.remove(&self.poller, id));
+                added.into_iter().for_each(|(id, device)| self.devices.add(&self.poller, id, device));
+                self.switch.adopt(&snapshot, now);
+                self.snapshot = snapshot;
+                let _ = done.send(());
+            }
+            Command::Fdb { bridge, reply } => {
+                let _ = reply.send(self.switch.fdb(bridge, now));
+            }
+            Command::Flush { bridge, done } => {
+                self.switch.flush(bridge);
+                let _ = done.send(());
+            }
+            Command::Stop => self.stopped = true,
+        }
+    }
+}

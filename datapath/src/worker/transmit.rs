@@ -1,0 +1,81 @@
+//! Sending what the switch has decided, and counting what became of it.
+
+use super::devices::DeviceTable;
+use crate::packet::{Frame, Pool};
+use crate::port::Unsent;
+use crate::stats::WorkerCounters;
+use crate::switch::state::Snapshot;
+use crate::switch::verdict::DropReason;
+use crate::types::{DeviceId, PortId};
+
+/// What was handed to a device on behalf of one port.
+struct Tally {
+    port: PortId,
+    packets: u64,
+    bytes: u64,
+}
+
+/// Scratch memory of sending.
+#[derive(Default)]
+pub struct Transmit {
+    tallies: Vec<Tally>,
+    unsent: Unsent,
+}
+
+impl Transmit {
+    /// Sends `frames`, which must all be for `device`, and counts each at its egress port: as sent, or as dropped with
+    /// the device's reason. Their memory goes back to the pool.
+    pub fn send(
+        &mut self,
+        devices: &mut DeviceTable,
+        device: DeviceId,
+        frames: &mut Vec<Frame>,
+        pool: &mut Pool,
+        snapshot: &Snapshot,
+        counters: &WorkerCounters,
+    ) {
+        self.tallies.clear();
+        frames.iter().for_each(|frame| self.count(snapshot, frame));
+        match devices.get(device) {
+            Some(device) => {
+                device.send(pool, frames, &mut self.unsent);
+            }
+            None => self.unsent.extend(frames.drain(..).map(|frame| (frame, DropReason::PortDown))),
+        }
+        for (frame, reason) in self.unsent.drain(..) {
+            let (packets, bytes) = weigh(snapshot, &frame);
+            if let Some(tally) = self.tallies.iter_mut().find(|t| t.port == frame.meta.egress) {
+                tally.packets = tally.packets.saturating_sub(packets);
+                tally.bytes = tally.bytes.saturating_sub(bytes);
+            }
+            match snapshot.port(frame.meta.egress) {
+                Some(port) => port.counters.drops.add(reason, packets),
+                None => counters.portless.add(reason, packets),
+            }
+            pool.recycle(frame);
+        }
+        for tally in &self.tallies {
+            if let Some(port) = snapshot.port(tally.port) {
+                port.counters.tx_packets.add(tally.packets);
+                port.counters.tx_bytes.add(tally.bytes);
+            }
+        }
+    }
+
+    fn count(&mut self, snapshot: &Snapshot, frame: &Frame) {
+        let (port, (packets, bytes)) = (frame.meta.egress, weigh(snapshot, frame));
+        // A device has one port, or a few tunnels whose frames come in runs: the last tally is nearly always the one.
+        match self.tallies.iter_mut().rev().find(|t| t.port == port) {
+            Some(tally) => {
+                tally.packets += packets;
+                tally.bytes += bytes;
+            }
+            None => self.tallies.push(Tally { port, packets, bytes }),
+        }
+    }
+}
+
+/// Packets and bytes that a frame counts as at its egress port.
+fn weigh(snapshot: &Snapshot, frame: &Frame) -> (u64, u64) {
+    snapshot.port(frame.meta.egress).map_or((1, frame.len() as u64), |port| port.weigh(frame))
+}
