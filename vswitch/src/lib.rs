@@ -1,1 +1,4 @@
-//! The daemon.
+//! The vswitch daemon.
+
+pub mod mtu;
+pub mod netlink;

@@ -1,0 +1,299 @@
+//! What is known about the kernel's network interfaces: a table kept true by rtnetlink messages.
+//!
+//! Pure: messages in, table out; nothing here talks to the kernel. The table is this network namespace's only.
+//!
+//! What others may try: anybody who may configure the network can create, rename and remove devices at any rate; the
+//! table holds one small entry a device and nothing else grows.
+
+use datapath::types::MacAddr;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::net::IpAddr;
+
+/// One network interface.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Link {
+    /// The kernel's number of it, in this namespace.
+    pub ifindex: u32,
+    /// Its name.
+    pub name: String,
+    /// Its layer-3 MTU in bytes; 0 if unknown.
+    pub mtu: u32,
+    /// Its hardware address.
+    pub mac: Option<MacAddr>,
+    /// `IFF_UP`: somebody wants it up.
+    pub admin_up: bool,
+    /// `IFF_LOWER_UP`: it has a carrier.
+    pub carrier: bool,
+    /// Its driver's name for its kind (`veth`, `tun`, …); `None` for hardware.
+    pub kind: Option<String>,
+    /// Whether it carries Ethernet frames.
+    pub ethernet: bool,
+    /// The device it is enslaved to (a Linux bridge, a bond).
+    pub master: Option<u32>,
+    /// How often the carrier has come or gone.
+    pub carrier_changes: u32,
+}
+
+impl Link {
+    /// Whether frames can pass.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.admin_up && self.carrier
+    }
+}
+
+/// An address of an interface, as `ip` writes it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Address {
+    /// The address.
+    pub ip: IpAddr,
+    /// Bits of its network.
+    pub prefix_len: u8,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.ip, self.prefix_len)
+    }
+}
+
+/// The interfaces by number and by name, and their addresses.
+#[derive(Clone, Default, Debug)]
+pub struct LinkTable {
+    links: BTreeMap<u32, Link>,
+    names: HashMap<String, u32>,
+    addresses: BTreeMap<u32, BTreeSet<Address>>,
+}
+
+impl LinkTable {
+    /// The interface called `name`.
+    #[must_use]
+    pub fn by_name(&self, name: &str) -> Option<&Link> {
+        self.links.get(self.names.get(name)?)
+    }
+
+    /// The interface numbered `ifindex`.
+    #[must_use]
+    pub fn by_index(&self, ifindex: u32) -> Option<&Link> {
+        self.links.get(&ifindex)
+    }
+
+    /// The interface's addresses that hosts may be talking to: all but link-local ones, which every device that is up
+    /// has by itself.
+    pub fn addresses(&self, ifindex: u32) -> impl Iterator<Item = &Address> {
+        self.addresses.get(&ifindex).into_iter().flatten()
+    }
+
+    /// Takes a message in; whether anything changed.
+    pub fn apply(&mut self, message: &RouteNetlinkMessage) -> bool {
+        match message {
+            RouteNetlinkMessage::NewLink(m) => self.link_is(m),
+            RouteNetlinkMessage::DelLink(m) => self.link_gone(m),
+            RouteNetlinkMessage::NewAddress(m) => match address_of(m) {
+                Some(a) => self.addresses.entry(m.header.index).or_default().insert(a),
+                None => false,
+            },
+            RouteNetlinkMessage::DelAddress(m) => match (address_of(m), self.addresses.get_mut(&m.header.index)) {
+                (Some(a), Some(set)) => set.remove(&a),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
+    fn link_is(&mut self, m: &LinkMessage) -> bool {
+        // A Linux bridge tells about its ports in messages of its own family, which say nothing about the device.
+        if m.header.interface_family != AddressFamily::Unspec {
+            return false;
+        }
+        let ifindex = m.header.index;
+        let old = self.links.remove(&ifindex);
+        let new = merge(old.clone(), m);
+        let changed = old.as_ref() != Some(&new);
+        if let Some(old) = old.filter(|old| old.name != new.name)
+            && self.names.get(&old.name) == Some(&ifindex)
+        {
+            self.names.remove(&old.name);
+        }
+        self.names.insert(new.name.clone(), ifindex);
+        self.links.insert(ifindex, new);
+        changed
+    }
+
+    fn link_gone(&mut self, m: &LinkMessage) -> bool {
+        if m.header.interface_family != AddressFamily::Unspec {
+            return false;
+        }
+        let ifindex = m.header.index;
+        self.addresses.remove(&ifindex);
+        let Some(old) = self.links.remove(&ifindex) else { return false };
+        if self.names.get(&old.name) == Some(&ifindex) {
+            self.names.remove(&old.name);
+        }
+        true
+    }
+}
+
+/// The link as `m` tells it; what `m` leaves out stays as it was.
+fn merge(old: Option<Link>, m: &LinkMessage) -> Link {
+    let mut link = old.unwrap_or_else(|| Link {
+        ifindex: m.header.index,
+        name: String::new(),
+        mtu: 0,
+        mac: None,
+        admin_up: false,
+        carrier: false,
+        kind: None,
+        ethernet: false,
+        master: None,
+        carrier_changes: 0,
+    });
+    link.admin_up = m.header.flags.contains(LinkFlags::Up);
+    link.carrier = m.header.flags.contains(LinkFlags::LowerUp);
+    link.ethernet = m.header.link_layer_type == LinkLayerType::Ether;
+    // A device that leaves its master is told by leaving the attribute out of a full message.
+    let full = m.attributes.iter().any(|a| matches!(a, LinkAttribute::Mtu(_)));
+    if full {
+        link.master = None;
+    }
+    for attribute in &m.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Address(mac) => link.mac = <[u8; 6]>::try_from(mac.as_slice()).ok().map(MacAddr),
+            LinkAttribute::Controller(master) => link.master = Some(*master).filter(|&m| m != 0),
+            LinkAttribute::CarrierChanges(n) => link.carrier_changes = *n,
+            LinkAttribute::LinkInfo(infos) => {
+                for info in infos {
+                    if let LinkInfo::Kind(kind) = info {
+                        link.kind = Some(kind.to_string());
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    link
+}
+
+/// The address in `m`, if it is one that [`LinkTable::addresses`] lists.
+fn address_of(m: &AddressMessage) -> Option<Address> {
+    if m.header.scope == AddressScope::Link {
+        return None;
+    }
+    let mut ip = None;
+    for attribute in &m.attributes {
+        match attribute {
+            // IFA_LOCAL is ours; IFA_ADDRESS is the far end's on a point-to-point link, and ours elsewhere.
+            AddressAttribute::Local(a) => ip = Some(*a),
+            AddressAttribute::Address(a) => ip = ip.or(Some(*a)),
+            _ => {}
+        }
+    }
+    Some(Address { ip: ip?, prefix_len: m.header.prefix_len })
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use rtnetlink::packet_route::link::InfoKind;
+
+    /// A NEWLINK message of a veth that is up.
+    pub(crate) fn veth(ifindex: u32, name: &str) -> LinkMessage {
+        let mut m = LinkMessage::default();
+        m.header.index = ifindex;
+        m.header.link_layer_type = LinkLayerType::Ether;
+        m.header.flags = LinkFlags::Up | LinkFlags::LowerUp | LinkFlags::Running;
+        m.attributes = vec![
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::Mtu(1500),
+            LinkAttribute::Address(vec![2, 0, 0, 0, 0, u8::try_from(ifindex).unwrap()]),
+            LinkAttribute::CarrierChanges(2),
+            LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth)]),
+        ];
+        m
+    }
+
+    /// A message that adds an address.
+    pub(crate) fn address(ifindex: u32, ip: &str, prefix_len: u8, scope: AddressScope) -> AddressMessage {
+        let mut m = AddressMessage::default();
+        m.header.index = ifindex;
+        m.header.prefix_len = prefix_len;
+        m.header.scope = scope;
+        m.attributes = vec![AddressAttribute::Address(ip.parse().unwrap())];
+        m
+    }
+
+    #[test]
+    fn a_link_comes_changes_is_renamed_and_goes() {
+        let mut t = LinkTable::default();
+        assert!(t.apply(&RouteNetlinkMessage::NewLink(veth(3, "p1"))));
+        assert!(!t.apply(&RouteNetlinkMessage::NewLink(veth(3, "p1"))), "the same again changes nothing");
+        let link = t.by_name("p1").unwrap();
+        assert_eq!((link.ifindex, link.mtu, link.kind.as_deref(), link.is_up()), (3, 1500, Some("veth"), true));
+        assert_eq!(link.mac, Some(MacAddr([2, 0, 0, 0, 0, 3])));
+
+        let mut down = veth(3, "p1");
+        down.header.flags = LinkFlags::Up;
+        assert!(t.apply(&RouteNetlinkMessage::NewLink(down)));
+        assert!(!t.by_name("p1").unwrap().is_up(), "up without a carrier is down");
+
+        assert!(t.apply(&RouteNetlinkMessage::NewLink(veth(3, "p2"))));
+        assert!(t.by_name("p1").is_none() && t.by_name("p2").is_some());
+        assert!(t.apply(&RouteNetlinkMessage::DelLink(veth(3, "p2"))));
+        assert!(t.by_name("p2").is_none() && t.by_index(3).is_none());
+        assert!(!t.apply(&RouteNetlinkMessage::DelLink(veth(3, "p2"))));
+    }
+
+    #[test]
+    fn a_name_taken_over_by_a_new_device_stays_with_it() {
+        let mut t = LinkTable::default();
+        t.apply(&RouteNetlinkMessage::NewLink(veth(3, "p1")));
+        t.apply(&RouteNetlinkMessage::NewLink(veth(9, "p1")));
+        t.apply(&RouteNetlinkMessage::DelLink(veth(3, "p1")));
+        assert_eq!(t.by_name("p1").map(|l| l.ifindex), Some(9));
+    }
+
+    #[test]
+    fn messages_about_a_linux_bridges_port_are_not_about_the_device() {
+        let mut t = LinkTable::default();
+        t.apply(&RouteNetlinkMessage::NewLink(veth(3, "p1")));
+        let mut left_bridge = veth(3, "p1");
+        left_bridge.header.interface_family = AddressFamily::Bridge;
+        assert!(!t.apply(&RouteNetlinkMessage::DelLink(left_bridge)));
+        assert!(t.by_name("p1").is_some());
+    }
+
+    #[test]
+    fn a_short_message_keeps_what_it_does_not_say_and_a_full_one_ends_enslavement() {
+        let mut t = LinkTable::default();
+        let mut enslaved = veth(3, "p1");
+        enslaved.attributes.push(LinkAttribute::Controller(7));
+        t.apply(&RouteNetlinkMessage::NewLink(enslaved));
+        assert_eq!(t.by_index(3).unwrap().master, Some(7));
+        let mut short = veth(3, "p1");
+        short.attributes = vec![LinkAttribute::IfName("p1".to_owned())];
+        assert!(!t.apply(&RouteNetlinkMessage::NewLink(short)));
+        assert!(t.apply(&RouteNetlinkMessage::NewLink(veth(3, "p1"))));
+        assert_eq!(t.by_index(3).unwrap().master, None);
+    }
+
+    #[test]
+    fn addresses_come_and_go_and_link_local_ones_do_not_count() {
+        let mut t = LinkTable::default();
+        t.apply(&RouteNetlinkMessage::NewLink(veth(3, "p1")));
+        let v4 = || address(3, "192.0.2.1", 24, AddressScope::Universe);
+        assert!(t.apply(&RouteNetlinkMessage::NewAddress(v4())));
+        assert!(!t.apply(&RouteNetlinkMessage::NewAddress(address(3, "fe80::1", 64, AddressScope::Link))));
+        assert_eq!(t.addresses(3).map(Address::to_string).collect::<Vec<_>>(), ["192.0.2.1/24"]);
+        assert!(t.apply(&RouteNetlinkMessage::DelAddress(v4())));
+        assert_eq!(t.addresses(3).count(), 0);
+        t.apply(&RouteNetlinkMessage::NewAddress(v4()));
+        t.apply(&RouteNetlinkMessage::DelLink(veth(3, "p1")));
+        assert_eq!(t.addresses(3).count(), 0);
+    }
+}

@@ -1,0 +1,129 @@
+//! The host's network as the kernel tells it over rtnetlink: links, addresses, routes.
+//!
+//! Two connections: one for requests, one for events ([`watch`]), because on a common one the events that a request
+//! causes never arrive. All belongs to the network namespace that the daemon was started in.
+
+pub mod link;
+pub mod route;
+pub mod watch;
+
+use datapath::types::MacAddr;
+use futures::TryStreamExt;
+use link::LinkTable;
+use route::{Path, Routes};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::{Handle, LinkUnspec};
+use std::io;
+use tracing::warn;
+use watch::{Event, Watch};
+
+/// The kernel's view of the network, kept up to date by [`Network::next`] and [`Network::catch_up`].
+pub struct Network {
+    handle: Handle,
+    requests: tokio::task::JoinHandle<()>,
+    watch: Watch,
+    links: LinkTable,
+    routes: Routes,
+    routes_stale: bool,
+}
+
+impl Network {
+    /// Opens both connections and asks for everything once.
+    pub async fn open() -> io::Result<Network> {
+        // Events first: what changes during the dump is then told after it.
+        let watch = Watch::open()?;
+        let (connection, handle, _) = rtnetlink::new_connection()?;
+        let requests = tokio::spawn(connection);
+        let links = dump(&handle).await?;
+        Ok(Network { handle, requests, watch, links, routes: Routes::new(), routes_stale: true })
+    }
+
+    /// Links and addresses.
+    #[must_use]
+    pub fn links(&self) -> &LinkTable {
+        &self.links
+    }
+
+    /// The routes that [`Network::find_routes`] last asked for.
+    #[must_use]
+    pub fn routes(&self) -> &Routes {
+        &self.routes
+    }
+
+    /// Waits for events; [`Network::take`] them in. Dropping the future loses none.
+    pub async fn next(&mut self) -> io::Result<Vec<Event>> {
+        self.watch.next().await
+    }
+
+    /// Takes events in; whether anything changed that the switch may care for.
+    pub async fn take(&mut self, events: Vec<Event>) -> io::Result<bool> {
+        let mut changed = false;
+        let mut lost = false;
+        for event in events {
+            match event {
+                Event::Message(RouteNetlinkMessage::NewRoute(_) | RouteNetlinkMessage::DelRoute(_)) => {
+                    self.routes_stale = true;
+                    changed |= !self.routes.is_empty();
+                }
+                Event::Message(m) => changed |= self.links.apply(&m),
+                Event::Lost => lost = true,
+            }
+        }
+        if lost {
+            warn!("events of the network were lost; asking for everything anew");
+            self.links = dump(&self.handle).await?;
+            changed = true;
+        }
+        self.routes_stale |= changed;
+        Ok(changed)
+    }
+
+    /// Takes in what has happened up to now, without waiting; whether anything changed.
+    pub async fn catch_up(&mut self) -> io::Result<bool> {
+        let events = self.watch.drain()?;
+        if events.is_empty() { Ok(false) } else { self.take(events).await }
+    }
+
+    /// Makes the next [`Network::find_routes`] ask for all.
+    pub fn distrust_routes(&mut self) {
+        self.routes_stale = true;
+    }
+
+    /// Finds the routes of `paths`, and forgets all others.
+    pub async fn find_routes(&mut self, paths: impl IntoIterator<Item = Path>) {
+        let old = std::mem::take(&mut self.routes);
+        for path in paths {
+            let route = match old.get(&path).filter(|_| !self.routes_stale) {
+                Some(route) => route.clone(),
+                None => route::lookup(&self.handle, path).await,
+            };
+            self.routes.insert(path, route);
+        }
+        self.routes_stale = false;
+    }
+
+    /// Sets an interface's hardware address.
+    pub async fn set_mac(&self, ifindex: u32, mac: MacAddr) -> Result<(), String> {
+        let message = LinkUnspec::new_with_index(ifindex).address(mac.0.to_vec()).build();
+        self.handle.link().set(message).execute().await.map_err(|e| e.to_string())
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        self.requests.abort();
+    }
+}
+
+async fn dump(handle: &Handle) -> io::Result<LinkTable> {
+    let mut table = LinkTable::default();
+    let mut links = std::pin::pin!(handle.link().get().execute());
+    while let Some(link) = links.try_next().await.map_err(io::Error::other)? {
+        table.apply(&RouteNetlinkMessage::NewLink(link));
+    }
+    let mut addresses = std::pin::pin!(handle.address().get().execute());
+    while let Some(address) = addresses.try_next().await.map_err(io::Error::other)? {
+        table.apply(&RouteNetlinkMessage::NewAddress(address));
+    }
+    Ok(table)
+}
