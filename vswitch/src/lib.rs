@@ -1,4 +1,5 @@
 //! The vswitch daemon.
 
+pub mod config;
 pub mod mtu;
 pub mod netlink;

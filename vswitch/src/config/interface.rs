@@ -1,0 +1,297 @@
+//! An Interface and its Port → what to attach, or the reason why not.
+
+use super::bridge::{BridgeSettings, unicast};
+use super::port::{Vlans, vlan_mode};
+use super::{Columns, Notes, Options, Refusal, bridge, listed, note_unsupported, tunnel};
+use datapath::switch::state::VlanMode;
+use datapath::tunnel::Vxlan;
+use datapath::types::{MacAddr, VlanId};
+use uuid::Uuid;
+
+/// The values of `Interface:type` that work, as told in `Open_vSwitch:iface_types`.
+pub const TYPES: [&str; 4] = ["internal", "system", "tap", "vxlan"];
+
+/// An interface of a port of a bridge.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Interface {
+    /// Its row.
+    pub uuid: Uuid,
+    /// Its name, which is also its device's.
+    pub name: String,
+    /// Whether it is the bridge's own port.
+    pub own: bool,
+    /// The OpenFlow port number that the row has; −1 after an error.
+    pub ofport: Option<i64>,
+    /// The one asked for.
+    pub ofport_request: Option<u16>,
+    /// What to attach.
+    pub wanted: Result<Wanted, Refusal>,
+    /// For its `status`.
+    pub notes: Notes,
+}
+
+/// A port that can be tried.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Wanted {
+    /// What it is.
+    pub kind: Kind,
+    /// How it treats VLANs.
+    pub vlan: VlanMode,
+}
+
+/// What a port is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// A network device of the host that has the interface's name.
+    Netdev,
+    /// A TAP of ours.
+    Internal {
+        /// The hardware address it gets when it is made.
+        mac: MacAddr,
+        /// Whether it must have that address later on, too.
+        keep: bool,
+    },
+    /// A VXLAN tunnel.
+    Vxlan(Vxlan),
+}
+
+/// Where an interface belongs.
+pub(super) struct Place<'a> {
+    pub port: &'a Columns<'a>,
+    /// How many interfaces the port has.
+    pub members: usize,
+    pub bridge: &'a str,
+    pub bridge_row: Uuid,
+    pub settings: &'a BridgeSettings,
+}
+
+pub(super) fn read(uuid: Uuid, row: &Columns<'_>, place: &Place<'_>) -> Interface {
+    let name = row.text("name").unwrap_or_default().to_owned();
+    let port = place.port;
+    let own = name == place.bridge;
+    let mut notes = Notes::new();
+    let wanted = if place.members > 1 {
+        Err(format!(
+            "port {} has {} interfaces: bonds are not supported by this version; keep one interface a port",
+            port.text("name").unwrap_or_default(),
+            place.members
+        ))
+    } else {
+        wanted(uuid, &name, row, place, &mut notes)
+    };
+    let unsupported = [
+        "mtu_request",
+        "ingress_policing_rate",
+        "ingress_policing_kpkts_rate",
+        "bfd",
+        "cfm_mpid",
+        "lldp",
+        "other_config",
+    ];
+    note_unsupported(row, &unsupported, &mut notes);
+    note_unsupported(port, &["qos", "cvlans", "protected"], &mut notes);
+    if let Some(lacp) = port.text("lacp").filter(|l| *l != "off") {
+        notes.insert("lacp_warning".to_owned(), format!("lacp={lacp} is not supported by this version, left out"));
+    }
+    if let Some(rest) = listed(port.options("other_config").iter()) {
+        let text = format!("not supported by this version, left out: {rest}");
+        notes.insert("port_other_config_warning".to_owned(), text);
+    }
+    let ofport_request = row.integer("ofport_request").and_then(|n| u16::try_from(n).ok());
+    Interface { uuid, name, own, ofport: row.integer("ofport"), ofport_request, wanted, notes }
+}
+
+fn wanted(uuid: Uuid, name: &str, row: &Columns<'_>, place: &Place<'_>, notes: &mut Notes) -> Result<Wanted, Refusal> {
+    let vid = |n: i64| u16::try_from(n).ok().and_then(VlanId::new);
+    let vlans = Vlans {
+        tag: place.port.integer("tag").and_then(vid),
+        trunks: place.port.integers("trunks").filter_map(vid).collect(),
+        mode: place.port.text("vlan_mode"),
+    };
+    let (vlan, told) = vlan_mode(vlans)?;
+    if let Some(told) = told {
+        notes.insert("vlan_warning".to_owned(), told);
+    }
+    let own = name == place.bridge;
+    let options = row.options("options");
+    // A bridge's own port is internal, whatever its type says.
+    let kind = match row.text("type").unwrap_or_default() {
+        "internal" | "tap" => internal(uuid, row, name, place, notes)?,
+        _ if own => internal(uuid, row, name, place, notes)?,
+        "" | "system" => {
+            device_name(name)?;
+            io(&options)?;
+            note_options(&options, &["io"], notes);
+            Kind::Netdev
+        }
+        "vxlan" => {
+            let (tunnel, told) = tunnel::vxlan(&options).map_err(|why| format!("{name}: {why}"))?;
+            if let Some(told) = told {
+                notes.insert("options_warning".to_owned(), told);
+            }
+            Kind::Vxlan(tunnel)
+        }
+        "afxdp" => {
+            return Err(format!(
+                "type=afxdp: AF_XDP is not supported by this version; 'vsctl clear interface {name} type' attaches \
+                 {name} by a packet socket"
+            ));
+        }
+        other => {
+            let types = TYPES.join(", ");
+            return Err(format!("type={other} is not supported by this version; {types} are"));
+        }
+    };
+    Ok(Wanted { kind, vlan })
+}
+
+fn internal(uuid: Uuid, row: &Columns<'_>, name: &str, place: &Place<'_>, notes: &mut Notes) -> Result<Kind, Refusal> {
+    device_name(name)?;
+    note_options(&row.options("options"), &[], notes);
+    let own = name == place.bridge;
+    let mut asked = place.settings.hwaddr.filter(|_| own);
+    if let Some(text) = row.text("mac") {
+        match unicast(text) {
+            Ok(mac) => asked = asked.or(Some(mac)),
+            Err(why) => {
+                notes.insert("mac_warning".to_owned(), format!("mac={text}: {why}; left out"));
+            }
+        }
+    }
+    let made = bridge::mac_of(if own { place.bridge_row } else { uuid });
+    Ok(Kind::Internal { mac: asked.unwrap_or(made), keep: asked.is_some() })
+}
+
+/// Linux's rules for names of devices (`dev_valid_name`).
+fn device_name(name: &str) -> Result<(), Refusal> {
+    if name.is_empty() || name.len() > 15 {
+        return Err(format!(
+            "'{name}' cannot be a device's name: it has {} bytes, and Linux takes 1 to 15; use a shorter name",
+            name.len()
+        ));
+    }
+    if name == "." || name == ".." || name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace()) {
+        return Err(format!("'{name}' cannot be a device's name: Linux takes no '/', ':' and spaces in one"));
+    }
+    Ok(())
+}
+
+fn io(options: &Options<'_>) -> Result<(), Refusal> {
+    match options.get("io").copied() {
+        None | Some("auto" | "packet") => Ok(()),
+        Some("af_xdp") => {
+            Err("io=af_xdp: AF_XDP is not supported by this version; use io=packet or io=auto".to_owned())
+        }
+        Some(other) => Err(format!("io={other} is unknown; use auto or packet")),
+    }
+}
+
+fn note_options(options: &Options<'_>, known: &[&str], notes: &mut Notes) {
+    if let Some(list) = listed(options.iter().filter(|(k, _)| !known.contains(k))) {
+        let takes = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        notes.insert("options_warning".to_owned(), format!("unknown, left out: {list} (this type takes {takes})"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Config;
+    use super::super::tests::{br0_p1, database};
+    use super::*;
+    use datapath::switch::state::Trunks;
+    use serde_json::{Value, json};
+
+    fn read(port: Value, interface: Value) -> Interface {
+        let config = Config::read(&database(&br0_p1(json!({}), json!({}), port, interface)));
+        config.bridges[0].interfaces[1].clone()
+    }
+
+    #[test]
+    fn types() {
+        let vxlan = json!({"type": "vxlan", "options": ["map", [["remote_ip", "192.0.2.2"], ["key", "5000"]]]});
+        for (row, works) in [
+            (json!({}), true),
+            (json!({"type": "system"}), true),
+            (json!({"options": ["map", [["io", "packet"]]]}), true),
+            (json!({"type": "internal"}), true),
+            (json!({"type": "tap"}), true),
+            (vxlan, true),
+            (json!({"type": "vxlan"}), false),
+            (json!({"type": "afxdp"}), false),
+            (json!({"type": "gre"}), false),
+            (json!({"type": "patch"}), false),
+            (json!({"type": "bogus"}), false),
+            (json!({"options": ["map", [["io", "af_xdp"]]]}), false),
+            (json!({"options": ["map", [["io", "dpdk"]]]}), false),
+        ] {
+            let i = read(json!({}), row.clone());
+            assert_eq!(i.wanted.is_ok(), works, "{row}: {:?}", i.wanted);
+            if works {
+                assert_eq!((i.wanted.unwrap().vlan, i.notes), (VlanMode::Trunk(Trunks::All), Notes::new()), "{row}");
+            }
+        }
+    }
+
+    #[test]
+    fn refusals_name_the_value_and_a_way_out() {
+        for (row, text) in [
+            (json!({"type": "gre"}), "type=gre is not supported by this version; internal, system, tap, vxlan are"),
+            (json!({"type": "afxdp"}), "vsctl clear interface p1 type"),
+            (json!({"type": "vxlan"}), "p1: remote_ip is missing"),
+            (json!({"options": ["map", [["io", "fast"]]]}), "io=fast is unknown; use auto or packet"),
+        ] {
+            let refusal = read(json!({}), row).wanted.unwrap_err();
+            assert!(refusal.contains(text), "{refusal}");
+        }
+        for (name, good) in [("eth0", true), ("123456789012345", true), ("1234567890123456", false), ("", false)] {
+            assert_eq!(device_name(name).is_ok(), good, "{name}");
+        }
+        for bad in ["a/b", "a b", "a:b", ".", ".."] {
+            assert!(device_name(bad).unwrap_err().contains(bad));
+        }
+    }
+
+    #[test]
+    fn a_bond_is_refused_at_every_member() {
+        let mut ops = br0_p1(json!({}), json!({}), json!({}), json!({}));
+        ops[4]["row"]["interfaces"] = json!(["set", [["named-uuid", "i"], ["named-uuid", "j"]]]);
+        ops.push(json!({"op": "insert", "table": "Interface", "uuid-name": "j", "row": {"name": "p2"}}));
+        let config = Config::read(&database(&ops));
+        for i in &config.bridges[0].interfaces[1..] {
+            assert!(i.wanted.as_ref().unwrap_err().contains("port p1 has 2 interfaces: bonds"), "{i:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_is_told() {
+        let port = json!({"tag": 5, "trunks": 6, "protected": true, "lacp": "active",
+            "other_config": ["map", [["priority-tags", "true"]]]});
+        let interface = json!({"mtu_request": 1400, "ofport_request": 9, "options": ["map", [["speed", "fast"]]],
+            "other_config": ["map", [["x", "y"]]]});
+        let i = read(port, interface);
+        assert_eq!(i.ofport_request, Some(9));
+        assert_eq!(i.wanted.unwrap().vlan, VlanMode::Access(VlanId::new(5).unwrap()));
+        assert_eq!(
+            i.notes.keys().map(String::as_str).collect::<Vec<_>>(),
+            ["lacp_warning", "options_warning", "port_other_config_warning", "unsupported_warning", "vlan_warning"]
+        );
+        assert_eq!(
+            i.notes["unsupported_warning"],
+            "not supported by this version, left out: mtu_request=1400, other_config, protected=true"
+        );
+    }
+
+    #[test]
+    fn the_hardware_address_of_an_internal_port() {
+        let mac = |row: Value| match read(json!({}), row).wanted.unwrap().kind {
+            Kind::Internal { mac, keep } => (mac.to_string(), keep),
+            other => panic!("{other:?}"),
+        };
+        assert!(!mac(json!({"type": "internal"})).1);
+        let asked = json!({"type": "internal", "mac": "02:00:00:00:00:09"});
+        assert_eq!(mac(asked), ("02:00:00:00:00:09".to_owned(), true));
+        let bad = json!({"type": "internal", "mac": "01:00:00:00:00:09"});
+        assert!(!mac(bad.clone()).1);
+        assert!(read(json!({}), bad).notes["mac_warning"].contains("mac=01:00:00:00:00:09"));
+    }
+}

@@ -1,0 +1,346 @@
+//! Rows → checked configuration.
+//!
+//! Everything that a client wrote becomes another type here before anything acts on it. What cannot be done is refused
+//! with a text for `Interface:error`; what is left out is told in a note for a `status` column under a key that ends
+//! in `_warning`, which clients print. Nothing is ignored in silence, and nothing here fails as a whole: one bad row
+//! never keeps another from working.
+
+pub mod bridge;
+pub mod interface;
+pub mod port;
+pub mod tunnel;
+
+use bridge::BridgeSettings;
+use datapath::time::Duration;
+use interface::{Interface, Place};
+use ovsdb::db::{Database, Row};
+use ovsdb::value::Datum;
+use std::collections::{BTreeMap, BTreeSet};
+use uuid::Uuid;
+
+/// Why something cannot be done as asked: the value, and a way out.
+pub type Refusal = String;
+/// A column that maps words to words.
+pub type Options<'a> = BTreeMap<&'a str, &'a str>;
+/// What to tell in a `status` column.
+pub type Notes = BTreeMap<String, String>;
+
+/// The bounds of `other_config:stats-update-interval`, in milliseconds, and its default.
+const STATS_INTERVAL: (u64, u64, u64) = (100, 5_000, 86_400_000);
+
+/// What the database asks for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// The row of the table Open_vSwitch.
+    pub root: Option<Uuid>,
+    /// Its `next_cfg`.
+    pub next_cfg: i64,
+    /// How often statistics are written.
+    pub stats_interval: Duration,
+    /// The bridges, by name.
+    pub bridges: Vec<Bridge>,
+    /// Settings of the whole switch that are not done as asked; there is no column for them.
+    pub notes: Notes,
+}
+
+/// A bridge.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Bridge {
+    /// Its row.
+    pub uuid: Uuid,
+    /// Its name.
+    pub name: String,
+    /// From its `other_config`.
+    pub settings: BridgeSettings,
+    /// `fail_mode=secure`.
+    pub secure: bool,
+    /// For its `status`.
+    pub notes: Notes,
+    /// The interfaces of its ports, by name.
+    pub interfaces: Vec<Interface>,
+}
+
+impl Config {
+    /// Reads all of it.
+    #[must_use]
+    pub fn read(database: &Database) -> Config {
+        let mut config = Config {
+            root: None,
+            next_cfg: 0,
+            stats_interval: Duration::from_millis(STATS_INTERVAL.1),
+            bridges: Vec::new(),
+            notes: Notes::new(),
+        };
+        let Some((root, row)) = database.rows("Open_vSwitch").next() else { return config };
+        let row = Columns(row);
+        config.root = Some(*root);
+        config.next_cfg = row.integer("next_cfg").unwrap_or_default();
+        config.switch_wide(&row);
+        let mut taken = BTreeSet::new();
+        let mut rows: Vec<_> = row.references(database, "bridges", "Bridge").collect();
+        rows.sort_by_key(|(_, row)| row.text("name").unwrap_or_default().to_owned());
+        config.bridges = rows.iter().map(|(uuid, row)| read_bridge(database, *uuid, row, &mut taken)).collect();
+        config
+    }
+
+    fn switch_wide(&mut self, row: &Columns<'_>) {
+        let other_config = row.options("other_config");
+        let mut told = Vec::new();
+        if let Some(value) = other_config.get("stats-update-interval") {
+            let (low, default, high) = STATS_INTERVAL;
+            let used = value.parse().map_or(default, |ms: u64| ms.clamp(low, high));
+            self.stats_interval = Duration::from_millis(used);
+            if used.to_string() != *value {
+                told.push(format!("stats-update-interval={value} is not from {low} to {high} ms; using {used}"));
+            }
+        }
+        if let Some(rest) = listed(other_config.iter().filter(|(k, _)| **k != "stats-update-interval")) {
+            told.push(format!("not supported by this version, left out: {rest}"));
+        }
+        if !told.is_empty() {
+            self.notes.insert("other_config".to_owned(), told.join("; "));
+        }
+    }
+
+    /// The interfaces of all bridges.
+    pub fn interfaces(&self) -> impl Iterator<Item = (&Bridge, &Interface)> {
+        self.bridges.iter().flat_map(|bridge| bridge.interfaces.iter().map(move |i| (bridge, i)))
+    }
+}
+
+/// `taken`: the interfaces that an earlier bridge or port has.
+fn read_bridge(database: &Database, bridge_row: Uuid, row: &Columns<'_>, taken: &mut BTreeSet<Uuid>) -> Bridge {
+    let name = row.text("name").unwrap_or_default().to_owned();
+    let mut notes = Notes::new();
+    let settings = bridge::settings(&row.options("other_config"), &mut notes);
+    let secure = row.text("fail_mode") == Some("secure");
+    if secure {
+        let text = format!(
+            "fail_mode=secure and no OpenFlow: the bridge forwards nothing; to forward, \
+             'vsctl set bridge {name} fail_mode=standalone'"
+        );
+        notes.insert("fail_mode_warning".to_owned(), text);
+    }
+    if let Some(other) = row.text("datapath_type").filter(|t| !["", "netdev", "system"].contains(t)) {
+        let text = format!("datapath_type={other} is unknown; netdev and system are the same here, and used");
+        notes.insert("datapath_type_warning".to_owned(), text);
+    }
+    for (_, mirror) in row.references(database, "mirrors", "Mirror") {
+        let key = format!("mirror_{}", mirror.text("name").unwrap_or_default());
+        notes.insert(key, "mirrors are not supported by this version: nothing is copied".to_owned());
+    }
+    let unsupported = [
+        "stp_enable",
+        "rstp_enable",
+        "mcast_snooping_enable",
+        "flood_vlans",
+        "netflow",
+        "sflow",
+        "ipfix",
+        "auto_attach",
+        "flow_tables",
+    ];
+    note_unsupported(row, &unsupported, &mut notes);
+    let mut interfaces = Vec::new();
+    let mut shared = Vec::new();
+    for (_, port) in row.references(database, "ports", "Port") {
+        let members: Vec<_> = port.references(database, "interfaces", "Interface").collect();
+        for (uuid, interface) in &members {
+            if taken.insert(*uuid) {
+                let place =
+                    Place { port: &port, members: members.len(), bridge: &name, bridge_row, settings: &settings };
+                interfaces.push(interface::read(*uuid, interface, &place));
+            } else {
+                shared.push(interface.text("name").unwrap_or_default().to_owned());
+            }
+        }
+    }
+    if !shared.is_empty() {
+        let text = format!("{}: belongs to another port or bridge already, left out here", shared.join(", "));
+        notes.insert("ports_warning".to_owned(), text);
+    }
+    interfaces.sort_by(|a, b| a.name.cmp(&b.name));
+    Bridge { uuid: bridge_row, name, settings, secure, notes, interfaces }
+}
+
+/// Adds a note about those of `columns` that ask for something.
+fn note_unsupported(row: &Columns<'_>, columns: &[&str], notes: &mut Notes) {
+    let asked = columns.iter().filter(|c| row.asks(c)).map(|c| match row.scalar(c) {
+        Some(value) => format!("{c}={value}"),
+        None => (*c).to_owned(),
+    });
+    let asked = asked.collect::<Vec<_>>().join(", ");
+    if asked.is_empty() {
+        return;
+    }
+    let text = notes.entry("unsupported_warning".to_owned()).or_default();
+    if text.is_empty() {
+        *text = format!("not supported by this version, left out: {asked}");
+    } else {
+        *text = format!("{text}, {asked}");
+    }
+}
+
+/// `k=v, k=v`; `None` if there are none.
+fn listed<'a>(pairs: impl Iterator<Item = (&'a &'a str, &'a &'a str)>) -> Option<String> {
+    let text = pairs.map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(", ");
+    (!text.is_empty()).then_some(text)
+}
+
+/// A row by column name. A column that is absent or of another type reads as unset: the schema has been checked when
+/// the row was written.
+pub struct Columns<'a>(&'a Row);
+
+impl<'a> Columns<'a> {
+    fn get(&self, column: &str) -> Option<&'a Datum> {
+        self.0.get(column)
+    }
+
+    fn text(&self, column: &str) -> Option<&'a str> {
+        self.get(column)?.as_str()
+    }
+
+    fn integer(&self, column: &str) -> Option<i64> {
+        self.get(column)?.as_i64()
+    }
+
+    fn options(&self, column: &str) -> Options<'a> {
+        self.get(column).map(|d| d.string_pairs().collect()).unwrap_or_default()
+    }
+
+    fn integers(&self, column: &str) -> impl Iterator<Item = i64> {
+        self.get(column).into_iter().flat_map(Datum::integers)
+    }
+
+    fn references<'d>(
+        &self,
+        database: &'d Database,
+        column: &str,
+        table: &str,
+    ) -> impl Iterator<Item = (Uuid, Columns<'d>)> {
+        let uuids = self.get(column).into_iter().flat_map(Datum::uuids);
+        uuids.filter_map(move |uuid| Some((uuid, Columns(database.row(table, &uuid)?))))
+    }
+
+    /// Whether the column differs from "nothing asked": empty, false, 0.
+    fn asks(&self, column: &str) -> bool {
+        self.get(column).is_some_and(|d| {
+            !d.is_empty() && d.as_bool() != Some(false) && d.as_i64() != Some(0) && d.as_str() != Some("")
+        })
+    }
+
+    fn scalar(&self, column: &str) -> Option<String> {
+        let datum = self.get(column)?;
+        let text = || datum.as_str().map(str::to_owned);
+        text().or_else(|| Some(datum.as_i64()?.to_string())).or_else(|| Some(datum.as_bool()?.to_string()))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::interface::Kind;
+    use super::*;
+    use serde_json::{Value, json};
+
+    /// A database after `ops`, which must all succeed.
+    pub(crate) fn database(ops: &[Value]) -> Database {
+        let mut database = Database::new(ovsdb::vswitch_schema::vswitch_schema());
+        let done = database.execute(ops);
+        let errors: Vec<_> = done.reply.as_array().unwrap().iter().filter(|r| r.get("error").is_some()).collect();
+        assert!(errors.is_empty(), "{errors:?}");
+        database.apply(done.prepared.unwrap());
+        database
+    }
+
+    fn insert(table: &str, name: &str, mut row: Value, extra: Value) -> Value {
+        for (k, v) in extra.as_object().unwrap() {
+            row[k] = v.clone();
+        }
+        json!({"op": "insert", "table": table, "uuid-name": name, "row": row})
+    }
+
+    /// The operations for a bridge br0 with its own port and a port p1, with `extra` columns each.
+    pub(crate) fn br0_p1(root: Value, bridge: Value, port: Value, interface: Value) -> Vec<Value> {
+        let reference = |name: &str| json!(["named-uuid", name]);
+        vec![
+            insert("Open_vSwitch", "root", json!({"bridges": reference("b"), "next_cfg": 7}), root),
+            insert("Bridge", "b", json!({"name": "br0", "ports": ["set", [reference("own"), reference("p")]]}), bridge),
+            insert("Port", "own", json!({"name": "br0", "interfaces": reference("iown")}), json!({})),
+            insert("Interface", "iown", json!({"name": "br0", "type": "internal"}), json!({})),
+            insert("Port", "p", json!({"name": "p1", "interfaces": reference("i")}), port),
+            insert("Interface", "i", json!({"name": "p1"}), interface),
+        ]
+    }
+
+    #[test]
+    fn an_empty_database_is_an_empty_configuration() {
+        let config = Config::read(&Database::new(ovsdb::vswitch_schema::vswitch_schema()));
+        assert_eq!((config.root, config.next_cfg, config.bridges.len()), (None, 0, 0));
+        assert_eq!(config.stats_interval, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_bridge_with_two_ports() {
+        let config = Config::read(&database(&br0_p1(json!({}), json!({}), json!({"tag": 5}), json!({}))));
+        assert!(config.root.is_some());
+        assert_eq!((config.next_cfg, config.notes.len()), (7, 0));
+        let [bridge] = &config.bridges[..] else { panic!("{config:?}") };
+        assert_eq!((bridge.name.as_str(), bridge.secure, bridge.notes.len()), ("br0", false, 0));
+        let [own, p1] = &bridge.interfaces[..] else { panic!("{bridge:?}") };
+        let mac = bridge::mac_of(bridge.uuid);
+        assert_eq!((own.name.as_str(), own.own), ("br0", true));
+        assert_eq!(own.wanted.as_ref().unwrap().kind, Kind::Internal { mac, keep: false });
+        assert_eq!((p1.name.as_str(), p1.own, &p1.notes), ("p1", false, &Notes::new()));
+        assert_eq!(p1.wanted.as_ref().unwrap().kind, Kind::Netdev);
+    }
+
+    #[test]
+    fn what_a_bridge_cannot_do_is_told() {
+        let bridge = json!({
+            "fail_mode": "secure",
+            "datapath_type": "dpdk",
+            "stp_enable": true,
+            "other_config": ["map", [["mac-aging-time", "9"]]],
+            "mirrors": ["named-uuid", "m"],
+        });
+        let mut ops = br0_p1(json!({}), bridge, json!({}), json!({}));
+        ops.push(insert("Mirror", "m", json!({"name": "m0"}), json!({})));
+        let config = Config::read(&database(&ops));
+        let b = &config.bridges[0];
+        assert!(b.secure);
+        assert_eq!(
+            b.notes.keys().map(String::as_str).collect::<Vec<_>>(),
+            ["datapath_type_warning", "fail_mode_warning", "mirror_m0", "other_config_warning", "unsupported_warning"]
+        );
+        assert_eq!(b.notes["unsupported_warning"], "not supported by this version, left out: stp_enable=true");
+        assert!(b.notes["fail_mode_warning"].contains("vsctl set bridge br0 fail_mode=standalone"));
+    }
+
+    #[test]
+    fn the_switch_wide_settings() {
+        for (value, interval, told) in
+            [("10000", 10_000, false), ("1", 100, true), ("often", 5_000, true), ("99999999999", 86_400_000, true)]
+        {
+            let root = json!({"other_config": ["map", [["stats-update-interval", value]]]});
+            let config = Config::read(&database(&br0_p1(root, json!({}), json!({}), json!({}))));
+            assert_eq!(config.stats_interval, Duration::from_millis(interval));
+            assert_eq!(config.notes.contains_key("other_config"), told, "{value}");
+        }
+        let root = json!({"other_config": ["map", [["hw-offload", "true"]]]});
+        let config = Config::read(&database(&br0_p1(root, json!({}), json!({}), json!({}))));
+        assert!(config.notes["other_config"].contains("hw-offload=true"));
+    }
+
+    #[test]
+    fn an_interface_that_two_bridges_claim_belongs_to_the_first() {
+        let mut ops = br0_p1(json!({}), json!({}), json!({}), json!({}));
+        ops.push(insert("Bridge", "c", json!({"name": "br1", "ports": ["named-uuid", "p"]}), json!({})));
+        ops.push(json!({"op": "mutate", "table": "Open_vSwitch", "where": [],
+            "mutations": [["bridges", "insert", ["named-uuid", "c"]]]}));
+        let config = Config::read(&database(&ops));
+        let names = |b: &Bridge| b.interfaces.iter().map(|i| i.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&config.bridges[0]), ["br0", "p1"]);
+        assert!(names(&config.bridges[1]).is_empty());
+        assert!(config.bridges[1].notes["ports_warning"].starts_with("p1: "));
+    }
+}
