@@ -253,3 +253,365 @@ fn adopt_long(frame: &mut Frame, network: &Network, limit: usize, partial: bool)
         (frame.meta.csum, frame.meta.gso) = become_super_frame(bytes, network, header_len, size, ecn);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::{Meta, Pool};
+    use crate::wire::fixtures::Packet;
+    use etherparse::Ipv6FlowLabel;
+    use proptest::prelude::*;
+
+    /// Merges frames that lie one after the other in a buffer, as a tunnel does; frames, and how many each stands for.
+    fn coalesced(frames: &[Vec<u8>]) -> Vec<(Frame, u32)> {
+        let mut buf = frames.concat();
+        let mut merges: Vec<Merge> = Vec::new();
+        let mut at = 0;
+        for frame in frames {
+            let range = at..at + frame.len();
+            at = range.end;
+            if !merges.last_mut().is_some_and(|merge| merge.append(&mut buf, range.clone())) {
+                merges.push(Merge::begin(&buf, range));
+            }
+        }
+        let finish = |merge: Merge| {
+            let merged = merge.finish(&mut buf);
+            let mut frame = Frame::from_bytes(&buf[merged.range]);
+            frame.meta = Meta { csum: merged.csum, gso: merged.gso, ..Meta::default() };
+            (frame, merged.count)
+        };
+        merges.into_iter().map(finish).collect()
+    }
+
+    /// How many frames each outgoing frame stands for.
+    fn counts(packets: &[Packet]) -> Vec<u32> {
+        let frames: Vec<_> = packets.iter().map(Packet::bytes).collect();
+        coalesced(&frames).into_iter().map(|(_, count)| count).collect()
+    }
+
+    /// The segment after `packet` in its flow, with `len` bytes.
+    fn next(packet: &Packet, len: usize) -> Packet {
+        let mut next = packet.clone();
+        let sent = packet.payload.len() as u32;
+        next.tcp().sequence_number = next.tcp().sequence_number.wrapping_add(sent);
+        next.payload.resize(len, 7);
+        if let etherparse::IpHeaders::Ipv4(header, _) = &mut next.net {
+            header.identification = header.identification.wrapping_add(1);
+        }
+        next
+    }
+
+    /// The segments of a super-frame, as the far end of a tunnel cuts it.
+    fn segments(frame: Frame) -> Vec<Vec<u8>> {
+        let mut out = Vec::new();
+        super::super::gso::segment(frame, None, &mut Pool::new(1), &mut out).unwrap();
+        out.iter().map(|frame| frame.bytes().to_vec()).collect()
+    }
+
+    #[test]
+    fn a_cut_super_frame_becomes_the_same_super_frame() {
+        let mut flags = Packet::tcp4(5000);
+        let header = flags.tcp();
+        (header.psh, header.fin, header.cwr, header.ece) = (true, true, true, true);
+        let mut fragmentable = Packet::tcp4(4500).tagged(9);
+        fragmentable.ipv4().dont_fragment = false;
+        for packet in [flags, fragmentable, Packet::tcp6(4501), Packet::tcp6(65_400)] {
+            let sent = packet.super_frame(1000);
+            let parts = segments(packet.super_frame(1000));
+            let merged = coalesced(&parts);
+            assert_eq!(merged.len(), 1);
+            assert_eq!(merged[0].1 as usize, parts.len());
+            assert_eq!(merged[0].0.bytes(), sent.bytes());
+            assert_eq!(merged[0].0.meta, sent.meta);
+        }
+    }
+
+    #[test]
+    fn a_single_frame_stays_as_it_is() {
+        let mut padded = Packet::tcp4(1).bytes();
+        padded.extend_from_slice(&[0; 9]);
+        let merged = coalesced(std::slice::from_ref(&padded));
+        assert_eq!((merged[0].0.bytes(), merged[0].0.meta, merged[0].1), (&padded[..], Meta::default(), 1));
+    }
+
+    #[test]
+    fn a_short_segment_or_psh_or_fin_is_the_last() {
+        let first = Packet::tcp4(100);
+        let second = next(&first, 99);
+        assert_eq!(counts(&[first.clone(), second.clone(), next(&second, 99)]), [2, 1]);
+        for flag in [|tcp: &mut etherparse::TcpHeader| tcp.psh = true, |tcp: &mut etherparse::TcpHeader| tcp.fin = true]
+        {
+            let (mut second, mut third) = (next(&first, 100), next(&next(&first, 100), 100));
+            flag(second.tcp());
+            assert_eq!(counts(&[first.clone(), second, third.clone()]), [2, 1]);
+            flag(third.tcp());
+            assert_eq!(counts(&[first.clone(), next(&first, 100), third]), [3]);
+            let mut ended = first.clone();
+            flag(ended.tcp());
+            assert_eq!(counts(&[ended.clone(), next(&first, 100)]), [1, 1], "the first is the last already");
+        }
+    }
+
+    #[test]
+    fn padding_is_no_data() {
+        let (first, second) = (Packet::tcp4(6), next(&Packet::tcp4(6), 5));
+        let mut padded = [first.bytes(), second.bytes()];
+        padded.iter_mut().for_each(|frame| frame.extend_from_slice(&[0xee; 13]));
+        let (merged, bare) = (coalesced(&padded), coalesced(&[first.bytes(), second.bytes()]));
+        assert_eq!(merged[0].1, 2);
+        assert_eq!(merged[0].0.bytes(), bare[0].0.bytes());
+    }
+
+    /// A way to make a segment differ from the one before.
+    type Change = (&'static str, &'static dyn Fn(&mut Packet));
+
+    #[test]
+    fn segments_that_differ_are_not_merged() {
+        let different: [Change; 20] = [
+            ("VLAN", &|packet| packet.vlan = Some(5)),
+            ("source port", &|packet| packet.tcp().source_port += 1),
+            ("destination port", &|packet| packet.tcp().destination_port += 1),
+            ("sequence number", &|packet| packet.tcp().sequence_number += 1),
+            ("acknowledgement", &|packet| packet.tcp().acknowledgment_number += 1),
+            ("window", &|packet| packet.tcp().window_size += 1),
+            ("timestamp", &|packet| packet.tcp().set_options_raw(&[1, 1, 8, 10, 0, 0, 0, 2, 0, 0, 0, 2]).unwrap()),
+            ("no options", &|packet| packet.tcp().set_options_raw(&[]).unwrap()),
+            ("NS", &|packet| packet.tcp().ns = true),
+            ("ECE", &|packet| packet.tcp().ece = true),
+            ("CWR", &|packet| packet.tcp().cwr = true),
+            ("SYN", &|packet| packet.tcp().syn = true),
+            ("RST", &|packet| packet.tcp().rst = true),
+            ("URG", &|packet| packet.tcp().urg = true),
+            ("no ACK", &|packet| packet.tcp().ack = false),
+            ("urgent pointer", &|packet| packet.tcp().urgent_pointer = 1),
+            ("longer", &|packet| packet.payload.push(1)),
+            ("empty", &|packet| packet.payload.clear()),
+            ("other VLAN", &|packet| packet.vlan = packet.vlan.map(|vlan| vlan + 1).or(Some(0))),
+            ("UDP", &|packet| *packet = packet.clone().udp()),
+        ];
+        for first in [Packet::tcp4(100), Packet::tcp6(100), Packet::tcp4(100).tagged(9)] {
+            assert_eq!(counts(&[first.clone(), next(&first, 100)]), [2]);
+            for (what, change) in different {
+                let mut second = next(&first, 100);
+                change(&mut second);
+                assert_eq!(counts(&[first.clone(), second]), [1, 1], "{what}");
+            }
+        }
+    }
+
+    #[test]
+    fn ip_headers_that_differ_are_not_merged() {
+        let different: [Change; 8] = [
+            ("TTL", &|packet| packet.ipv4().time_to_live -= 1),
+            ("DSCP", &|packet| packet.ipv4().dscp = 8.try_into().unwrap()),
+            ("ECN", &|packet| packet.ipv4().ecn = 3.try_into().unwrap()),
+            ("DF", &|packet| packet.ipv4().dont_fragment ^= true),
+            ("fragment", &|packet| packet.ipv4().more_fragments = true),
+            ("source", &|packet| packet.ipv4().source[3] += 1),
+            ("destination", &|packet| packet.ipv4().destination[3] += 1),
+            ("options", &|packet| packet.ipv4().options = [1, 1, 1, 0].into()),
+        ];
+        for (what, change) in different {
+            let first = Packet::tcp4(100);
+            let mut second = next(&first, 100);
+            change(&mut second);
+            assert_eq!(counts(&[first, second]), [1, 1], "{what}");
+        }
+        let different: [Change; 4] = [
+            ("hop limit", &|packet| packet.ipv6().hop_limit -= 1),
+            ("traffic class", &|packet| packet.ipv6().traffic_class = 1),
+            ("flow label", &|packet| packet.ipv6().flow_label = Ipv6FlowLabel::ZERO),
+            ("source", &|packet| packet.ipv6().source[15] += 9),
+        ];
+        for (what, change) in different {
+            let first = Packet::tcp6(100);
+            let mut second = next(&first, 100);
+            change(&mut second);
+            assert_eq!(counts(&[first, second]), [1, 1], "{what}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_plain_data_begins_no_merge() {
+        let changes: [&dyn Fn(&mut Packet); 6] = [
+            &|packet| packet.tcp().syn = true,
+            &|packet| packet.tcp().rst = true,
+            &|packet| packet.tcp().urg = true,
+            &|packet| packet.tcp().ack = false,
+            &|packet| packet.ipv4().options = [1, 1, 1, 0].into(),
+            &|packet| packet.ipv4().more_fragments = true,
+        ];
+        for change in changes {
+            let mut first = Packet::tcp4(100);
+            change(&mut first);
+            assert_eq!(counts(&[first.clone(), next(&first, 100)]), [1, 1]);
+        }
+    }
+
+    #[test]
+    fn identification_counts_only_where_a_router_may_fragment() {
+        for (dont_fragment, expected) in [(true, &[2][..]), (false, &[1, 1])] {
+            let mut first = Packet::tcp4(100);
+            first.ipv4().dont_fragment = dont_fragment;
+            let mut second = next(&first, 100);
+            second.ipv4().identification = 5;
+            assert_eq!(counts(&[first, second]), expected, "DF {dont_fragment}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_checksum_is_left_for_the_receiver_to_find() {
+        let first = Packet::tcp4(100);
+        let packets = [first.clone(), next(&first, 100), next(&next(&first, 100), 100)];
+        let frames: Vec<_> = packets.iter().map(Packet::bytes).collect();
+        // A bit of the first, second and third segment, in the payload, the checksum fields and the TTL.
+        for (i, expected) in [(0, &[1, 2][..]), (1, &[1, 1, 1]), (2, &[2, 1])] {
+            for at in [100, 24, 14 + 20 + 16] {
+                let mut frames = frames.clone();
+                frames[i][at] ^= 1;
+                let merged = coalesced(&frames);
+                assert_eq!(merged.iter().map(|(_, count)| *count).collect::<Vec<_>>(), expected, "{i} {at}");
+                let (wrong, _) = merged.iter().find(|(frame, _)| frame.bytes() == frames[i]).unwrap();
+                assert_eq!(wrong.meta, Meta::default());
+            }
+        }
+        let mut frames = frames;
+        frames.iter_mut().for_each(|frame| frame[22] = 63);
+        assert_eq!(coalesced(&frames).len(), 3, "the same TTL in all, the right header checksum in none");
+    }
+
+    #[test]
+    fn a_merged_packet_is_never_longer_than_ip_can_say() {
+        let mut packets = vec![Packet::tcp4(1448)];
+        for _ in 1..46 {
+            packets.push(next(packets.last().unwrap(), 1448));
+        }
+        assert_eq!(counts(&packets), [45, 1]);
+        let first = Packet::tcp4(65_535 - 20 - 32 - 32_700);
+        assert_eq!(counts(&[first.clone(), next(&first, 32_700)]), [2]);
+        assert_eq!(counts(&[first.clone(), next(&first, 32_701)]), [1, 1]);
+    }
+
+    fn adopted(mut frame: Frame, mtu: Option<u32>) -> Frame {
+        frame.meta = Meta::default();
+        let headers = parse(frame.bytes()).unwrap();
+        adopt(&mut frame, &headers, mtu.map(L3Mtu));
+        frame
+    }
+
+    #[test]
+    fn a_frame_of_a_kernel_tunnel_is_taken_for_what_it_is() {
+        for packet in [Packet::tcp4(30_000), Packet::tcp6(30_000).tagged(4), Packet::tcp4(2)] {
+            let frame = adopted(packet.partial(), Some(1450));
+            let mut size = 1450 - (packet.header_len() - 14);
+            assert_eq!(frame.meta.csum, packet.partial().meta.csum);
+            assert_eq!(frame.meta.gso, packet.super_frame(size as u16).meta.gso.filter(|_| packet.payload.len() > 2));
+            assert_eq!(frame.bytes(), packet.partial().bytes());
+            size = 1500 - (packet.header_len() - 14);
+            let frame = adopted(packet.partial(), None);
+            assert_eq!(frame.meta.gso, packet.super_frame(size as u16).meta.gso.filter(|_| packet.payload.len() > 2));
+        }
+        let udp = adopted(Packet::tcp4(9).udp().partial(), Some(1450));
+        assert_eq!(udp.meta, Packet::tcp4(9).udp().partial().meta);
+    }
+
+    #[test]
+    fn a_long_segment_with_a_good_checksum_becomes_a_super_frame_and_with_a_bad_one_not() {
+        let packet = Packet::tcp4(5000);
+        let frame = adopted(packet.frame(), Some(1450));
+        assert_eq!((frame.meta, frame.bytes()), (packet.super_frame(1398).meta, packet.partial().bytes()));
+        let mut wrong = packet.frame();
+        wrong.bytes_mut()[80] ^= 1;
+        let before = wrong.bytes().to_vec();
+        let frame = adopted(wrong, Some(1450));
+        assert_eq!((frame.meta, frame.bytes()), (Meta::default(), &before[..]));
+    }
+
+    #[test]
+    fn an_ordinary_frame_is_not_adopted() {
+        let mut syn = Packet::tcp4(3000);
+        syn.tcp().syn = true;
+        for packet in [Packet::tcp4(1398), Packet::tcp6(100).udp(), Packet::tcp4(3000).udp(), syn] {
+            assert_eq!(adopted(packet.frame(), Some(1450)).meta, Meta::default());
+        }
+        assert_eq!(adopted(Packet::tcp4(3000).frame(), Some(20)).meta, Meta::default(), "no room for any payload");
+    }
+
+    #[test]
+    fn what_is_known_already_is_not_guessed() {
+        let mut frame = Packet::tcp4(5000).super_frame(100);
+        let (meta, headers) = (frame.meta, parse(frame.bytes()).unwrap());
+        adopt(&mut frame, &headers, Some(L3Mtu(1450)));
+        assert_eq!(frame.meta, meta);
+    }
+
+    #[test]
+    fn padding_is_cut_off_before_it_is_summed_up() {
+        let packet = Packet::tcp4(2);
+        let padded = [packet.partial().bytes(), &[0xee; 9]].concat();
+        let mut frame = adopted(Frame::from_bytes(&padded), Some(1450));
+        super::super::checksum::finish(&mut frame).unwrap();
+        assert_eq!(frame.bytes(), packet.bytes());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic_and_none_are_lost(
+            first in 0usize..200,
+            sizes in prop::collection::vec(0usize..200, 0..6),
+            six in any::<bool>(),
+            damage in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>()), 0..4),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let mut packets = vec![if six { Packet::tcp6(first) } else { Packet::tcp4(first) }];
+            for size in sizes {
+                packets.push(next(packets.last().unwrap(), size));
+            }
+            let mut frames: Vec<_> = packets.iter().map(Packet::bytes).collect();
+            for (i, at, value) in damage {
+                let i = i.index(frames.len());
+                let at = at.index(frames[i].len());
+                frames[i][at] = value;
+            }
+            let last = frames.last_mut().unwrap();
+            last.truncate(cut.index(last.len() + 1));
+            let merged = coalesced(&frames);
+            prop_assert_eq!(merged.iter().map(|(_, count)| *count as usize).sum::<usize>(), frames.len());
+            // What was merged falls apart into what came; what was not is untouched.
+            let mut at = 0;
+            for (frame, count) in merged {
+                let came = &frames[at..at + count as usize];
+                at += count as usize;
+                let goes = if count > 1 { segments(frame) } else { vec![frame.bytes().to_vec()] };
+                let payload = |frame: &Vec<u8>| -> Vec<u8> {
+                    let network = parse(frame).ok().and_then(|headers| headers.network(frame));
+                    network.map_or(frame.clone(), |network| frame[network.l4_offset.into()..network.end].to_vec())
+                };
+                prop_assert_eq!(goes.iter().map(payload).collect::<Vec<_>>(), came.iter().map(payload).collect::<Vec<_>>());
+            }
+        }
+
+        #[test]
+        fn adopting_never_panics(
+            bytes in prop_oneof![
+                prop::collection::vec(any::<u8>(), 14..200),
+                (0usize..3000).prop_map(|len| Packet::tcp4(len).partial().bytes().to_vec()),
+                (0usize..3000).prop_map(|len| Packet::tcp6(len).frame().bytes().to_vec()),
+            ],
+            damage in prop::collection::vec((0usize..70, any::<u8>()), 0..3),
+            mtu in prop::option::of(0u32..3000),
+        ) {
+            let mut frame = Frame::from_bytes(&bytes);
+            for (at, value) in damage {
+                if let Some(byte) = frame.bytes_mut().get_mut(at) {
+                    *byte = value;
+                }
+            }
+            if parse(frame.bytes()).is_ok() {
+                let frame = adopted(frame, mtu);
+                prop_assert!(frame.len() <= bytes.len());
+                prop_assert!(frame.meta.gso.is_none_or(|gso| gso.size > 0));
+            }
+        }
+    }
+}

@@ -166,21 +166,21 @@ impl Cut {
         if !last {
             segment[tcp::FLAGS] &= !(tcp::FIN | tcp::PSH);
         }
-        self.write_checksum(tcp::CHECKSUM, segment);
+        let sum = self.checksum(tcp::CHECKSUM, segment).unwrap_or_default();
+        put16(segment, tcp::CHECKSUM, sum);
     }
 
     fn write_udp(&self, segment: &mut [u8]) {
         let len = segment.len() as u16;
         put16(segment, udp::LENGTH, len);
-        self.write_checksum(udp::CHECKSUM, segment);
+        let sum = self.checksum(udp::CHECKSUM, segment).map_or(0, nonzero);
+        put16(segment, udp::CHECKSUM, sum);
     }
 
-    fn write_checksum(&self, field: usize, segment: &mut [u8]) {
-        if let Some(pseudo) = self.pseudo {
-            put16(segment, field, 0);
-            let sum = pseudo.word(segment.len() as u16).and(Sum::of(segment));
-            put16(segment, field, nonzero(sum.complement()));
-        }
+    /// The checksum of a segment whose field for it is at `field`.
+    fn checksum(&self, field: usize, segment: &mut [u8]) -> Option<u16> {
+        put16(segment, field, 0);
+        Some(self.pseudo?.word(segment.len() as u16).and(Sum::of(segment)).complement())
     }
 }
 
@@ -202,4 +202,248 @@ fn pseudo_header(frame: &Frame, network: &Network) -> Result<Option<Sum>, DropRe
     }
     let none = network.proto == udp::PROTOCOL && network.version == IpVersion::V4 && field == 0 && !partial;
     Ok((!none).then(|| network.pseudo_header(bytes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::Gso;
+    use crate::wire::fixtures::{Packet, verified};
+    use etherparse::{IpHeaders, TransportHeader};
+    use proptest::prelude::*;
+
+    fn cut(frame: Frame, mss: Option<u16>) -> Result<Vec<Frame>, DropReason> {
+        let (mut pool, mut out) = (Pool::new(1), Vec::new());
+        let count = segment(frame, mss, &mut pool, &mut out)?;
+        assert_eq!(count as usize, out.len());
+        Ok(out)
+    }
+
+    /// Segment `i` of `whole` as its sender would have made it without help of a device.
+    fn expected(whole: &Packet, size: usize, i: usize) -> Packet {
+        let mut packet = whole.clone();
+        let parts: Vec<&[u8]> = whole.payload.chunks(size).collect();
+        packet.payload = parts[i].to_vec();
+        if let IpHeaders::Ipv4(header, _) = &mut packet.net {
+            header.identification = header.identification.wrapping_add(i as u16);
+        }
+        if let TransportHeader::Tcp(header) = &mut packet.transport {
+            header.sequence_number = header.sequence_number.wrapping_add((i * size) as u32);
+            header.cwr &= i == 0;
+            header.fin &= i + 1 == parts.len();
+            header.psh &= i + 1 == parts.len();
+        }
+        packet
+    }
+
+    fn all_flags(mut packet: Packet) -> Packet {
+        let header = packet.tcp();
+        (header.fin, header.psh, header.cwr, header.ece) = (true, true, true, true);
+        packet
+    }
+
+    #[test]
+    fn segments_are_what_the_sender_would_have_sent() {
+        let mut options = Packet::tcp4(5001);
+        options.ipv4().options = [1, 1, 1, 0].into();
+        options.ipv4().dont_fragment = false;
+        for packet in [
+            all_flags(Packet::tcp4(5000)),
+            all_flags(Packet::tcp6(4999).tagged(7)),
+            options,
+            Packet::tcp4(5003).udp(),
+            Packet::tcp6(5002).udp().tagged(4094),
+        ] {
+            let mut frame = packet.super_frame(1001);
+            frame.meta.egress = crate::types::PortId(9);
+            let segments = cut(frame, None).unwrap();
+            assert_eq!(segments.len(), 5);
+            for (i, segment) in segments.iter().enumerate() {
+                assert_eq!(segment.bytes(), expected(&packet, 1001, i).bytes(), "segment {i}");
+                verified(segment.bytes());
+                let meta = Meta { egress: crate::types::PortId(9), ..Meta::default() };
+                assert_eq!(segment.meta, meta);
+            }
+        }
+    }
+
+    #[test]
+    fn a_smaller_mss_overrules_and_a_larger_one_does_not() {
+        let packet = Packet::tcp4(3000);
+        let lengths = |mss| -> Vec<usize> {
+            let segments = cut(packet.super_frame(1448), mss).unwrap();
+            segments.iter().map(|segment| verified(segment.bytes()).payload.len()).collect()
+        };
+        assert_eq!(lengths(Some(1400)), [1400, 1400, 200]);
+        assert_eq!(lengths(Some(1500)), [1448, 1448, 104]);
+        assert_eq!(lengths(None), [1448, 1448, 104]);
+    }
+
+    #[test]
+    fn a_tcp_segment_is_split_and_padding_is_not_sent_as_data() {
+        let packet = all_flags(Packet::tcp6(1448));
+        for mut frame in [packet.frame(), packet.partial()] {
+            frame.set_len(frame.len() + 5);
+            let segments = cut(frame, Some(1000)).unwrap();
+            assert_eq!(segments.len(), 2);
+            for (i, segment) in segments.iter().enumerate() {
+                assert_eq!(segment.bytes(), expected(&packet, 1000, i).bytes());
+            }
+        }
+    }
+
+    #[test]
+    fn what_needs_no_cutting_is_finished_and_stays_whole() {
+        for packet in [Packet::tcp4(1400), Packet::tcp4(0), Packet::tcp6(1400).udp()] {
+            for frame in [packet.partial(), packet.frame(), packet.super_frame(1448)] {
+                let segments = cut(frame, Some(1400)).unwrap();
+                assert_eq!(segments.len(), 1);
+                assert_eq!(segments[0].bytes(), packet.bytes());
+                assert_eq!(segments[0].meta, Meta::default());
+            }
+        }
+        let other = cut(Frame::from_bytes(&[3; 900]), Some(100)).unwrap();
+        assert_eq!(other[0].bytes(), [3; 900]);
+    }
+
+    #[test]
+    fn udp_over_ipv4_may_go_without_a_checksum() {
+        let mut frame = Packet::tcp4(3000).udp().super_frame(1000);
+        frame.meta.csum = ChecksumState::None;
+        frame.bytes_mut()[14 + 20 + 6..][..2].fill(0);
+        for segment in cut(frame, None).unwrap() {
+            assert_eq!(segment.bytes()[40..42], [0, 0]);
+        }
+    }
+
+    #[test]
+    fn datagrams_keep_their_size() {
+        let frame = Packet::tcp4(3000).udp().super_frame(1000);
+        assert_eq!(cut(frame, Some(900)).unwrap_err(), DropReason::MtuExceeded);
+    }
+
+    #[test]
+    fn a_packet_with_hops_to_go_keeps_the_destination_that_its_checksum_covers() {
+        // The unfinished sum is that of the last hop's address, which only the sender of the frame knows.
+        let tcp6 = Packet::tcp6(2000);
+        let routing = [6, 0, 4, 1, 0, 0, 0, 0];
+        let mut bytes = tcp6.partial().bytes().to_vec();
+        bytes.splice(54..54, routing);
+        bytes[20] = 43;
+        bytes[18..20].copy_from_slice(&(2000u16 + 32 + 8).to_be_bytes());
+        bytes[38..54].fill(0xaa);
+        let mut frame = Frame::from_bytes(&bytes);
+        frame.meta = tcp6.super_frame(1200).meta;
+        frame.meta.csum = ChecksumState::Partial { start: 62, offset: 16 };
+        let segments = cut(frame, None).unwrap();
+        let first = expected(&tcp6, 1200, 0).bytes();
+        assert_eq!(segments[0].bytes()[62..], first[54..]);
+
+        let mut frame = Frame::from_bytes(&bytes);
+        frame.meta.gso = tcp6.super_frame(1200).meta.gso;
+        assert_eq!(cut(frame, None).unwrap_err(), DropReason::Unsegmentable, "nobody knows the pseudo-header");
+    }
+
+    #[test]
+    fn a_super_frame_that_is_not_what_it_says_is_refused() {
+        let refused = |change: &dyn Fn(&mut Packet), meta: &dyn Fn(&mut Gso)| {
+            let mut packet = Packet::tcp4(3000);
+            change(&mut packet);
+            let mut frame = packet.super_frame(1448);
+            meta(frame.meta.gso.as_mut().unwrap());
+            cut(frame, None).map(|_| ()).unwrap_err()
+        };
+        let same: &dyn Fn(&mut Packet) = &|_| ();
+        let as_is: &dyn Fn(&mut Gso) = &|_| ();
+        let reasons = [
+            refused(same, &|gso| gso.kind = GsoKind::TcpV6),
+            refused(same, &|gso| gso.kind = GsoKind::Udp),
+            refused(same, &|gso| gso.size = 0),
+            refused(same, &|gso| gso.size = 2),
+            refused(&|packet| packet.transport = Packet::tcp4(0).udp().transport, &|gso| gso.kind = GsoKind::TcpV4),
+            refused(&|packet| packet.tcp().syn = true, as_is),
+            refused(&|packet| packet.tcp().rst = true, as_is),
+            refused(&|packet| packet.tcp().urg = true, as_is),
+            refused(&|packet| packet.tcp().set_options_raw(&[1, 1, 19, 2]).unwrap(), as_is),
+            refused(&|packet| packet.ipv4().more_fragments = true, as_is),
+        ];
+        assert_eq!(reasons, [DropReason::Unsegmentable; 10]);
+    }
+
+    #[test]
+    fn an_error_gives_the_memory_back() {
+        let (mut pool, mut out) = (Pool::new(4), Vec::new());
+        let mut frame = pool.alloc();
+        frame.set_len(60);
+        frame.bytes_mut().fill(0);
+        frame.meta.gso = Some(Gso { kind: GsoKind::Udp, size: 9, header_len: 42, ecn: false });
+        assert_eq!(segment(frame, None, &mut pool, &mut out), Err(DropReason::Unsegmentable));
+        assert_eq!((pool.spare(), out.len()), (1, 0));
+        let mut frame = pool.alloc();
+        let packet = Packet::tcp4(3000).super_frame(1448);
+        frame.set_len(packet.len());
+        frame.bytes_mut().copy_from_slice(packet.bytes());
+        frame.meta = packet.meta;
+        assert_eq!(segment(frame, None, &mut pool, &mut out), Ok(3));
+        assert_eq!((pool.spare(), out.len()), (1, 3));
+    }
+
+    fn any_gso() -> impl Strategy<Value = Option<Gso>> {
+        let kind = prop_oneof![Just(GsoKind::TcpV4), Just(GsoKind::TcpV6), Just(GsoKind::Udp)];
+        prop::option::of(
+            (kind, any::<u16>(), any::<u16>(), any::<bool>()).prop_map(|(kind, size, header_len, ecn)| Gso {
+                kind,
+                size: size >> (header_len % 16),
+                header_len,
+                ecn,
+            }),
+        )
+    }
+
+    fn any_csum() -> impl Strategy<Value = ChecksumState> {
+        prop_oneof![
+            Just(ChecksumState::None),
+            Just(ChecksumState::Valid),
+            (0u16..200, 0u16..200).prop_map(|(start, offset)| ChecksumState::Partial { start, offset }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_and_no_metadata_make_it_panic(
+            mut bytes in prop_oneof![
+                prop::collection::vec(any::<u8>(), 0..300),
+                (0usize..300).prop_map(|n| Packet::tcp4(n).bytes()),
+                (0usize..300).prop_map(|n| Packet::tcp6(n).tagged(1).bytes()),
+                (0usize..300).prop_map(|n| Packet::tcp6(n).udp().bytes()),
+            ],
+            damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+            gso in any_gso(),
+            csum in any_csum(),
+            mss in prop::option::of(any::<u16>()),
+        ) {
+            for (at, value) in damage {
+                if !bytes.is_empty() {
+                    let at = at.index(bytes.len().min(80));
+                    bytes[at] = value;
+                }
+            }
+            let mut frame = Frame::from_bytes(&bytes);
+            (frame.meta.gso, frame.meta.csum) = (gso, csum);
+            if let Ok(segments) = cut(frame, mss) {
+                prop_assert!(segments.iter().all(|segment| segment.len() <= bytes.len() && segment.meta.gso.is_none()));
+            }
+        }
+
+        #[test]
+        fn no_payload_is_lost_or_made(len in 1usize..20_000, size in 64u16..9000, mss in prop::option::of(64u16..3000)) {
+            let packet = Packet::tcp4(len);
+            let segments = cut(packet.super_frame(size), mss).unwrap();
+            let size = mss.map_or(size, |mss| size.min(mss)).into();
+            prop_assert_eq!(segments.len(), len.div_ceil(size));
+            let parts: Vec<_> = segments.iter().map(|segment| verified(segment.bytes()).payload).collect();
+            prop_assert!(parts[..parts.len() - 1].iter().all(|part| part.len() == size));
+            prop_assert_eq!(parts.concat(), packet.payload);
+        }
+    }
 }

@@ -232,3 +232,257 @@ fn mix(hash: u64, value: u64) -> u64 {
 fn finish_hash(hash: u64) -> u16 {
     (hash ^ hash >> 16 ^ hash >> 32 ^ hash >> 48) as u16
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::fixtures::Packet;
+    use proptest::prelude::*;
+
+    const ADDRESSES: [u8; 12] = [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
+
+    fn frame(after_addresses: &[u8]) -> Vec<u8> {
+        [&ADDRESSES[..], after_addresses].concat()
+    }
+
+    fn network(bytes: &[u8]) -> Option<Network> {
+        parse(bytes).unwrap().network(bytes)
+    }
+
+    fn hash(packet: &Packet) -> u16 {
+        let bytes = packet.bytes();
+        flow_hash(&parse(&bytes).unwrap(), &bytes)
+    }
+
+    #[test]
+    fn an_arp_request_as_it_is_on_the_wire() {
+        let request =
+            frame(&[0x08, 0x06, 0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 10, 0, 0, 1, 0, 0, 0, 0, 0, 0, 10, 0, 0, 2]);
+        let headers = parse(&request).unwrap();
+        assert_eq!(
+            headers,
+            Headers {
+                dst: MacAddr([2, 0, 0, 0, 0, 2]),
+                src: MacAddr([2, 0, 0, 0, 0, 1]),
+                vlan: None,
+                inner_vlans: 0,
+                ethertype: 0x0806,
+                l3_offset: 14,
+            }
+        );
+        assert_eq!(headers.network(&request), None);
+    }
+
+    #[test]
+    fn tags_are_counted_and_the_outermost_is_kept() {
+        let qinq = parse(&frame(&[0x88, 0xa8, 0xe0, 0x0a, 0x81, 0x00, 0x00, 0x14, 0x08, 0x00])).unwrap();
+        let outer = Tag { tpid: vlan::SERVICE, tci: 0xe00a };
+        assert_eq!((qinq.vlan, qinq.inner_vlans, qinq.ethertype, qinq.l3_offset), (Some(outer), 1, ethernet::IPV4, 22));
+        assert_eq!((outer.vlan().get(), outer.priority()), (10, 7));
+    }
+
+    #[test]
+    fn past_the_limit_of_tags_a_frame_is_opaque() {
+        let headers = parse(&frame(&[0x81, 0, 0, 1].repeat(200))).unwrap();
+        assert_eq!((headers.inner_vlans, headers.ethertype, headers.l3_offset), (4, vlan::CUSTOMER, 34));
+    }
+
+    #[test]
+    fn a_frame_too_short_for_its_header_or_tag_is_malformed() {
+        for short in [&[][..], &ADDRESSES, &frame(&[8]), &frame(&[0x81, 0, 0, 1]), &frame(&[0x81, 0, 0, 1, 8])] {
+            assert_eq!(parse(short), Err(Malformed), "{short:?}");
+        }
+        assert!(parse(&frame(&[8, 0])).is_ok());
+    }
+
+    #[test]
+    fn ip_options_and_padding_are_stepped_over() {
+        let mut packet = Packet::tcp4(10);
+        packet.ipv4().options = [1, 1, 1, 0].into();
+        let mut bytes = packet.bytes();
+        bytes.extend_from_slice(&[0; 30]);
+        let found = network(&bytes).unwrap();
+        assert_eq!((found.l3_offset, found.l4_offset, found.end), (14, 38, bytes.len() - 30));
+        assert_eq!((found.proto, found.fragment, found.dont_fragment), (tcp::PROTOCOL, false, true));
+        assert_eq!(found.header_len(&bytes), Some(packet.header_len()));
+    }
+
+    #[test]
+    fn ip_that_contradicts_itself_is_no_ip() {
+        let bytes = Packet::tcp4(10).tagged(7).bytes();
+        assert!(network(&bytes).is_some());
+        for (at, value) in [(18, 0x65), (18, 0x44), (20, 0xff), (21, 19), (18, 0x4f)] {
+            let mut wrong = bytes.clone();
+            wrong[at] = value;
+            if (at, value) == (18, 0x4f) {
+                wrong.truncate(18 + 59);
+                wrong[21] = 59;
+            }
+            assert_eq!(network(&wrong), None, "byte {at} = {value:#x}");
+        }
+        assert_eq!(network(&bytes[..bytes.len() - 1]), None, "cut short");
+        let bytes = Packet::tcp6(10).bytes();
+        assert_eq!(network(&bytes[..bytes.len() - 1]), None, "cut short");
+        let mut wrong = bytes;
+        wrong[14] = 0x40;
+        assert_eq!(network(&wrong), None);
+    }
+
+    #[test]
+    fn ipv4_fragments_are_known_as_such() {
+        for (field, fragment) in [([0x40, 0], false), ([0x20, 0], true), ([0x00, 9], true), ([0x80, 0], false)] {
+            let mut bytes = Packet::tcp4(100).bytes();
+            bytes[20..22].copy_from_slice(&field);
+            let found = network(&bytes).unwrap();
+            assert_eq!(found.fragment, fragment, "{field:?}");
+            assert_eq!(found.header_len(&bytes).is_none(), fragment, "{field:?}");
+        }
+    }
+
+    /// An IPv6 frame with extension headers, each given as (own number, bytes without the first, next-header byte).
+    fn extended(chain: &[(u8, &[u8])], last: u8, l4: &[u8]) -> Vec<u8> {
+        let mut payload = Vec::new();
+        for (i, (_, rest)) in chain.iter().enumerate() {
+            payload.push(chain.get(i + 1).map_or(last, |next| next.0));
+            payload.extend_from_slice(rest);
+        }
+        payload.extend_from_slice(l4);
+        let mut bytes = frame(&[0x86, 0xdd, 0x60, 0, 0, 0, 0, u8::try_from(payload.len()).unwrap()]);
+        bytes.push(chain.first().map_or(last, |first| first.0));
+        bytes.push(64);
+        bytes.extend_from_slice(&[0xfd; 32]);
+        bytes.extend_from_slice(&payload);
+        bytes
+    }
+
+    #[test]
+    fn ipv6_extension_headers_are_looked_through() {
+        let udp = [0, 53, 0, 53, 0, 8, 0, 0];
+        let hop = (ipv6::HOP_BY_HOP, &[0, 1, 4, 0, 0, 0, 0][..]);
+        let long = (ipv6::DESTINATION, &[1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0][..]);
+        let arrived = (ipv6::ROUTING, &[0, 4, 0, 0, 0, 0, 0][..]);
+        let bytes = extended(&[hop, long, arrived], udp::PROTOCOL, &udp);
+        let found = network(&bytes).unwrap();
+        assert_eq!((found.proto, found.l4_offset, found.routed), (udp::PROTOCOL, 14 + 40 + 8 + 16 + 8, false));
+        assert_eq!(found.header_len(&bytes), Some(bytes.len()));
+
+        let on_its_way = (ipv6::ROUTING, &[0, 4, 1, 0, 0, 0, 0][..]);
+        assert!(network(&extended(&[on_its_way], udp::PROTOCOL, &udp)).unwrap().routed);
+    }
+
+    #[test]
+    fn past_an_ipv6_fragment_header_nothing_is_looked_at() {
+        let fragment = (ipv6::FRAGMENT, &[0, 0, 1, 0, 0, 0, 9][..]);
+        let hop = (ipv6::DESTINATION, &[0, 1, 4, 0, 0, 0, 0][..]);
+        let bytes = extended(&[fragment, hop], udp::PROTOCOL, &[0; 8]);
+        let found = network(&bytes).unwrap();
+        assert_eq!((found.proto, found.l4_offset, found.fragment), (ipv6::DESTINATION, 14 + 40 + 8, true));
+        assert_eq!(found.header_len(&bytes), None);
+    }
+
+    #[test]
+    fn an_endless_or_broken_chain_of_extensions_ends_somewhere() {
+        let hop = (ipv6::DESTINATION, &[0, 1, 4, 0, 0, 0, 0][..]);
+        let found = network(&extended(&[hop; 20], udp::PROTOCOL, &[0; 8])).unwrap();
+        assert_eq!((found.proto, found.l4_offset), (ipv6::DESTINATION, 14 + 40 + 64));
+        let too_long = (ipv6::DESTINATION, &[9, 1, 4, 0, 0, 0, 0][..]);
+        let bytes = extended(&[too_long], udp::PROTOCOL, &[0; 8]);
+        let found = network(&bytes).unwrap();
+        assert_eq!((found.proto, found.l4_offset), (ipv6::DESTINATION, 14 + 40));
+        assert_eq!(found.header_len(&bytes), None);
+    }
+
+    #[test]
+    fn layer_4_must_fit_the_packet() {
+        let mut bytes = Packet::tcp4(0).bytes();
+        bytes[14 + 20 + 12] = 0xf0;
+        assert_eq!(network(&bytes).unwrap().header_len(&bytes), None);
+        let mut bytes = Packet::tcp4(0).udp().bytes();
+        bytes[17] = 27;
+        assert_eq!(network(&bytes).unwrap().header_len(&bytes), None, "seven bytes of UDP");
+    }
+
+    #[test]
+    fn the_flow_hash_depends_on_the_flow_and_on_nothing_else() {
+        for packet in [Packet::tcp4(100), Packet::tcp6(100).tagged(5), Packet::tcp4(9).udp()] {
+            let mut later = packet.clone();
+            later.payload = vec![9; 700];
+            if let etherparse::TransportHeader::Tcp(header) = &mut later.transport {
+                header.sequence_number += 5;
+                header.fin = true;
+            }
+            assert_eq!(hash(&packet), hash(&later));
+        }
+        let mut ports = Packet::tcp4(0);
+        let flows: std::collections::HashSet<u16> = (0..1000)
+            .map(|port| {
+                ports.tcp().source_port = port;
+                hash(&ports)
+            })
+            .collect();
+        assert!(flows.len() > 950, "1000 flows have only {} values", flows.len());
+    }
+
+    #[test]
+    fn fragments_of_one_packet_hash_alike_and_other_protocols_by_their_addresses() {
+        let mut first = Packet::tcp4(100).bytes();
+        first[20] = 0x20;
+        let mut second = Packet::tcp4(50).bytes();
+        second[20..22].copy_from_slice(&[0, 13]);
+        second[34..38].copy_from_slice(&[7; 4]);
+        let of = |bytes: &[u8]| flow_hash(&parse(bytes).unwrap(), bytes);
+        assert_eq!(of(&first), of(&second));
+        let (mut arp, mut other) = (frame(&[8, 6, 1]), frame(&[8, 6, 2]));
+        assert_eq!(of(&arp), of(&other));
+        arp[11] = 9;
+        assert_ne!(of(&arp), of(&other));
+        other[11] = 9;
+        assert_eq!(of(&arp), of(&other));
+    }
+
+    /// Bytes that get past the first checks: an Ethernet header of a known type, with anything after it.
+    fn plausible() -> impl Strategy<Value = Vec<u8>> {
+        let tags = prop::collection::vec(any::<[u8; 2]>(), 0..4);
+        let l3 = prop_oneof![Just(0x45u8), Just(0x46), Just(0x60), any::<u8>()];
+        (tags, any::<bool>(), l3, prop::collection::vec(any::<u8>(), 0..120)).prop_map(|(tags, v4, l3, rest)| {
+            let mut bytes = ADDRESSES.to_vec();
+            for [a, b] in tags {
+                bytes.extend_from_slice(&[0x81, 0, a, b]);
+            }
+            bytes.extend_from_slice(&if v4 { [8, 0] } else { [0x86, 0xdd] });
+            bytes.push(l3);
+            bytes.extend_from_slice(&rest);
+            bytes
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn offsets_stay_inside_whatever_comes(bytes in prop_oneof![prop::collection::vec(any::<u8>(), 0..100), plausible()]) {
+            if let Ok(headers) = parse(&bytes) {
+                prop_assert!(usize::from(headers.l3_offset) <= bytes.len());
+                let _ = flow_hash(&headers, &bytes);
+                if let Some(found) = headers.network(&bytes) {
+                    prop_assert!(headers.l3_offset == found.l3_offset && found.l3_offset < found.l4_offset);
+                    prop_assert!(usize::from(found.l4_offset) <= found.end && found.end <= bytes.len());
+                    if let Some(header_len) = found.header_len(&bytes) {
+                        prop_assert!(usize::from(found.l4_offset) < header_len && header_len <= found.end);
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn parsing_agrees_with_another_parser(bytes in plausible()) {
+            let Ok(theirs) = etherparse::SlicedPacket::from_ethernet(&bytes) else { return Ok(()) };
+            let ours = parse(&bytes).unwrap();
+            prop_assert_eq!(ours.vlan.map(|tag| tag.vlan().get()), theirs.vlan_ids().first().map(|id| id.value()));
+            if let Some(etherparse::NetSlice::Ipv4(ip)) = &theirs.net {
+                let found = ours.network(&bytes).unwrap();
+                prop_assert_eq!(found.packet_len(), usize::from(ip.header().total_len()));
+                prop_assert_eq!(found.fragment, ip.is_payload_fragmented());
+                prop_assert_eq!(found.proto, ip.header().protocol().0);
+            }
+        }
+    }
+}

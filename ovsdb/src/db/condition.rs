@@ -1,15 +1,16 @@
 //! `<condition>`s (RFC 7047 §5.1): the `where` of operations and of conditional monitors.
 
+use super::column::Column;
 use super::table::Row;
 use super::txn::no_column;
 use crate::error::OpError;
-use crate::schema::{BaseType, ColumnType, TableSchema, UNLIMITED};
+use crate::schema::{ColumnType, TableSchema, UNLIMITED};
 use crate::value::{Atom, AtomType, Datum, Symbols, Uuid};
 use serde_json::Value;
 use std::cmp::Ordering;
 
 /// A list of clauses; how they combine is the user's choice: [`Condition::all`], [`Condition::any`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Condition(Vec<Clause>);
 
 #[derive(Clone, Debug)]
@@ -21,28 +22,6 @@ enum Clause {
         function: Function,
         arg: Datum,
     },
-}
-
-/// What a clause looks at.
-#[derive(Clone, Debug)]
-pub(super) enum Column {
-    /// `_uuid`
-    Uuid,
-    /// `_version`
-    Version,
-    Named(String),
-}
-
-impl Column {
-    /// The column `name` of a table and its type.
-    pub fn find(schema: &TableSchema, name: &str) -> Option<(Column, ColumnType)> {
-        let uuid = || ColumnType::scalar(BaseType::any(AtomType::Uuid));
-        match name {
-            "_uuid" => Some((Column::Uuid, uuid())),
-            "_version" => Some((Column::Version, uuid())),
-            _ => Some((Column::Named(name.to_owned()), schema.column(name)?.ty.clone())),
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

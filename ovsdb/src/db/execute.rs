@@ -7,7 +7,8 @@
 //! What an attacker may try: anything JSON can say. Operations are read into typed values before
 //! they act; the work is bounded by the request's size times the size of the tables it names.
 
-use super::condition::{Column, Condition};
+use super::column::{Column, named_columns};
+use super::condition::Condition;
 use super::mutation::Mutation;
 use super::table::Row;
 use super::txn::{Txn, no_column, no_table};
@@ -137,7 +138,7 @@ impl<'a> Run<'a> {
         let found = self.matches(op, table, schema)?;
         let columns = columns_of(op, schema)?;
         let project = |uuid: &Uuid, row: &Row| {
-            let member = |(name, column): &(&str, Column)| ((*name).to_owned(), value_of(column, uuid, row).to_json());
+            let member = |(name, column): &(&str, Column)| ((*name).to_owned(), column.value(uuid, row).to_json());
             Value::Object(columns.iter().map(member).collect::<Map<_, _>>())
         };
         let rows = found.iter().filter_map(|uuid| Some(project(uuid, self.txn.row(table, uuid)?)));
@@ -223,7 +224,7 @@ impl<'a> Run<'a> {
         let mut actual = BTreeSet::new();
         for uuid in &found {
             if let Some(row) = self.txn.row(table, uuid) {
-                actual.insert(columns.iter().map(|(_, c)| value_of(c, uuid, row)).collect::<Vec<_>>());
+                actual.insert(columns.iter().map(|(_, c)| c.value(uuid, row)).collect::<Vec<_>>());
             }
         }
         if (actual == expected) == equal {
@@ -323,28 +324,4 @@ fn columns_of<'s>(op: &Members<'s>, schema: &'s TableSchema) -> Result<Vec<(&'s 
         return Ok(all().filter_map(find).collect());
     };
     named_columns(list, find)
-}
-
-/// Reads a list of distinct column names.
-pub(super) fn named_columns<'v, C>(list: &'v Value, find: impl Fn(&'v str) -> Option<C>) -> Result<Vec<C>, OpError> {
-    let indistinct = || OpError::syntax(list, "array of distinct column names expected");
-    let mut seen = HashSet::new();
-    let mut columns = Vec::new();
-    for name in list.as_array().ok_or_else(indistinct)? {
-        let name = name.as_str().ok_or_else(indistinct)?;
-        columns.push(find(name).ok_or_else(|| OpError::syntax(list, format!("{name} is not a valid column name")))?);
-        if !seen.insert(name) {
-            return Err(indistinct());
-        }
-    }
-    Ok(columns)
-}
-
-/// What `row` has in `column`.
-fn value_of<'r>(column: &Column, uuid: &Uuid, row: &'r Row) -> Cow<'r, Datum> {
-    match column {
-        Column::Uuid => Cow::Owned(Datum::uuid(*uuid)),
-        Column::Version => Cow::Owned(Datum::uuid(row.version())),
-        Column::Named(name) => row.get(name).map_or_else(|| Cow::Owned(Datum::empty_set()), Cow::Borrowed),
-    }
 }

@@ -14,11 +14,13 @@
 //! it was made from.
 
 mod changes;
+mod column;
 mod condition;
 mod execute;
 pub mod load;
 pub mod lock;
 pub mod log;
+mod monitor;
 mod mutation;
 mod record;
 mod refs;
@@ -30,6 +32,7 @@ mod unique;
 mod tests;
 
 pub use changes::{Change, Changes};
+pub use monitor::{Monitor, MonitorVersion};
 pub use table::Row;
 pub use txn::Txn;
 

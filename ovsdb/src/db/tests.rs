@@ -1,9 +1,8 @@
 //! Whole transactions against a whole database.
 
 use super::*;
-use crate::value::{Datum, parse_uuid};
+use crate::value::parse_uuid;
 use crate::vswitch_schema::vswitch_schema;
-use serde_json::json;
 
 /// Replaces, in order of appearance, the identifiers that the server chose by `<0>`, `<1>`…;
 /// those that the requests chose begin with zeros and stay.
