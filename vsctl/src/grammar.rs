@@ -110,10 +110,12 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request>
     let mut commands = Vec::new();
     let mut first_options = Some(first_command_options(&matches));
     for words in words.split(|word| word == "--").filter(|words| !words.is_empty()) {
+        if let [name, .., last] = words
+            && last == "--help"
+        {
+            return crate::help::about(std::slice::from_ref(name)).map(Request::Print);
+        }
         commands.push(parse_command(words, first_options.take().unwrap_or_default())?);
-    }
-    if let Some(asked) = commands.iter().find(|c| c.args.iter().any(|a| a == "--help")) {
-        return crate::help::about(&[asked.command.name.to_owned()]).map(Request::Print);
     }
     if commands.is_empty() {
         fail!("missing command name; 'vsctl --help' lists the commands");
@@ -153,7 +155,7 @@ pub(crate) fn globals_grammar() -> clap::Command {
             flag("no-syslog", "accepted for ovs-vsctl's scripts: vsctl never writes to syslog"),
             flag("help", "this text; 'vsctl help COMMAND' tells more about one").short('h'),
             flag("version", "the version").short('V'),
-            Arg::new("words").num_args(0..).trailing_var_arg(true).allow_hyphen_values(true).hide(true),
+            Arg::new("words").num_args(0..).trailing_var_arg(true).hide(true),
         ]);
     command::option_names().into_iter().fold(grammar, |grammar, (name, takes_value)| {
         let action = if takes_value { ArgAction::Set } else { ArgAction::Count };
@@ -164,9 +166,21 @@ pub(crate) fn globals_grammar() -> clap::Command {
 
 /// clap's complaint as one line of ours.
 fn usage(error: &clap::Error) -> crate::error::Error {
-    let text = error.to_string();
-    let first = text.lines().next().unwrap_or_default();
-    failed!("{}; see 'vsctl --help'", first.strip_prefix("error: ").unwrap_or(first))
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    let unknown = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(option)) if error.kind() == ErrorKind::UnknownArgument => option,
+        _ => {
+            let text = error.to_string();
+            let first = text.lines().next().unwrap_or_default();
+            return failed!("{}; see 'vsctl --help'", first.strip_prefix("error: ").unwrap_or(first));
+        }
+    };
+    let known: Vec<String> =
+        globals_grammar().get_arguments().filter_map(|arg| arg.get_long()).map(|long| format!("--{long}")).collect();
+    match nearest(unknown, known.iter().map(String::as_str)) {
+        Some(near) => failed!("there is no option {unknown}; did you mean {near}?"),
+        None => failed!("there is no option {unknown}; see 'vsctl --help'"),
+    }
 }
 
 fn first_command_options(matches: &ArgMatches) -> BTreeMap<&'static str, String> {
@@ -255,7 +269,7 @@ fn parse_command(words: &[String], mut given: BTreeMap<&'static str, String>) ->
     if let Some(stray) = given.keys().find(|option| !command.options.iter().any(|o| o.name == **option)) {
         fail!("{}", no_such_option(command, stray));
     }
-    check_count(command, args)?;
+    check_arguments(command, args)?;
     Ok(Parsed { command, options: given, args: args.to_vec() })
 }
 
@@ -278,7 +292,7 @@ fn find_command(name: &str) -> Result<&'static Command> {
 fn no_such_option(command: &Command, option: &str) -> String {
     let name = command.name;
     if is_global(option) {
-        return format!("{option} belongs before the first command: vsctl {option} {name} …");
+        return format!("{option} belongs before the first command and its options: vsctl {option} -- …");
     }
     if command.options.is_empty() {
         return format!("'{name}' has no option {option}; it has none");
@@ -288,29 +302,157 @@ fn no_such_option(command: &Command, option: &str) -> String {
 }
 
 fn is_global(option: &str) -> bool {
-    globals_grammar().get_arguments().any(|arg| {
-        let long = arg.get_long().filter(|_| !arg.is_hide_set());
-        let short = arg.get_short();
-        long.is_some_and(|l| option.strip_prefix("--") == Some(l))
-            || short.is_some_and(|s| option.strip_prefix('-') == Some(s.to_string().as_str()))
-    })
+    let long = |arg: &Arg| arg.get_long().filter(|_| !arg.is_hide_set()).map(|long| format!("--{long}"));
+    globals_grammar().get_arguments().any(|arg| long(arg).as_deref() == Some(option))
 }
 
-fn check_count(command: &Command, args: &[String]) -> Result<()> {
+fn check_arguments(command: &Command, args: &[String]) -> Result<()> {
     let name = command.name;
     let (min, max) = command.count;
+    // An option is so surely no argument that this can be said even where any argument would do.
+    for arg in args.iter().filter(|arg| arg.starts_with("--")) {
+        let option = arg.split('=').next().unwrap_or_default();
+        if command.options.iter().any(|o| o.name == option) {
+            fail!("{option} belongs before the name of its command: vsctl {arg} {name} …");
+        }
+        if is_global(option) {
+            fail!("{option} belongs before the first command: vsctl {arg} {name} …");
+        }
+    }
     if (min..=max).contains(&args.len()) {
         return Ok(());
     }
-    let misplaced = args.iter().map(|arg| arg.split('=').next().unwrap_or_default());
-    if let Some(option) = misplaced.into_iter().find(|word| word.starts_with('-')) {
-        if command.options.iter().any(|o| o.name == option) {
-            fail!("{option} belongs before the name of its command: vsctl {option} {name} …");
-        }
-        if is_global(option) {
-            fail!("{}", no_such_option(command, option));
+    let many = if args.len() < min { "few" } else { "many" };
+    let synopsis = format!("{name} {}", command.args);
+    fail!("too {many} arguments; it is: vsctl {}", synopsis.trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<(Globals, Vec<Parsed>)> {
+        match parse(line.split_whitespace().map(OsString::from))? {
+            Request::Run(globals, commands) => Ok((globals, commands)),
+            Request::Print(text) => fail!("prints {}", text.lines().next().unwrap_or_default()),
         }
     }
-    let synopsis = format!("{name} {}", command.args);
-    fail!("'{name}' with {} arguments; it is: vsctl {}", args.len(), synopsis.trim_end())
+
+    fn refused(line: &str) -> String {
+        read(line).err().map(|e| e.to_string()).unwrap_or_default()
+    }
+
+    /// Commands as `options name args`.
+    fn commands(line: &str) -> Vec<String> {
+        let (_, commands) = read(line).unwrap();
+        let option = |(name, value): (&&str, &String)| format!("{name}({value}) ");
+        let show = |c: &Parsed| {
+            let options: String = c.options.iter().map(option).collect();
+            format!("{options}{} {}", c.command.name, c.args.join(" "))
+        };
+        commands.iter().map(show).collect()
+    }
+
+    #[test]
+    fn sequences() {
+        assert_eq!(commands("list-br"), ["list-br "]);
+        assert_eq!(commands("add-br br0 -- add-port br0 p1"), ["add-br br0", "add-port br0 p1"]);
+        assert_eq!(commands("-- -- list-br -- -- show --"), ["list-br ", "show "]);
+        assert_eq!(
+            commands("--no-wait -- --may-exist add-br br0 -- --if-exists del-port p1"),
+            ["--may-exist() add-br br0", "--if-exists() del-port p1"]
+        );
+        assert_eq!(commands("-- --id=@p get port p1"), ["--id(@p) get port p1"]);
+    }
+
+    #[test]
+    fn options_of_the_first_command_among_the_global_ones() {
+        let expected = ["--if-exists() --with-iface() del-port p1", "show "];
+        assert_eq!(commands("--if-exists --no-wait --with-iface del-port p1 -- show"), expected);
+        assert_eq!(commands("--if-exists -- --with-iface del-port p1 -- show"), expected);
+        assert_eq!(commands("--if-e -- --with-iface del-port p1 -- show"), expected);
+        assert_eq!(commands("--columns=name list port"), ["--columns(name) list port"]);
+        assert_eq!(commands("--columns name list port"), ["--columns(name) list port"]);
+        assert_eq!(refused("--if-exists list-br"), "'list-br' has no option --if-exists; it has --real, --fake");
+        assert_eq!(refused("--if-exists show"), "'show' has no option --if-exists; it has none");
+    }
+
+    #[test]
+    fn global_options() {
+        let (globals, _) = read("--db=unix:/a -t7 --no-wait --oneline -fjson -d bare --dry list-br").unwrap();
+        assert_eq!(globals.socket, PathBuf::from("/a"));
+        assert_eq!(globals.timeout, Some(Duration::from_secs(7)));
+        assert!(!globals.wait && globals.oneline && globals.dry_run && !globals.retry);
+        assert_eq!((globals.style.format, globals.style.data), (Format::Json, Data::Bare));
+        let (globals, _) = read("--socket /b --timeout 0 list-br").unwrap();
+        assert_eq!((globals.socket, globals.timeout), (PathBuf::from("/b"), None));
+        let (globals, _) = read("--socket=/b list-br").unwrap();
+        assert_eq!(globals.timeout, Some(Duration::from_secs(10)));
+        assert!(globals.wait && globals.style.headings);
+        assert_eq!((globals.style.format, globals.style.data), (Format::List, Data::String));
+    }
+
+    #[test]
+    fn bare_is_overruled_by_what_follows_it() {
+        let style = |line: &str| read(line).unwrap().0.style;
+        let before = style("-f csv --bare list port");
+        assert_eq!((before.format, before.data, before.headings), (Format::List, Data::Bare, false));
+        let after = style("--bare -f csv list port");
+        assert_eq!((after.format, after.data, after.headings), (Format::Csv, Data::Bare, false));
+    }
+
+    #[test]
+    fn what_is_refused() {
+        for (line, text) in [
+            ("", "missing command name; 'vsctl --help' lists the commands"),
+            ("--no-wait --", "missing command name; 'vsctl --help' lists the commands"),
+            ("lst-br", "unknown command 'lst-br'; did you mean 'list-br'?"),
+            ("frobnicate", "unknown command 'frobnicate'; 'vsctl --help' lists the commands"),
+            ("--formt=json list port", "there is no option --formt; did you mean --format?"),
+            ("--colour list port", "there is no option --colour; see 'vsctl --help'"),
+            ("-t x list-br", "--timeout=x: not a number of seconds"),
+            ("-f xml list port", "--format=xml: there are list, table, csv and json"),
+            ("--data=xml list port", "--data=xml: there are string, bare and json"),
+            ("--db=tcp:1.2.3.4:6640 show", "--db=tcp:1.2.3.4:6640: vsctl reaches a switch only as unix:PATH"),
+            ("br-exists", "too few arguments; it is: vsctl br-exists BRIDGE"),
+            ("show br0", "too many arguments; it is: vsctl show"),
+            (
+                "del-br br0 --if-exists",
+                "--if-exists belongs before the name of its command: vsctl --if-exists del-br …",
+            ),
+            (
+                "list port --columns=name",
+                "--columns belongs before the name of its command: vsctl --columns=name list …",
+            ),
+            ("list port --format=csv", "--format belongs before the first command: vsctl --format=csv list …"),
+            ("-- --columns list port", "'--columns' of 'list' needs a value: --columns=COLUMN[,COLUMN]..."),
+            ("-- --may-exist=1 add-br b", "'--may-exist' of 'add-br' takes no value, not '1'"),
+            ("-- --if-exists --if-exists del-br b", "'--if-exists' given twice to 'del-br'"),
+            ("-- --if-e del-br b", "'del-br' has no option --if-e; it has --if-exists"),
+            (
+                "-- --oneline list-br",
+                "--oneline belongs before the first command and its options: vsctl --oneline -- …",
+            ),
+        ] {
+            assert_eq!(refused(line), text, "{line}");
+        }
+        assert!(refused("add-bond br0 bond0 e1 e2").contains("ovs-vsctl that this vsctl does not have yet"));
+    }
+
+    #[test]
+    fn help_is_asked_for_in_many_ways() {
+        for line in ["--help", "-h", "help", "show --help -- list-br", "--no-wait -h show"] {
+            assert!(refused(line).starts_with("prints "), "{line}");
+        }
+        assert_eq!(refused("help list-br"), "prints list-br: print the names of all bridges");
+        assert_eq!(refused("list-br --help"), "prints list-br: print the names of all bridges");
+        assert!(refused("--version").starts_with("prints vsctl (vswitch) "));
+    }
+
+    #[test]
+    fn arguments_must_be_text() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let word = OsString::from_vec(vec![b'a', 0xff]);
+        assert_eq!(parse([word]).unwrap_err().to_string(), "argument \"a\\xFF\" is not UTF-8");
+    }
 }

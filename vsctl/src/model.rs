@@ -343,3 +343,134 @@ fn difference(old: &Datum, new: &Datum) -> (Datum, Datum) {
         (old, new) => (old.clone(), new.clone()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ovsdb::vswitch_schema::vswitch_schema;
+
+    fn uuid(n: u128) -> Uuid {
+        Uuid::from_u128(n)
+    }
+
+    fn json_uuid(n: u128) -> Value {
+        json!(["uuid", uuid(n).to_string()])
+    }
+
+    fn columns<const N: usize>(columns: [(&str, Datum); N]) -> BTreeMap<String, Datum> {
+        columns.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    /// The switch, row 1, with bridge br0, row 2, that has no ports.
+    fn model(schema: &DatabaseSchema) -> Model<'_> {
+        let switch = columns([("bridges", Datum::uuid(uuid(2))), ("ovs_version", Datum::string("1"))]);
+        let ids = Datum::map_of_strings([("a", "1"), ("b", "2")]);
+        let bridge = columns([
+            ("name", Datum::string("br0")),
+            ("ports", Datum::empty_set()),
+            ("external_ids", ids),
+            ("fail_mode", Datum::empty_set()),
+            ("stp_enable", Datum::boolean(false)),
+        ]);
+        let rows = BTreeMap::from([
+            ("Open_vSwitch".to_owned(), BTreeMap::from([(uuid(1), switch)])),
+            ("Bridge".to_owned(), BTreeMap::from([(uuid(2), bridge)])),
+        ]);
+        Model::new(schema, rows)
+    }
+
+    fn guard(table: &str, n: u128) -> Value {
+        json!({"op": "wait", "timeout": 0, "table": table, "where": [["_uuid", "==", json_uuid(n)]],
+            "columns": ["_uuid"], "until": "==", "rows": [{"_uuid": json_uuid(n)}]})
+    }
+
+    #[test]
+    fn what_is_as_it_was_needs_no_transaction() {
+        let schema = vswitch_schema();
+        let mut model = model(&schema);
+        assert!(model.operations().is_none());
+        model.set("Bridge", &uuid(2), "stp_enable", Datum::boolean(false)).unwrap();
+        model.rely_on("Bridge", &uuid(2), "name").unwrap();
+        model.insert("Port", uuid(3)).unwrap();
+        model.delete("Port", &uuid(3)).unwrap();
+        model.forget("Bridge", &uuid(2)).unwrap();
+        assert!(model.operations().is_none());
+        assert!(!model.has_row("Bridge", &uuid(2)));
+    }
+
+    #[test]
+    fn new_rows_and_references_to_them() {
+        let schema = vswitch_schema();
+        let mut model = model(&schema);
+        let port = model.insert("Port", uuid(3)).unwrap();
+        model.set("Port", &port, "name", Datum::string("p1")).unwrap();
+        model.set("Port", &port, "tag", Datum::empty_set()).unwrap();
+        model.change("Bridge", &uuid(2), "ports", |ports| *ports = Datum::uuid(port)).unwrap();
+        let ops = model.operations().unwrap();
+        let name = "row00000000000000000000000000000003";
+        assert_eq!(
+            ops.list,
+            [
+                guard("Bridge", 2),
+                json!({"op": "insert", "table": "Port", "uuid-name": name, "row": {"name": "p1"}}),
+                json!({"op": "mutate", "table": "Bridge", "where": [["_uuid", "==", json_uuid(2)]],
+                    "mutations": [["ports", "insert", ["named-uuid", name]]]}),
+            ]
+        );
+        assert_eq!(ops.inserts, [(1, uuid(3))]);
+        assert_eq!(model.touched("Port"), [uuid(3)]);
+    }
+
+    #[test]
+    fn elements_are_mutated_and_whole_columns_updated() {
+        let schema = vswitch_schema();
+        let mut model = model(&schema);
+        let change = |datum: &mut Datum| *datum = Datum::map_of_strings([("a", "1"), ("b", "3"), ("c", "4")]);
+        model.change("Bridge", &uuid(2), "external_ids", change).unwrap();
+        model.set("Bridge", &uuid(2), "fail_mode", Datum::string("secure")).unwrap();
+        model.change("Bridge", &uuid(2), "stp_enable", |datum| *datum = Datum::boolean(true)).unwrap();
+        let at = json!([["_uuid", "==", json_uuid(2)]]);
+        assert_eq!(
+            model.operations().unwrap().list,
+            [
+                guard("Bridge", 2),
+                json!({"op": "update", "table": "Bridge", "where": at, "row": {"fail_mode": "secure", "stp_enable": true}}),
+                json!({"op": "mutate", "table": "Bridge", "where": at, "mutations": [
+                    ["external_ids", "delete", "b"],
+                    ["external_ids", "insert", ["map", [["b", "3"], ["c", "4"]]]],
+                ]}),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_was_relied_on_must_still_hold() {
+        let schema = vswitch_schema();
+        let mut model = model(&schema);
+        model.rely_on("Open_vSwitch", &uuid(1), "ovs_version").unwrap();
+        model.set("Open_vSwitch", &uuid(1), "ovs_version", Datum::string("2")).unwrap();
+        model.delete("Bridge", &uuid(2)).unwrap();
+        let at = |n| json!([["_uuid", "==", json_uuid(n)]]);
+        assert_eq!(
+            model.operations().unwrap().list,
+            [
+                guard("Bridge", 2),
+                json!({"op": "wait", "timeout": 0, "table": "Open_vSwitch", "where": at(1), "until": "==",
+                    "columns": ["_uuid", "ovs_version"], "rows": [{"_uuid": json_uuid(1), "ovs_version": "1"}]}),
+                json!({"op": "delete", "table": "Bridge", "where": at(2)}),
+                json!({"op": "update", "table": "Open_vSwitch", "where": at(1), "row": {"ovs_version": "2"}}),
+            ]
+        );
+    }
+
+    #[test]
+    fn columns_that_were_not_read_are_an_error_not_a_default() {
+        let schema = vswitch_schema();
+        let mut model = model(&schema);
+        let error = model.get("Bridge", &uuid(2), "status").unwrap_err().to_string();
+        assert_eq!(error, "Bridge column status has not been read");
+        assert!(model.set("Bridge", &uuid(2), "status", Datum::empty_map()).is_err());
+        assert!(model.set("Bridge", &uuid(9), "name", Datum::string("x")).is_err());
+        assert!(model.set("Bridge", &uuid(2), "nosuch", Datum::string("x")).is_err());
+    }
+}

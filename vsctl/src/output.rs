@@ -189,3 +189,91 @@ pub(crate) fn one_line(text: &str) -> String {
     let text = text.strip_suffix('\n').unwrap_or(text);
     text.replace('\\', "\\\\").replace('\n', "\\n") + "\n"
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ovsdb::value::Atom;
+    use ovsdb::vswitch_schema::vswitch_schema;
+
+    fn table() -> Table {
+        let schema = vswitch_schema();
+        let column = |name: &str| (name.to_owned(), schema.tables["Port"].columns[name].ty.clone());
+        let trunks = Datum::set_of([10, 20].map(Atom::Integer));
+        let ids = Datum::map_of_strings([("a", "b,c"), ("d", "e")]);
+        Table {
+            columns: ["name", "trunks", "tag", "external_ids"].map(column).into(),
+            rows: vec![
+                vec![Datum::string("p1"), trunks, Datum::empty_set(), ids],
+                vec![Datum::string("p 2"), Datum::empty_set(), Datum::integer(5), Datum::empty_map()],
+            ],
+        }
+    }
+
+    fn print(format: Format, data: Data, headings: bool) -> String {
+        table().print(&Style { format, data, headings, pretty: false })
+    }
+
+    #[test]
+    fn lists() {
+        let text = "\
+name                : p1
+trunks              : [10, 20]
+tag                 : []
+external_ids        : {a=\"b,c\", d=e}
+
+name                : \"p 2\"
+trunks              : []
+tag                 : 5
+external_ids        : {}
+";
+        assert_eq!(print(Format::List, Data::String, true), text);
+        let bare = "p1\n10 20\n\na=b,c d=e\n\np 2\n\n5\n\n";
+        assert_eq!(print(Format::List, Data::Bare, false), bare);
+    }
+
+    #[test]
+    fn aligned_tables() {
+        let text = "\
+name  trunks   tag external_ids
+----- -------- --- --------------
+p1    [10, 20] []  {a=\"b,c\", d=e}
+\"p 2\" []       5   {}
+";
+        assert_eq!(print(Format::Table, Data::String, true), text);
+        assert_eq!(print(Format::Table, Data::Bare, false), "p1  10 20   a=b,c d=e\np 2       5 \n");
+    }
+
+    #[test]
+    fn csv() {
+        let text =
+            "name,trunks,tag,external_ids\np1,\"[10, 20]\",[],\"{a=\"\"b,c\"\", d=e}\"\n\"\"\"p 2\"\"\",[],5,{}\n";
+        assert_eq!(print(Format::Csv, Data::String, true), text);
+    }
+
+    #[test]
+    fn json_text() {
+        let text = concat!(
+            r#"{"data":[["p1",["set",[10,20]],["set",[]],["map",[["a","b,c"],["d","e"]]]],"#,
+            r#"["p 2",["set",[]],5,["map",[]]]],"headings":["name","trunks","tag","external_ids"]}"#,
+            "\n"
+        );
+        assert_eq!(print(Format::Json, Data::String, false), text);
+        let small = json!({"b": [], "a": ["x", [1]]});
+        assert_eq!(pretty(&small, 0), "{\n  \"a\": [\n    \"x\",\n    [\n      1]],\n  \"b\": []}");
+    }
+
+    #[test]
+    fn cells_as_json() {
+        assert_eq!(
+            print(Format::Csv, Data::Json, false).lines().last(),
+            Some("\"\"\"p 2\"\"\",\"[\"\"set\"\",[]]\",5,\"[\"\"map\"\",[]]\"")
+        );
+    }
+
+    #[test]
+    fn one_line_each() {
+        assert_eq!(one_line("a\nb\\c\n"), "a\\nb\\\\c\n");
+        assert_eq!(one_line(""), "\n");
+    }
+}

@@ -145,6 +145,7 @@ pub(crate) fn get(model: &Model<'_>, names: &Names, table: &str, record: &str) -
     }
     there.sort();
     match there.len() {
+        0 if model.rows(table).next().is_none() => fail!("no row '{record}' in {table}, which is empty"),
         0 => fail!("no row '{record}' in {table}; 'vsctl list {table}' shows what is there"),
         _ => fail!("no row '{record}' in {table}; there are: {}", listing(there.iter().map(String::as_str))),
     }

@@ -355,3 +355,154 @@ pub(crate) fn show_bare(datum: &Datum) -> String {
     };
     words.join(" ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ovsdb::vswitch_schema::vswitch_schema;
+
+    fn ty(table: &str, column: &str) -> ColumnType {
+        vswitch_schema().tables[table].columns[column].ty.clone()
+    }
+
+    /// Reads a value and writes it again.
+    fn again(table: &str, column: &str, text: &str) -> String {
+        let ty = ty(table, column);
+        match parse_datum(&ty, text, &mut Names::default()) {
+            Ok(datum) => ty.to_text(&datum),
+            Err(error) => format!("refused: {error}"),
+        }
+    }
+
+    #[test]
+    fn integers_and_sets_of_them() {
+        for (text, value) in [
+            ("1", "[1]"),
+            ("1,2,3", "[1, 2, 3]"),
+            (" 3 2 , 1 ", "[1, 2, 3]"),
+            ("[1,2]", "[1, 2]"),
+            ("1,2,", "[1, 2]"),
+            ("[]", "[]"),
+            ("1-4", "[1, 2, 3, 4]"),
+            ("10,1-3", "[1, 2, 3, 10]"),
+            ("+5", "[5]"),
+            ("4-1", "refused: the range 4-1 ends before it starts"),
+            ("1-99999", "refused: the range 1-99999 has more than 4096 members"),
+            ("1-2-3", "refused: '1-2-3' is neither an integer nor a range"),
+            ("1,,2", "refused: unexpected ','; put a string with ',' in it into quotes: '\"…\"'"),
+            ("1,1", "refused: 1 is there twice"),
+            ("[1,2", "refused: missing ']' at the end"),
+            ("[1] 2", "refused: '2' after ']'"),
+            ("4096", "refused: 4096 is not in the valid range 0 to 4095 (inclusive)"),
+            ("0x10", "refused: '0x10' is not an integer"),
+            ("99999999999999999999", "refused: '99999999999999999999' is not an integer"),
+            ("-5", "refused: -5 is not in the valid range 0 to 4095 (inclusive)"),
+        ] {
+            assert_eq!(again("Port", "trunks", text), value, "{text}");
+        }
+        assert_eq!(again("Port", "tag", "5"), "5");
+        assert_eq!(again("Port", "tag", "[5]"), "5");
+        assert_eq!(again("Port", "tag", "[]"), "[]");
+        assert_eq!(again("Port", "tag", "5,6"), "refused: 2 values, but there can be only 1");
+    }
+
+    #[test]
+    fn strings() {
+        for (text, value) in [
+            ("netdev", "netdev"),
+            (" netdev ", "netdev"),
+            ("[netdev]", "netdev"),
+            ("\"\"", "\"\""),
+            ("\"a b\"", "\"a b\""),
+            ("true", "\"true\""),
+            ("\"\\u00e9\\n\"", "\"é\\n\""),
+            ("00:11:22:33:44:55", "\"00:11:22:33:44:55\""),
+            ("a,b", "refused: 2 values, but there can be only 1"),
+            ("[]", "refused: 0 values, but there must be at least 1"),
+            ("\"a", "refused: the string \"a has no closing '\"'"),
+            ("\"a\\x\"", "refused: \"a\\x\" is not a string as JSON writes it"),
+            ("\"a\\u0000\"", "refused: \"a\\u0000\" is not a string as JSON writes it"),
+        ] {
+            assert_eq!(again("Bridge", "datapath_type", text), value, "{text}");
+        }
+        assert_eq!(
+            again("Port", "vlan_mode", "odd"),
+            "refused: odd is not one of the allowed values \
+             ([access, dot1q-tunnel, native-tagged, native-untagged, trunk])"
+        );
+    }
+
+    #[test]
+    fn maps() {
+        for (text, value) in [
+            ("a=b", "{a=b}"),
+            ("a=b,c=d", "{a=b, c=d}"),
+            ("{c=d, a=b}", "{a=b, c=d}"),
+            ("\"a\"=\"b c\", d=e f=g", "{a=\"b c\", d=e, f=g}"),
+            ("a=\"x=y,{z}\"", "{a=\"x=y,{z}\"}"),
+            ("key=5000", "{key=\"5000\"}"),
+            ("a=\"\"", "{a=\"\"}"),
+            ("{}", "{}"),
+            ("a", "refused: expected '=' and a value after the key a"),
+            ("a=", "refused: a value is missing at the end; '\"\"' is the empty string"),
+            ("a=b=c", "refused: unexpected '='; put a string with '=' in it into quotes: '\"…\"'"),
+            ("a=b,a=c", "refused: the key a is there twice"),
+            ("{a=b} x", "refused: 'x' after '}'"),
+        ] {
+            assert_eq!(again("Bridge", "external_ids", text), value, "{text}");
+        }
+    }
+
+    #[test]
+    fn booleans_and_references() {
+        for (text, value) in [("true", "true"), ("on", "true"), ("0", "false"), ("no", "false")] {
+            assert_eq!(again("Port", "fake_bridge", text), value);
+        }
+        assert_eq!(again("Port", "fake_bridge", "maybe"), "refused: 'maybe' is neither true nor false");
+        let uuid = "550e8400-e29b-41d4-a716-446655440000";
+        assert_eq!(again("Port", "qos", uuid), uuid);
+        assert_eq!(again("Port", "qos", "p1"), "refused: 'p1' is neither a UUID nor an @name");
+    }
+
+    #[test]
+    fn a_single_value_is_the_rest_of_the_word() {
+        let value = ty("Bridge", "external_ids").value.unwrap();
+        let read = |text: &str| parse_atom(&value, text, &mut Names::default()).map(|a| a.to_string());
+        assert_eq!(read("c d,e:f={[x]}").unwrap(), "\"c d,e:f={[x]}\"");
+        assert_eq!(read("\"c\"").unwrap(), "c");
+        assert_eq!(read("\"c\" d").unwrap_err().to_string(), "\"c\" d: the string has no closing '\"' at its end");
+        assert_eq!(read("").unwrap_err().to_string(), "missing value; write '\"\"' for the empty string");
+    }
+
+    #[test]
+    fn names_before_and_after_their_definition() {
+        let mut names = Names::default();
+        let qos = ty("Port", "qos");
+        let early = parse_datum(&qos, "@q", &mut names).unwrap();
+        assert_eq!(
+            names.check_all_defined().unwrap_err().to_string(),
+            "@q is not defined; define it by '-- --id=@q create …' or 'get …'"
+        );
+        assert_eq!(early.as_uuid(), Some(names.create("@q", true).unwrap()));
+        assert_eq!(names.check_all_defined(), Ok(()));
+        assert_eq!(names.create("@q", true).unwrap_err().to_string(), "@q is given by two --id options");
+        assert_eq!(names.unused().count(), 0);
+        names.create("@lost", true).unwrap();
+        assert_eq!(names.unused().collect::<Vec<_>>(), ["@lost"]);
+
+        parse_datum(&qos, "@late", &mut names).unwrap();
+        let refused = names.name("@late", Uuid::nil()).unwrap_err().to_string();
+        assert_eq!(refused, "@late is used before the 'get' that defines it; put 'get' first");
+        let refused = names.name("late", Uuid::nil()).unwrap_err().to_string();
+        assert_eq!(refused, "--id=late: a name begins with '@', as in --id=@late");
+    }
+
+    #[test]
+    fn bare_values() {
+        let show =
+            |table, column, text| show_bare(&parse_datum(&ty(table, column), text, &mut Names::default()).unwrap());
+        assert_eq!(show("Port", "trunks", "3,1"), "1 3");
+        assert_eq!(show("Port", "trunks", "[]"), "");
+        assert_eq!(show("Bridge", "external_ids", "a=\"b c\",d=true"), "a=b c d=true");
+    }
+}

@@ -61,7 +61,7 @@ goes into quotes within the shell's: 'external_ids:note=\"for rent, call Bo\"'."
         count: (4, usize::MAX),
         options: &[IF_EXISTS],
         summary: "add elements to a set or map column",
-        help: "A key that the map has already keeps its value; 'set' replaces it.",
+        help: "A key that the map has already gets the new value.",
         examples: &["vsctl add port eth1 trunks 30", "vsctl add bridge br0 external_ids owner=bo"],
         related: &["remove", "set"],
         needs: one_column_needs,
@@ -228,11 +228,7 @@ fn add(cx: &mut Context<'_, '_>, args: &Parsed) -> Result<()> {
         let more = parse_datum(&elements_of(&schema.ty), word, cx.names).map_err(|e| e.at(word))?;
         cx.model.change(table.name, &row, column, |datum| match (datum, more) {
             (Datum::Set(set), Datum::Set(more)) => set.extend(more),
-            (Datum::Map(map), Datum::Map(more)) => {
-                for (key, value) in more {
-                    map.entry(key).or_insert(value);
-                }
-            }
+            (Datum::Map(map), Datum::Map(more)) => map.extend(more),
             _ => {}
         })?;
     }

@@ -176,7 +176,11 @@ fn del_port(cx: &mut Context<'_, '_>, args: &Parsed) -> Result<()> {
         _ => (None, args.arg(0)),
     };
     let all = Topology::read(cx.model)?;
-    let on = on.map(|on| all.bridge(on)).transpose()?;
+    let on = match on {
+        Some(on) if args.has("--if-exists") && all.bridge_if_any(on).is_none() => return Ok(()),
+        Some(on) => Some(all.bridge(on)?),
+        None => None,
+    };
     let found = match all.port_if_any(name) {
         None if args.has("--with-iface") => all.port_of_interface(name),
         found => found,

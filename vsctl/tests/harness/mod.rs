@@ -1,0 +1,161 @@
+//! A private ovsdb-server with our schema, and the two command lines to talk to it.
+
+#![allow(dead_code, clippy::print_stdout)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// What a run printed and how it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ran {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+/// Runs a program to its end.
+pub fn run(command: &mut Command) -> Ran {
+    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    Ran {
+        code: output.status.code().unwrap_or(-1),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// Our command line.
+pub fn vsctl() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vsctl"));
+    command.env_remove("VSWITCH_SOCKET");
+    command
+}
+
+/// A program of Open vSwitch: in `$OVS_PREFIX/usr/{bin,sbin}` or on the path. `None`, with a word about it, where
+/// it is not installed; with `VSWITCH_REQUIRE_ALL=1` that is a failure.
+pub fn ovs_program(name: &str) -> Option<PathBuf> {
+    let prefix = std::env::var_os("OVS_PREFIX").map(PathBuf::from);
+    let under = |prefix: &PathBuf| ["usr/bin", "usr/sbin"].map(|dir| prefix.join(dir));
+    let mut places: Vec<PathBuf> = prefix.iter().flat_map(under).collect();
+    places.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+    places.extend(["/usr/sbin", "/sbin"].map(PathBuf::from));
+    let found = places.into_iter().map(|dir| dir.join(name)).find(|path| path.is_file());
+    if found.is_none() {
+        let say = format!("SKIPPED: no {name} on the path or under $OVS_PREFIX");
+        assert!(std::env::var_os("VSWITCH_REQUIRE_ALL").is_none_or(|v| v != "1"), "{say}");
+        println!("{say}");
+    }
+    found
+}
+
+/// A running ovsdb-server; ends with this value.
+pub struct Server {
+    dir: tempfile::TempDir,
+    child: Child,
+}
+
+impl Server {
+    /// Starts one on an empty database; `None` if it is not installed.
+    pub fn start() -> Option<Server> {
+        let (server, tool) = (ovs_program("ovsdb-server")?, ovs_program("ovsdb-tool")?);
+        let dir = tempfile::tempdir().expect("a directory for the database");
+        let at = |name: &str| dir.path().join(name);
+        let schema = ovsdb::vswitch_schema::vswitch_schema().to_json();
+        std::fs::write(at("schema"), schema.to_string()).expect("the schema is written");
+        let made = run(Command::new(tool).arg("create").args([at("conf.db"), at("schema")]));
+        assert_eq!(made.code, 0, "ovsdb-tool create: {}", made.err);
+        let child = Command::new(server)
+            .arg(at("conf.db"))
+            .arg(format!("--remote=punix:{}", at("db.sock").display()))
+            .arg(format!("--unixctl={}", at("ctl").display()))
+            .arg("--no-chdir")
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("ovsdb-server starts");
+        let server = Server { dir, child };
+        eventually("ovsdb-server listens", || server.socket().exists());
+        Some(server)
+    }
+
+    /// Its socket.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join("db.sock")
+    }
+
+    /// `vsctl --db=… WORDS`.
+    pub fn vsctl(&self, words: &[&str]) -> Ran {
+        run(self.command(words))
+    }
+
+    /// The same, not started yet.
+    pub fn command(&self, words: &[&str]) -> &mut Command {
+        Box::leak(Box::new({
+            let mut command = vsctl();
+            command.arg("--socket").arg(self.socket()).args(words);
+            command
+        }))
+    }
+
+    /// `ovs-vsctl --db=… WORDS`.
+    pub fn ovs_vsctl(&self, program: &Path, words: &[&str]) -> Ran {
+        run(Command::new(program).arg(format!("--db=unix:{}", self.socket().display())).args(words))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits for what will be so soon.
+pub fn eventually(what: &str, mut so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !so() {
+        assert!(start.elapsed() < Duration::from_secs(20), "{what}: not within 20 s");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The text with every UUID replaced by `UUID`.
+pub fn without_uuids(text: &str) -> String {
+    const GROUPS: [usize; 5] = [8, 4, 4, 4, 12];
+    let is_uuid = |word: &str| {
+        let groups: Vec<&str> = word.split('-').collect();
+        let hex = |group: &&str| group.chars().all(|c| c.is_ascii_hexdigit());
+        groups.iter().map(|group| group.len()).eq(GROUPS) && groups.iter().all(hex)
+    };
+    let mut result = String::new();
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let uuid = rest.get(..36).filter(|word| is_uuid(word));
+        let taken = match uuid {
+            Some(uuid) => {
+                result.push_str("UUID");
+                uuid.len()
+            }
+            None => {
+                result.push(c);
+                c.len_utf8()
+            }
+        };
+        rest = &rest[taken..];
+    }
+    result
+}
+
+/// Parts of the text, between blank lines, in alphabetical order.
+pub fn sorted_records(text: &str) -> Vec<String> {
+    let mut records: Vec<String> = text.trim_end().split("\n\n").map(str::to_owned).collect();
+    records.sort();
+    records
+}
+
+/// Lines of the text in alphabetical order.
+pub fn sorted_lines(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
