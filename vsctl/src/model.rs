@@ -473,4 +473,48 @@ mod tests {
         assert!(model.set("Bridge", &uuid(9), "name", Datum::string("x")).is_err());
         assert!(model.set("Bridge", &uuid(2), "nosuch", Datum::string("x")).is_err());
     }
+
+    #[test]
+    fn our_own_server_takes_the_operations() {
+        use ovsdb::db::Database;
+        let schema = vswitch_schema();
+        let mut db = Database::new(schema.clone());
+        let commit = |db: &mut Database, ops: &[Value]| {
+            let done = db.execute(ops);
+            done.prepared.into_iter().for_each(|prepared| drop(db.apply(prepared)));
+            done.reply
+        };
+        let row = json!({"name": "br0", "external_ids": ["map", [["a", "1"], ["b", "2"]]]});
+        let made = commit(
+            &mut db,
+            &[
+                json!({"op": "insert", "table": "Bridge", "row": row, "uuid-name": "b"}),
+                json!({"op": "insert", "table": "Open_vSwitch", "row": {"bridges": ["named-uuid", "b"]}}),
+            ],
+        );
+        let bridge: Uuid = made[0]["uuid"][1].as_str().and_then(|text| text.parse().ok()).unwrap();
+        let values = db.row("Bridge", &bridge).unwrap();
+        let read = |column: &str| (column.to_owned(), values.get(column).unwrap().clone());
+        let columns = ["name", "ports", "external_ids", "fail_mode"].map(read).into();
+        let rows = BTreeMap::from([("Bridge".to_owned(), BTreeMap::from([(bridge, columns)]))]);
+        let mut model = Model::new(&schema, rows);
+        let port = model.insert("Port", uuid(3)).unwrap();
+        let interface = model.insert("Interface", uuid(4)).unwrap();
+        model.set("Interface", &interface, "name", Datum::string("p1")).unwrap();
+        model.set("Port", &port, "name", Datum::string("p1")).unwrap();
+        model.set("Port", &port, "interfaces", Datum::uuid(interface)).unwrap();
+        model.change("Bridge", &bridge, "ports", |ports| *ports = Datum::uuid(port)).unwrap();
+        let ids = Datum::map_of_strings([("b", "3"), ("c", "4")]);
+        model.change("Bridge", &bridge, "external_ids", |map| *map = ids.clone()).unwrap();
+        model.rely_on("Bridge", &bridge, "fail_mode").unwrap();
+        let ops = model.operations().unwrap().list;
+        let reply = commit(&mut db, &ops);
+        assert!(reply.as_array().unwrap().iter().all(|result| result.get("error").is_none()), "{reply}");
+        let after = db.row("Bridge", &bridge).unwrap();
+        assert_eq!((after.get("ports").unwrap().len(), after.get("external_ids").unwrap()), (1, &ids));
+
+        let at = model.at(&bridge);
+        commit(&mut db, &[json!({"op": "update", "table": "Bridge", "where": at, "row": {"fail_mode": "secure"}})]);
+        assert_eq!(db.execute(&ops).reply[0]["error"], "timed out");
+    }
 }

@@ -26,8 +26,10 @@ const RETRY_AFTER: Duration = Duration::from_millis(200);
 pub(crate) enum Stage {
     /// Nobody has answered yet.
     Connecting,
-    /// Nothing is committed yet.
-    Talking,
+    /// Nothing is changed yet.
+    Reading,
+    /// The transaction is on its way.
+    Committing,
     /// Everything is committed.
     Waiting {
         /// What `cur_cfg` must reach.
@@ -64,7 +66,7 @@ impl<'a> Session<'a> {
                 Err(error) => return Err(unreachable_switch(&globals.socket, &error)),
             }
         };
-        stage.replace(Stage::Talking);
+        stage.replace(Stage::Reading);
         Ok(Session { client, verbose: globals.verbose, stage })
     }
 
@@ -137,7 +139,9 @@ impl<'a> Session<'a> {
             list.push(json!({"op": "select", "table": DB, "where": at, "columns": ["next_cfg"]}));
         }
         list.push(json!({"op": "comment", "comment": comment}));
+        self.stage.replace(Stage::Committing);
         let (results, error) = self.transact(list).await?;
+        self.stage.replace(Stage::Reading);
         match error {
             Some(error) if error.error == "timed out" => return Ok(Outcome::Overtaken),
             Some(error) => return Ok(Outcome::Refused(error)),

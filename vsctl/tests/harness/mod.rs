@@ -83,18 +83,16 @@ impl Server {
         self.dir.path().join("db.sock")
     }
 
-    /// `vsctl --db=… WORDS`.
-    pub fn vsctl(&self, words: &[&str]) -> Ran {
-        run(self.command(words))
+    /// `vsctl --socket … WORDS`, not started yet.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = vsctl();
+        command.arg("--socket").arg(self.socket()).args(words);
+        command
     }
 
-    /// The same, not started yet.
-    pub fn command(&self, words: &[&str]) -> &mut Command {
-        Box::leak(Box::new({
-            let mut command = vsctl();
-            command.arg("--socket").arg(self.socket()).args(words);
-            command
-        }))
+    /// `vsctl --socket … WORDS`.
+    pub fn vsctl(&self, words: &[&str]) -> Ran {
+        run(&mut self.command(words))
     }
 
     /// `ovs-vsctl --db=… WORDS`.

@@ -1,0 +1,105 @@
+//! What to tell when all is committed: interfaces in error, warnings; and what to tell when it took too long.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::session::{InterfaceState, Stage};
+
+/// What `status` warns of, under keys that end in `_warning`: something works that was hardly meant so.
+pub(crate) fn warnings(state: &InterfaceState) -> Vec<String> {
+    let warning =
+        |(key, text): (&str, &str)| key.ends_with("_warning").then(|| format!("warning: {}: {text}", state.name));
+    state.status.string_pairs().filter_map(warning).collect()
+}
+
+/// An error if one of the interfaces could not be set up.
+pub(crate) fn check(states: &[InterfaceState]) -> Result<()> {
+    let failures: Vec<(&str, &str)> =
+        states.iter().filter_map(|state| Some((state.name.as_str(), failure(state)?))).collect();
+    let name = match failures.as_slice() {
+        [] => return Ok(()),
+        [(name, _)] => name,
+        _ => "IFACE",
+    };
+    let mut lines: Vec<String> =
+        failures.iter().map(|(name, why)| format!("Error detected while setting up '{name}': {why}")).collect();
+    lines.push(format!(
+        "The change is committed all the same. 'vsctl get interface {name} error' tells how it stands; \
+         'vsctl del-port {name}' (of a bridge: del-br) takes it back."
+    ));
+    Err(Error::Degraded(lines))
+}
+
+fn failure(state: &InterfaceState) -> Option<&str> {
+    match (&state.error, state.ofport) {
+        (Some(error), _) => Some(error),
+        (None, None | Some(-1)) => Some("the switch gave it no port number and does not say why"),
+        (None, Some(_)) => None,
+    }
+}
+
+/// The error for a run that took longer than it may.
+pub(crate) fn out_of_patience(patience: Duration, socket: &Path, stage: &Stage) -> Error {
+    let (secs, socket) = (patience.as_secs(), socket.display());
+    let what = match stage {
+        Stage::Connecting => format!("no connection to {socket}; is vswitch running?"),
+        Stage::Reading => format!("the switch at {socket} does not answer; nothing was changed"),
+        Stage::Committing => {
+            format!("the switch at {socket} does not say whether it made the change; 'vsctl show' tells")
+        }
+        Stage::Waiting { wanted, reached } => format!(
+            "the change is committed, but the switch has not acted on it (it is at cur_cfg {reached} of {wanted}); \
+             is vswitch running? --no-wait does not wait for it, --timeout=SECS waits longer"
+        ),
+    };
+    Error::TimedOut(format!("timed out after {secs} s: {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ovsdb::value::Datum;
+
+    fn state(name: &str, ofport: Option<i64>, error: Option<&str>) -> InterfaceState {
+        let status =
+            Datum::map_of_strings([("io", "packet"), ("address_warning", "192.0.2.1 is lost"), ("warning", "x")]);
+        InterfaceState { name: name.to_owned(), ofport, error: error.map(str::to_owned), status }
+    }
+
+    fn told(states: &[InterfaceState]) -> String {
+        check(states).err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn errors_of_interfaces() {
+        assert_eq!(told(&[]), "");
+        assert_eq!(told(&[state("p1", Some(1), None), state("br0", Some(65534), None)]), "");
+        assert_eq!(
+            told(&[state("p1", Some(-1), Some("no such device")), state("p2", Some(2), None)]),
+            "Error detected while setting up 'p1': no such device\n\
+             The change is committed all the same. 'vsctl get interface p1 error' tells how it stands; \
+             'vsctl del-port p1' (of a bridge: del-br) takes it back."
+        );
+        let both = told(&[state("p1", Some(1), Some("half broken")), state("p2", None, None)]);
+        assert!(both.starts_with(
+            "Error detected while setting up 'p1': half broken\n\
+             Error detected while setting up 'p2': the switch gave it no port number and does not say why\n"
+        ));
+        assert!(both.contains("'vsctl get interface IFACE error'"));
+    }
+
+    #[test]
+    fn warnings_of_interfaces() {
+        assert_eq!(warnings(&state("p1", Some(1), None)), ["warning: p1: 192.0.2.1 is lost"]);
+    }
+
+    #[test]
+    fn patience() {
+        let told = |stage| out_of_patience(Duration::from_secs(3), Path::new("/s"), &stage).to_string();
+        assert_eq!(told(Stage::Connecting), "timed out after 3 s: no connection to /s; is vswitch running?");
+        assert_eq!(told(Stage::Reading), "timed out after 3 s: the switch at /s does not answer; nothing was changed");
+        assert!(told(Stage::Committing).contains("does not say whether it made the change"));
+        assert!(told(Stage::Waiting { wanted: 5, reached: 4 }).contains("it is at cur_cfg 4 of 5"));
+    }
+}

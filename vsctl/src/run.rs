@@ -1,0 +1,177 @@
+//! One run: snapshot, commands, commit, output, the wait for the switch.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use ovsdb::schema::DatabaseSchema;
+use ovsdb::value::{Atom, Datum, Uuid};
+
+use crate::command::Context;
+use crate::error::{Result, fail, failed};
+use crate::grammar::{Globals, Parsed};
+use crate::model::{Model, Needs};
+use crate::output::{Format, Table, one_line};
+use crate::report::{check, out_of_patience, warnings};
+use crate::session::{Outcome, Session, Stage};
+use crate::text::Names;
+
+/// How often a run is started over because others changed what it relies on.
+const ATTEMPTS: u32 = 100;
+
+/// Runs the commands of a line as one transaction.
+pub(crate) fn run(globals: &Globals, commands: &[Parsed], line: &str) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| failed!("cannot start: {error}"))?;
+    let stage = RefCell::new(Stage::Connecting);
+    let run = Run { globals, commands, line, stage: &stage };
+    runtime.block_on(async {
+        match globals.timeout {
+            None => run.all().await,
+            Some(patience) => match tokio::time::timeout(patience, run.all()).await {
+                Ok(result) => result,
+                Err(_) => Err(out_of_patience(patience, &globals.socket, &stage.borrow())),
+            },
+        }
+    })
+}
+
+/// One run of vsctl.
+struct Run<'a> {
+    globals: &'a Globals,
+    commands: &'a [Parsed],
+    line: &'a str,
+    stage: &'a RefCell<Stage>,
+}
+
+/// What the commands of a run left to print.
+struct Printed {
+    outputs: Vec<(String, Option<Table>)>,
+    notes: Vec<String>,
+}
+
+impl Run<'_> {
+    async fn all(&self) -> Result<()> {
+        let mut session = Session::connect(self.globals, self.stage).await?;
+        let schema = session.schema().await?;
+        let mut needs = Needs::default();
+        needs.table("Open_vSwitch");
+        for parsed in self.commands {
+            (parsed.command.needs)(parsed, &schema, &mut needs)?;
+        }
+        let mut refused = false;
+        for _ in 0..ATTEMPTS {
+            let mut model = session.snapshot(&schema, &needs).await?;
+            let mut printed = self.run_commands(&mut model)?;
+            let ops = model.operations().filter(|_| !self.globals.dry_run);
+            let Some(ops) = ops else {
+                return self.print(printed);
+            };
+            let raise = match self.globals.wait {
+                true => model.rows("Open_vSwitch").next().map(|row| model.at(&row)),
+                false => None,
+            };
+            let comment = format!("vsctl {}", self.line);
+            match session.commit(ops, raise, &comment).await? {
+                Outcome::Overtaken => {}
+                // Somebody may have taken the same name since the snapshot; a new snapshot tells.
+                Outcome::Refused(error) if refused => fail!("the switch refuses this: {error}"),
+                Outcome::Refused(_) => refused = true,
+                Outcome::Committed { rows, next_cfg } => {
+                    printed.rename(&rows);
+                    self.print(printed)?;
+                    let Some(next_cfg) = next_cfg else {
+                        return Ok(());
+                    };
+                    session.wait_for(next_cfg).await?;
+                    return self.check(&mut session, &schema, &model, &rows).await;
+                }
+            }
+        }
+        fail!("gave up after {ATTEMPTS} attempts: others keep changing the same rows; nothing was changed")
+    }
+
+    fn run_commands(&self, model: &mut Model<'_>) -> Result<Printed> {
+        if model.rows("Open_vSwitch").next().is_none() {
+            model.insert("Open_vSwitch", Uuid::new_v4())?;
+        }
+        let mut names = Names::default();
+        let mut printed = Printed { outputs: Vec::new(), notes: Vec::new() };
+        for parsed in self.commands {
+            let mut cx = Context { model, names: &mut names, out: String::new(), table: None, notes: Vec::new() };
+            (parsed.command.run)(&mut cx, parsed)?;
+            printed.outputs.push((cx.out, cx.table));
+            printed.notes.extend(cx.notes);
+        }
+        names.check_all_defined()?;
+        printed.notes.extend(
+            names.unused().map(|name| format!("the record {name} is gone at once, because nothing refers to it")),
+        );
+        Ok(printed)
+    }
+
+    fn print(&self, printed: Printed) -> Result<()> {
+        let mut text = String::new();
+        let mut tables = 0;
+        for (out, table) in printed.outputs {
+            match table {
+                Some(table) => {
+                    if tables > 0 && self.globals.style.format != Format::Json {
+                        text.push('\n');
+                    }
+                    tables += 1;
+                    text += &table.print(&self.globals.style);
+                }
+                None if self.globals.oneline => text += &one_line(&out),
+                None => text += &out,
+            }
+        }
+        crate::print(&text)?;
+        printed.notes.iter().for_each(|note| eprintln!("vsctl: {note}"));
+        Ok(())
+    }
+
+    /// Reports what the switch says about the interfaces that were added or changed.
+    async fn check(
+        &self,
+        session: &mut Session<'_>,
+        schema: &DatabaseSchema,
+        model: &Model<'_>,
+        new_rows: &BTreeMap<Uuid, Uuid>,
+    ) -> Result<()> {
+        let touched = model.touched("Interface");
+        let rows: Vec<Uuid> = touched.iter().map(|own| *new_rows.get(own).unwrap_or(own)).collect();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let states = session.interfaces(schema, &rows).await?;
+        states.iter().flat_map(warnings).for_each(|warning| eprintln!("vsctl: {warning}"));
+        check(&states)
+    }
+}
+
+impl Printed {
+    /// Puts the UUIDs that the switch gave to new rows in place of those that the model had.
+    fn rename(&mut self, rows: &BTreeMap<Uuid, Uuid>) {
+        for (text, table) in &mut self.outputs {
+            for (own, real) in rows {
+                if text.contains(&own.to_string()) {
+                    *text = text.replace(&own.to_string(), &real.to_string());
+                }
+            }
+            for cell in table.iter_mut().flat_map(|table| &mut table.rows).flatten() {
+                rename_in(cell, rows);
+            }
+        }
+    }
+}
+
+fn rename_in(datum: &mut Datum, rows: &BTreeMap<Uuid, Uuid>) {
+    let real = |atom: &Atom| match atom {
+        Atom::Uuid(own) => Atom::Uuid(*rows.get(own).unwrap_or(own)),
+        other => other.clone(),
+    };
+    match datum {
+        Datum::Set(set) => *set = set.iter().map(real).collect(),
+        Datum::Map(map) => *map = map.iter().map(|(k, v)| (real(k), real(v))).collect(),
+    }
+}
