@@ -13,6 +13,7 @@ use super::lock::{FileLock, LockError};
 use super::record::{encode, parse};
 use crate::io_error_text;
 use serde_json::Value;
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
@@ -77,6 +78,17 @@ pub struct Torn {
     pub why: String,
     /// Where the bytes were saved, unless that failed too.
     pub saved: Option<PathBuf>,
+}
+
+impl fmt::Display for Torn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Torn { at, bytes, why, saved } = self;
+        write!(f, "cut off {bytes} bytes at offset {at} that are no intact record ({why}); ")?;
+        match saved {
+            Some(path) => write!(f, "they are kept in {}", path.display()),
+            None => f.write_str("they could not be kept"),
+        }
+    }
 }
 
 /// What [`Log::open`] found.

@@ -24,6 +24,7 @@ mod monitor;
 mod mutation;
 mod record;
 mod refs;
+pub mod store;
 mod table;
 mod txn;
 mod unique;
