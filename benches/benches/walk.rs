@@ -1,0 +1,185 @@
+//! The walk of a frame through the switch, alone: no kernel, no device, one core.
+//!
+//! `forward` and `flood` are batches of 32 small frames; `encapsulate` and `decapsulate` move a 64 KB TCP super-frame,
+//! as a container hands it over, through VXLAN with its checksums and segments.
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use datapath::packet::{Batch, ChecksumState, Frame, Gso, GsoKind, Pool};
+use datapath::port::Caps;
+use datapath::stats::{PortCounters, WorkerCounters};
+use datapath::switch::state::{Attachment, Bridge, Port, Snapshot, Trunks, VlanMode};
+use datapath::switch::{Switch, TxQueues};
+use datapath::time::{Duration, Instant};
+use datapath::tunnel::{Demux, DemuxKey, Tunnel, VXLAN_PORT, Vxlan};
+use datapath::types::{BridgeId, DeviceId, L3Mtu, PortId, Vni};
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+const REMOTE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 2, 7, 201));
+const NOW: Instant = Instant::from_secs(1);
+
+/// One bridge with `plain` ports on devices of the same number, and a VXLAN tunnel as the last port and device.
+struct Lab {
+    snap: Arc<Snapshot>,
+    switch: Switch,
+    pool: Pool,
+    batch: Batch,
+    counters: WorkerCounters,
+    tx: TxQueues,
+}
+
+impl Lab {
+    fn new(plain: u32) -> Self {
+        let vni = Vni::new(5000).expect("24 bits");
+        let vxlan = Vxlan { out_vni: vni, in_vni: vni, remote: SocketAddr::new(REMOTE, VXLAN_PORT), local: None };
+        let port = |n: u32| Port {
+            id: PortId(n),
+            name: format!("p{n}").into(),
+            bridge: BridgeId(0),
+            vlan: VlanMode::Trunk(Trunks::All),
+            up: true,
+            device: DeviceId(n),
+            caps: if n < plain { Caps::ALL } else { Caps::NONE },
+            tunnel: (n == plain).then(|| Tunnel::Vxlan(vxlan.clone())),
+            mtu: Some(L3Mtu(if n < plain { 1500 } else { 1450 })),
+            counters: Arc::new(PortCounters::default()),
+        };
+        let bridge = Bridge {
+            id: BridgeId(0),
+            name: "br0".into(),
+            ports: (0..=plain).map(PortId).collect(),
+            mac_aging: Duration::from_secs(300),
+            mac_table_size: 8192,
+            secure: false,
+        };
+        let mut demux = Demux::default();
+        demux.insert(DemuxKey { port: VXLAN_PORT, vni, remote: REMOTE, local: None }, PortId(plain));
+        let attachment = |n| {
+            Some(if n < plain { Attachment::Port(PortId(n)) } else { Attachment::Tunnels { udp_port: VXLAN_PORT } })
+        };
+        let snap = Arc::new(Snapshot {
+            generation: 1,
+            bridges: vec![Some(Arc::new(bridge))],
+            ports: (0..=plain).map(|n| Some(Arc::new(port(n)))).collect(),
+            attachments: (0..=plain).map(attachment).collect(),
+            demux,
+        });
+        let mut switch = Switch::new();
+        switch.adopt(&snap, NOW);
+        let (pool, counters, tx) = (Pool::new(256), WorkerCounters::default(), TxQueues::new());
+        Self { snap, switch, pool, batch: Batch::new(), counters, tx }
+    }
+
+    /// Switches `frames` (32 at most) as received by `device`; what comes out, with the devices.
+    fn pass(&mut self, device: u32, frames: impl IntoIterator<Item = Frame>) -> Vec<Frame> {
+        for frame in frames {
+            self.batch.push(frame).expect("room in the batch");
+        }
+        let Self { snap, switch, pool, batch, counters, tx } = self;
+        switch.process(NOW, snap, DeviceId(device), batch, pool, counters, tx);
+        let mut out = Vec::new();
+        while let Some((_, queue)) = tx.next_ready() {
+            out.append(queue);
+        }
+        out
+    }
+}
+
+/// An Ethernet frame of `len` bytes from station `from` to station `to`, 0xff for all.
+fn small(to: u8, from: u8, len: usize) -> Frame {
+    let mut bytes = vec![0; len];
+    bytes[..6].copy_from_slice(&if to == 0xff { [0xff; 6] } else { [2, 0, 0, 0, 0, to] });
+    bytes[6..12].copy_from_slice(&[2, 0, 0, 0, 0, from]);
+    bytes[12..14].copy_from_slice(&[0x88, 0xb5]);
+    Frame::from_bytes(&bytes)
+}
+
+/// A TCP super-frame with `payload` bytes of data and an unfinished checksum, from station 1 to station 2.
+fn super_frame(payload: usize) -> Frame {
+    let mut frame = small(2, 1, 54 + payload);
+    let total = (40 + payload) as u16;
+    let bytes = frame.bytes_mut();
+    bytes[12..14].copy_from_slice(&[0x08, 0x00]);
+    bytes[14..34].copy_from_slice(&[0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+    bytes[16..18].copy_from_slice(&total.to_be_bytes());
+    let header = fold(&bytes[14..34], 0);
+    bytes[24..26].copy_from_slice(&(!header).to_be_bytes());
+    bytes[34..54]
+        .copy_from_slice(&[0x9c, 0x40, 0x14, 0x51, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 0x01, 0xf5, 0, 0, 0, 0]);
+    let pseudo = fold(&bytes[26..34], 6 + u32::from(total - 20));
+    bytes[50..52].copy_from_slice(&pseudo.to_be_bytes());
+    frame.meta.csum = ChecksumState::Partial { start: 34, offset: 16 };
+    frame.meta.gso = Some(Gso { kind: GsoKind::TcpV4, size: 1460, header_len: 54, ecn: false });
+    frame
+}
+
+/// The folded one's complement sum (RFC 1071) of 16-bit words.
+fn fold(bytes: &[u8], start: u32) -> u16 {
+    let mut sum = start + bytes.chunks(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]]))).sum::<u32>();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
+}
+
+fn forward(c: &mut Criterion) {
+    let mut lab = Lab::new(2);
+    let _ = lab.pass(1, [small(0xff, 2, 64)]);
+    let mut frames: Vec<Frame> = (0..32).map(|_| small(2, 1, 64)).collect();
+    let mut group = c.benchmark_group("32 frames of 64 B");
+    group.throughput(Throughput::Elements(32));
+    group.bench_function("forward", |b| {
+        b.iter(|| {
+            frames = lab.pass(0, frames.drain(..));
+            assert_eq!(frames.len(), 32, "all are forwarded, none is copied");
+        });
+    });
+    let mut lab = Lab::new(10);
+    group.bench_function("flood to 9 ports and a tunnel", |b| {
+        b.iter(|| {
+            let received: Vec<Frame> = (0..32).map(|_| lab.pool.copy(&frames[0])).collect();
+            let sent = lab.pass(0, received);
+            assert_eq!(sent.len(), 320, "one for each port but that of the sender");
+            for frame in sent {
+                lab.pool.recycle(frame);
+            }
+        });
+    });
+}
+
+fn vxlan(c: &mut Criterion) {
+    let mut lab = Lab::new(1);
+    let whole = super_frame(64_240);
+    let mut group = c.benchmark_group("a 64 KB TCP frame through VXLAN");
+    group.throughput(Throughput::Bytes(whole.len() as u64));
+    group.bench_function("encapsulate", |b| {
+        b.iter(|| {
+            let frame = lab.pool.copy(&whole);
+            for run in black_box(lab.pass(0, [frame])) {
+                lab.pool.recycle(run);
+            }
+        });
+    });
+    let frame = lab.pool.copy(&whole);
+    let mut runs = lab.pass(0, [frame]);
+    for run in &mut runs {
+        let outer = run.meta.outer.as_mut().expect("a tunnelled datagram");
+        assert_eq!(outer.remote.ip(), REMOTE);
+    }
+    // The far end receives what this end sent.
+    let mut far = Lab::new(1);
+    group.bench_function("decapsulate", |b| {
+        b.iter(|| {
+            let received: Vec<Frame> = runs.iter().map(|run| far.pool.copy(run)).collect();
+            let sent = far.pass(1, received);
+            assert!(!sent.is_empty() && sent.len() <= 8, "{} frames: they are coalesced again", sent.len());
+            for frame in sent {
+                far.pool.recycle(frame);
+            }
+        });
+    });
+}
+
+criterion_group!(benches, forward, vxlan);
+criterion_main!(benches);
