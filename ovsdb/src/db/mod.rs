@@ -30,6 +30,8 @@ mod txn;
 mod unique;
 
 #[cfg(test)]
+mod model_test;
+#[cfg(test)]
 mod tests;
 
 pub use changes::{Change, Changes};
