@@ -1,0 +1,65 @@
+//! What a step is to bring about. Everything that a test does not list must not have happened.
+
+use super::packet::Packet;
+use datapath::switch::verdict::DropReason;
+
+/// One thing that is to happen.
+#[derive(Clone, Debug)]
+pub enum Expect {
+    /// These packets leave by a port, in this order.
+    Out(&'static str, Vec<Packet>),
+    /// A counter grows.
+    Count(String, u64),
+    /// Several things.
+    All(Vec<Expect>),
+}
+
+/// The packet leaves by the port, unchanged but for what is written here.
+#[must_use]
+pub fn to(port: &'static str, packet: Packet) -> Expect {
+    Expect::Out(port, vec![packet])
+}
+
+/// The packets leave by the port, in this order.
+#[must_use]
+pub fn to_each(port: &'static str, packets: impl IntoIterator<Item = Packet>) -> Expect {
+    Expect::Out(port, packets.into_iter().collect())
+}
+
+/// The packet leaves by all these ports, copied for all but one.
+#[must_use]
+pub fn flood<const N: usize>(ports: [&'static str; N], packet: Packet) -> Expect {
+    let mut all: Vec<_> = ports.iter().map(|port| to(port, packet.clone())).collect();
+    all.push(copied(N as u64 - 1));
+    Expect::All(all)
+}
+
+/// So many packets are dropped at the port for this reason.
+#[must_use]
+pub fn dropped(port: &str, reason: DropReason, packets: u64) -> Expect {
+    Expect::Count(format!("{port}.drop_{}", reason.name()), packets)
+}
+
+/// So many packets are dropped that belong to no port.
+#[must_use]
+pub fn lost(reason: DropReason, packets: u64) -> Expect {
+    Expect::Count(format!("drop_{}", reason.name()), packets)
+}
+
+/// So many copies are made.
+#[must_use]
+pub fn copied(packets: u64) -> Expect {
+    Expect::Count("copied".to_owned(), packets)
+}
+
+/// Cutting makes so many packets more.
+#[must_use]
+pub fn split(packets: u64) -> Expect {
+    Expect::Count("split".to_owned(), packets)
+}
+
+/// Merging makes so many packets fewer.
+#[must_use]
+pub fn merged(packets: u64) -> Expect {
+    Expect::Count("merged".to_owned(), packets)
+}

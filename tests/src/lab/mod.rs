@@ -1,0 +1,402 @@
+//! The in-memory lab: a switch with memory ports, in which a test plays the network.
+//!
+//! ```
+//! use vswitch_tests::lab::*;
+//!
+//! let mut lab = Lab::new([port("p1").access(10), port("p2").trunk([10, 20]), port("p3").access(20)]);
+//! lab.send("p1", eth("aa→bb").udp(64));
+//! lab.expect([to("p2", eth("aa→bb").vlan(10).udp(64))]);
+//! lab.send("p2", eth("bb→aa").vlan(10).udp(64));
+//! lab.expect([to("p1", eth("bb→aa").udp(64))]);
+//! ```
+//!
+//! [`Lab::expect`] compares everything that happened since the last one: every byte of every packet that left, what is
+//! still owed to it (checksum, segmentation), and every counter. What a port is sent counts as received there and what is
+//! listed as leaving counts as sent; any other change of a counter must be listed. After every step the accounting
+//! identity of [`datapath::stats`] must hold. A lab whose last step was not looked at fails its test.
+
+mod describe;
+mod engine;
+mod expect;
+mod packet;
+mod spec;
+mod underlay;
+
+pub use datapath::port::Caps;
+pub use datapath::switch::mac_table::TableStats;
+pub use datapath::switch::verdict::DropReason;
+pub use expect::*;
+pub use packet::{Packet, eth, mac};
+pub use spec::{BridgeSpec, PortSpec, port, vlan_id, vxlan};
+pub use underlay::datagram;
+
+use datapath::packet::{ChecksumState, Frame};
+use datapath::port::memory::MemoryPort;
+use datapath::stats::PortCounters;
+use datapath::switch::state::{Attachment, Bridge, Port, Snapshot};
+use datapath::time::{Duration, Instant};
+use datapath::tunnel::{DemuxKey, Tunnel, VXLAN_PORT};
+use datapath::types::{BridgeId, DeviceId, PortId};
+use describe::{describe, first_difference, station};
+use engine::Engine;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// The device that all tunnels share.
+const TUNNELS: DeviceId = DeviceId(0);
+
+/// A port that is or was.
+struct Member {
+    id: PortId,
+    spec: PortSpec,
+    present: bool,
+    device: DeviceId,
+    memory: MemoryPort,
+    counters: Arc<PortCounters>,
+}
+
+/// One switch and everything around it.
+pub struct Lab {
+    engine: Engine,
+    now: Instant,
+    members: Vec<Member>,
+    bridges: Vec<(&'static str, BridgeSpec)>,
+    address: IpAddr,
+    tunnels: MemoryPort,
+    generation: u64,
+    /// Datagrams that have been expected and are on their way.
+    underlay: Vec<Frame>,
+    /// Counters when the last step was looked at, and what is known to have been added since.
+    before: BTreeMap<String, u64>,
+    received: BTreeMap<String, u64>,
+    unchecked: bool,
+}
+
+impl Lab {
+    /// A switch with these ports, on bridge `br0` or whatever they say, at the underlay address 192.0.2.1.
+    #[must_use]
+    pub fn new<const N: usize>(ports: [PortSpec; N]) -> Self {
+        Self::at("192.0.2.1", ports)
+    }
+
+    /// The same at another underlay address.
+    ///
+    /// # Panics
+    /// If it is none.
+    #[must_use]
+    pub fn at<const N: usize>(address: &str, ports: [PortSpec; N]) -> Self {
+        let mut lab = Self {
+            engine: Engine::new(),
+            now: Instant::from_secs(1000),
+            members: vec![],
+            bridges: vec![],
+            address: address.parse().expect("an IP address"),
+            tunnels: memory(Caps::ALL),
+            generation: 0,
+            underlay: vec![],
+            before: BTreeMap::new(),
+            received: BTreeMap::new(),
+            unchecked: false,
+        };
+        let device = lab.tunnels.device();
+        lab.engine.adopt(Arc::default(), vec![(TUNNELS, device)], lab.now);
+        ports.into_iter().for_each(|p| lab.add_port(p));
+        lab
+    }
+
+    /// Adds a port, and its bridge if it is the first there.
+    pub fn add_port(&mut self, spec: PortSpec) {
+        let index = self.members.len() as u32;
+        if !self.bridges.iter().any(|(name, _)| *name == spec.bridge) {
+            self.bridges.push((spec.bridge, BridgeSpec::default()));
+        }
+        let (device, memory, added) = match &spec.tunnel {
+            Some(_) => (TUNNELS, self.tunnels.clone(), vec![]),
+            None => {
+                let (id, memory) = (DeviceId(index + 1), memory(spec.caps));
+                let device = memory.device();
+                (id, memory, vec![(id, device)])
+            }
+        };
+        let counters = Arc::default();
+        self.members.push(Member { id: PortId(index), spec, present: true, device, memory, counters });
+        self.publish(added);
+    }
+
+    /// Changes a port.
+    pub fn set_port(&mut self, name: &str, change: impl FnOnce(&mut PortSpec)) {
+        let index = self.index(name);
+        change(&mut self.members[index].spec);
+        self.publish(vec![]);
+    }
+
+    /// Takes a port away.
+    pub fn remove_port(&mut self, name: &str) {
+        let index = self.index(name);
+        self.members[index].present = false;
+        self.publish(vec![]);
+    }
+
+    /// Changes a bridge.
+    ///
+    /// # Panics
+    /// If there is none of this name.
+    pub fn set_bridge(&mut self, name: &str, change: impl FnOnce(&mut BridgeSpec)) {
+        change(&mut self.bridges.iter_mut().find(|(n, _)| *n == name).expect("a bridge").1);
+        self.publish(vec![]);
+    }
+
+    /// The port's device refuses to send from now on, for this reason.
+    pub fn refuse(&mut self, name: &str, reason: DropReason) {
+        self.members[self.index(name)].memory.set_refuse(Some(reason));
+    }
+
+    /// Lets time pass.
+    pub fn advance(&mut self, secs: u64) {
+        self.now = self.now + Duration::from_secs(secs);
+    }
+
+    /// One packet arrives at a port, and is switched.
+    pub fn send(&mut self, port: &str, packet: Packet) {
+        self.send_all(port, [packet]);
+    }
+
+    /// Packets arrive at a port in one batch, and are switched.
+    pub fn send_all(&mut self, port: &str, packets: impl IntoIterator<Item = Packet>) {
+        packets.into_iter().for_each(|p| self.inject(port, p.frame()));
+        self.run();
+    }
+
+    /// A frame as it is arrives at a port; [`Lab::run`] switches it.
+    pub fn inject(&mut self, port: &str, frame: Frame) {
+        self.count_received(port, 1, frame.len());
+        self.members[self.index(port)].memory.inject(frame);
+    }
+
+    fn count_received(&mut self, port: &str, packets: u64, bytes: usize) {
+        *self.received.entry(format!("{port}.rx_packets")).or_default() += packets;
+        *self.received.entry(format!("{port}.rx_bytes")).or_default() += bytes as u64;
+    }
+
+    /// Switches everything that has arrived, and checks the accounting.
+    ///
+    /// # Panics
+    /// If it does not come out even.
+    #[track_caller]
+    pub fn run(&mut self) {
+        self.unchecked = true;
+        self.engine.run(self.now);
+        let counters = self.counters();
+        let sum = |what: &[&str]| -> u64 {
+            counters.iter().filter(|(name, _)| what.iter().any(|w| name.contains(w))).map(|(_, n)| n).sum()
+        };
+        let portless = self.engine.counters.portless.total();
+        let came = sum(&["rx_packets", "copied", "generated", "split"]) + portless;
+        let went = sum(&["tx_packets", "merged", "drop_"]);
+        assert_eq!(came, went, "received + copied + generated + split = transmitted + merged + dropped: {counters:#?}");
+    }
+
+    /// Checks that exactly this has happened since the last look.
+    ///
+    /// # Panics
+    /// With every difference, if not.
+    #[track_caller]
+    pub fn expect(&mut self, expected: impl IntoIterator<Item = Expect>) {
+        let mut packets: BTreeMap<&str, Vec<Packet>> = BTreeMap::new();
+        let mut counts = std::mem::take(&mut self.received);
+        let mut todo: Vec<_> = expected.into_iter().collect();
+        todo.reverse();
+        while let Some(item) = todo.pop() {
+            match item {
+                Expect::Out(port, out) => packets.entry(port).or_default().extend(out),
+                Expect::Count(name, n) => *counts.entry(name).or_default() += n,
+                Expect::All(items) => todo.extend(items.into_iter().rev()),
+            }
+        }
+        for (port, out) in &packets {
+            *counts.entry(format!("{port}.tx_packets")).or_default() += out.len() as u64;
+            let bytes = out.iter().map(|p| p.frame().len() as u64).sum::<u64>();
+            *counts.entry(format!("{port}.tx_bytes")).or_default() += bytes;
+        }
+        let mut differences = self.compare_packets(&packets);
+        differences.extend(self.compare_counters(&counts));
+        self.unchecked = false;
+        assert!(differences.is_empty(), "\n{}\n", differences.join("\n"));
+    }
+
+    /// Checks that nothing happened but that what was sent was received.
+    #[track_caller]
+    pub fn expect_nothing(&mut self) {
+        self.expect([]);
+    }
+
+    /// Does not look at what the last steps brought; their accounting has been checked. What left, by port.
+    pub fn ignore(&mut self) -> Vec<(&'static str, Frame)> {
+        let out = self.take_outgoing();
+        self.received.clear();
+        self.before = self.counters();
+        self.unchecked = false;
+        out
+    }
+
+    /// The learned addresses as `"VLAN station port"`, sorted.
+    #[must_use]
+    pub fn fdb(&self, bridge: &str) -> Vec<String> {
+        let mut entries = self.engine.switch.fdb(self.bridge_id(bridge), self.now);
+        entries.sort();
+        let name = |port: PortId| self.members[port.0 as usize].spec.name;
+        entries.iter().map(|e| format!("{} {} {}", e.vlan, station(e.mac), name(e.port))).collect()
+    }
+
+    /// How full the table of learned addresses is and what it went through.
+    #[must_use]
+    pub fn table_stats(&self, bridge: &str) -> TableStats {
+        self.engine.switch.table_stats(self.bridge_id(bridge))
+    }
+
+    fn bridge_id(&self, bridge: &str) -> BridgeId {
+        let found = self.bridges.iter().position(|(name, _)| *name == bridge);
+        BridgeId(found.unwrap_or_else(|| panic!("no bridge '{bridge}' in the lab")) as u32)
+    }
+
+    fn compare_packets(&mut self, expected: &BTreeMap<&str, Vec<Packet>>) -> Vec<String> {
+        let mut left: BTreeMap<&str, Vec<Frame>> = BTreeMap::new();
+        for (port, frame) in self.take_outgoing() {
+            left.entry(port).or_default().push(frame);
+        }
+        let ports: BTreeSet<_> = expected.keys().chain(left.keys()).copied().collect();
+        let mut differences = vec![];
+        for port in ports {
+            let expected: Vec<_> = expected.get(port).into_iter().flatten().map(Packet::frame).collect();
+            let tunnel = self.members[self.index(port)].spec.tunnel.is_some();
+            compare_port(port, tunnel, &expected, &left.remove(port).unwrap_or_default(), &mut differences);
+        }
+        differences
+    }
+
+    fn compare_counters(&mut self, expected: &BTreeMap<String, u64>) -> Vec<String> {
+        let now = self.counters();
+        let names: BTreeSet<_> = now.keys().chain(expected.keys()).collect();
+        let differences = names.into_iter().filter_map(|name| {
+            let of = |map: &BTreeMap<String, u64>| map.get(name).copied().unwrap_or_default();
+            let (wanted, got) = (of(expected), of(&now) - of(&self.before));
+            (wanted != got).then(|| format!("counter {name}: expected +{wanted}, got +{got}"))
+        });
+        let differences = differences.collect();
+        self.before = now;
+        differences
+    }
+
+    /// Everything that has left, by port; datagrams go on to the underlay and are shown as the frames in them.
+    fn take_outgoing(&mut self) -> Vec<(&'static str, Frame)> {
+        let ordinary = self.members.iter().filter(|m| m.spec.tunnel.is_none());
+        let mut out: Vec<_> =
+            ordinary.flat_map(|m| m.memory.drain().into_iter().map(|frame| (m.spec.name, frame))).collect();
+        for run in self.tunnels.drain() {
+            out.extend(self.open_datagrams(&run));
+            self.underlay.push(run);
+        }
+        out
+    }
+
+    /// All counters by name.
+    fn counters(&self) -> BTreeMap<String, u64> {
+        let mut all = BTreeMap::new();
+        let mut put = |name: String, n| *all.entry(name).or_insert(0) += n;
+        for Member { spec: PortSpec { name, .. }, counters: c, .. } in &self.members {
+            put(format!("{name}.rx_packets"), c.rx_packets.get());
+            put(format!("{name}.rx_bytes"), c.rx_bytes.get());
+            put(format!("{name}.tx_packets"), c.tx_packets.get());
+            put(format!("{name}.tx_bytes"), c.tx_bytes.get());
+            c.drops.nonzero().for_each(|(reason, n)| put(format!("{name}.drop_{}", reason.name()), n));
+        }
+        let worker = &self.engine.counters;
+        put("copied".to_owned(), worker.copied.get());
+        put("generated".to_owned(), worker.generated.get());
+        put("split".to_owned(), worker.split.get());
+        put("merged".to_owned(), worker.merged.get());
+        worker.portless.nonzero().for_each(|(reason, n)| put(format!("drop_{}", reason.name()), n));
+        all
+    }
+
+    fn index(&self, name: &str) -> usize {
+        let found = self.members.iter().position(|m| m.present && m.spec.name == name);
+        found.unwrap_or_else(|| panic!("no port '{name}' in the lab"))
+    }
+
+    /// Builds the next snapshot and has it adopted.
+    fn publish(&mut self, added: Vec<(DeviceId, Box<dyn datapath::port::Device>)>) {
+        self.generation += 1;
+        let mut snap = Snapshot { generation: self.generation, ..Snapshot::default() };
+        snap.attachments = vec![None; self.members.len() + 1];
+        snap.attachments[TUNNELS.0 as usize] = Some(Attachment::Tunnels { udp_port: VXLAN_PORT });
+        for member in &self.members {
+            snap.ports.push(member.present.then(|| Arc::new(self.port(member))));
+            match &member.spec.tunnel {
+                _ if !member.present => {}
+                None => snap.attachments[member.device.0 as usize] = Some(Attachment::Port(member.id)),
+                Some(t) => {
+                    let (port, vni, remote, local) = (VXLAN_PORT, t.in_vni, t.remote.ip(), t.local);
+                    assert_eq!(snap.demux.insert(DemuxKey { port, vni, remote, local }, member.id), None);
+                }
+            }
+        }
+        for (i, (name, spec)) in self.bridges.iter().enumerate() {
+            let ports = self.members.iter().filter(|m| m.present && m.spec.bridge == *name).map(|m| m.id).collect();
+            let BridgeSpec { mac_aging, mac_table_size, secure } = spec.clone();
+            let (id, name) = (BridgeId(i as u32), Arc::from(*name));
+            snap.bridges.push(Some(Arc::new(Bridge { id, name, ports, mac_aging, mac_table_size, secure })));
+        }
+        self.engine.adopt(Arc::new(snap), added, self.now);
+    }
+
+    fn port(&self, member: &Member) -> Port {
+        let spec = &member.spec;
+        Port {
+            id: member.id,
+            name: Arc::from(spec.name),
+            bridge: self.bridge_id(spec.bridge),
+            vlan: spec.vlan.clone(),
+            up: spec.up,
+            device: member.device,
+            caps: spec.caps,
+            tunnel: spec.tunnel.clone().map(Tunnel::Vxlan),
+            mtu: spec.mtu,
+            counters: Arc::clone(&member.counters),
+        }
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        assert!(!self.unchecked || std::thread::panicking(), "nobody looked at what the last step brought");
+    }
+}
+
+fn memory(caps: Caps) -> MemoryPort {
+    MemoryPort::new(caps).expect("a file descriptor")
+}
+
+/// What is owed to a frame that leaves by an ordinary port: what was verified or not is all the same then.
+fn owed(frame: &Frame) -> (ChecksumState, Option<datapath::packet::Gso>) {
+    let csum = if frame.meta.csum == ChecksumState::Valid { ChecksumState::None } else { frame.meta.csum };
+    (csum, frame.meta.gso)
+}
+
+fn compare_port(port: &str, tunnel: bool, expected: &[Frame], left: &[Frame], differences: &mut Vec<String>) {
+    for i in 0..expected.len().max(left.len()) {
+        match (expected.get(i), left.get(i)) {
+            (Some(e), Some(l)) if e.bytes() == l.bytes() && (tunnel || owed(e) == owed(l)) => {}
+            (Some(e), Some(l)) => {
+                let (e_line, l_line) = (describe(e), describe(l));
+                differences.push(format!("{port}, packet {i}: expected {e_line}"));
+                differences.push(format!("{:1$}       got {l_line}", "", port.len() + 6));
+                differences.extend(first_difference(e.bytes(), l.bytes()));
+            }
+            (Some(e), None) => differences.push(format!("{port}, packet {i}: expected {}, got none", describe(e))),
+            (None, Some(l)) => differences.push(format!("{port}, packet {i}: unlisted: {}", describe(l))),
+            (None, None) => {}
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What a lab is made of: ports and bridges, in a few words each.
+
+use datapath::port::Caps;
+use datapath::switch::state::{Trunks, VlanMode};
+use datapath::time::Duration;
+use datapath::tunnel::{VXLAN_PORT, Vxlan};
+use datapath::types::{L3Mtu, VlanId, Vni};
+use std::net::{IpAddr, SocketAddr};
+
+/// One port to be; by default a trunk of all VLANs on bridge `br0`, up, its device taking everything unfinished.
+#[derive(Clone, Debug)]
+pub struct PortSpec {
+    /// Its name.
+    pub name: &'static str,
+    /// Its bridge.
+    pub bridge: &'static str,
+    /// How it treats VLANs.
+    pub vlan: VlanMode,
+    /// Whether frames may pass.
+    pub up: bool,
+    /// What its device takes unfinished.
+    pub caps: Caps,
+    /// Set on a tunnel.
+    pub tunnel: Option<Vxlan>,
+    /// What it carries at most.
+    pub mtu: Option<L3Mtu>,
+}
+
+/// A bridge's settings.
+#[derive(Clone, Debug)]
+pub struct BridgeSpec {
+    /// How long a silent address is kept.
+    pub mac_aging: Duration,
+    /// How many are.
+    pub mac_table_size: usize,
+    /// Whether it forwards nothing.
+    pub secure: bool,
+}
+
+impl Default for BridgeSpec {
+    fn default() -> Self {
+        Self { mac_aging: Duration::from_secs(300), mac_table_size: 8192, secure: false }
+    }
+}
+
+/// An ordinary port with an in-memory device.
+#[must_use]
+pub fn port(name: &'static str) -> PortSpec {
+    PortSpec {
+        name,
+        bridge: "br0",
+        vlan: VlanMode::Trunk(Trunks::All),
+        up: true,
+        caps: Caps::ALL,
+        tunnel: None,
+        mtu: None,
+    }
+}
+
+/// A VXLAN port.
+///
+/// # Panics
+/// If the numbers or addresses are none.
+#[must_use]
+pub fn vxlan(name: &'static str, vni: u32, remote: &str) -> PortSpec {
+    let vni = Vni::new(vni).expect("24 bits");
+    let remote = SocketAddr::new(remote.parse().expect("an IP address"), VXLAN_PORT);
+    PortSpec { tunnel: Some(Vxlan { out_vni: vni, in_vni: vni, remote, local: None }), ..port(name) }
+}
+
+/// A VLAN.
+///
+/// # Panics
+/// Above 4095.
+#[must_use]
+pub fn vlan_id(vlan: u16) -> VlanId {
+    VlanId::new(vlan).expect("12 bits")
+}
+
+fn only<const N: usize>(vlans: [u16; N]) -> Trunks {
+    if vlans.is_empty() { Trunks::All } else { Trunks::Only(vlans.into_iter().map(vlan_id).collect()) }
+}
+
+impl PortSpec {
+    /// On this bridge.
+    #[must_use]
+    pub fn on(mut self, bridge: &'static str) -> Self {
+        self.bridge = bridge;
+        self
+    }
+
+    /// An access port.
+    #[must_use]
+    pub fn access(mut self, vlan: u16) -> Self {
+        self.vlan = VlanMode::Access(vlan_id(vlan));
+        self
+    }
+
+    /// A trunk of these VLANs, or of all if none is named.
+    #[must_use]
+    pub fn trunk<const N: usize>(mut self, vlans: [u16; N]) -> Self {
+        self.vlan = VlanMode::Trunk(only(vlans));
+        self
+    }
+
+    /// A native-tagged port.
+    #[must_use]
+    pub fn native_tagged<const N: usize>(mut self, native: u16, trunks: [u16; N]) -> Self {
+        self.vlan = VlanMode::NativeTagged(vlan_id(native), only(trunks));
+        self
+    }
+
+    /// A native-untagged port.
+    #[must_use]
+    pub fn native_untagged<const N: usize>(mut self, native: u16, trunks: [u16; N]) -> Self {
+        self.vlan = VlanMode::NativeUntagged(vlan_id(native), only(trunks));
+        self
+    }
+
+    /// Down.
+    #[must_use]
+    pub fn down(mut self) -> Self {
+        self.up = false;
+        self
+    }
+
+    /// With a device that takes only this unfinished.
+    #[must_use]
+    pub fn caps(mut self, caps: Caps) -> Self {
+        self.caps = caps;
+        self
+    }
+
+    /// Carrying packets up to this size.
+    #[must_use]
+    pub fn mtu(mut self, mtu: u32) -> Self {
+        self.mtu = Some(L3Mtu(mtu));
+        self
+    }
+
+    /// A tunnel that accepts only what is sent to this address of ours.
+    ///
+    /// # Panics
+    /// If it is no tunnel or no address.
+    #[must_use]
+    pub fn local(mut self, local: &str) -> Self {
+        let local: IpAddr = local.parse().expect("an IP address");
+        self.tunnel.as_mut().expect("a tunnel").local = Some(local);
+        self
+    }
+}
