@@ -17,6 +17,8 @@ mod command;
 mod error;
 mod grammar;
 mod help;
+#[cfg(test)]
+mod lab;
 mod model;
 mod output;
 mod records;

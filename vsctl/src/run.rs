@@ -43,28 +43,18 @@ struct Run<'a> {
     stage: &'a RefCell<Stage>,
 }
 
-/// What the commands of a run left to print.
-struct Printed {
-    outputs: Vec<(String, Option<Table>)>,
-    notes: Vec<String>,
-}
-
 impl Run<'_> {
     async fn all(&self) -> Result<()> {
         let mut session = Session::connect(self.globals, self.stage).await?;
         let schema = session.schema().await?;
-        let mut needs = Needs::default();
-        needs.table("Open_vSwitch");
-        for parsed in self.commands {
-            (parsed.command.needs)(parsed, &schema, &mut needs)?;
-        }
+        let needs = needs(self.commands, &schema)?;
         let mut refused = false;
         for _ in 0..ATTEMPTS {
             let mut model = session.snapshot(&schema, &needs).await?;
-            let mut printed = self.run_commands(&mut model)?;
+            let mut printed = carry_out(self.commands, &mut model)?;
             let ops = model.operations().filter(|_| !self.globals.dry_run);
             let Some(ops) = ops else {
-                return self.print(printed);
+                return self.print(&printed);
             };
             let raise = match self.globals.wait {
                 true => model.rows("Open_vSwitch").next().map(|row| model.at(&row)),
@@ -78,7 +68,7 @@ impl Run<'_> {
                 Outcome::Refused(_) => refused = true,
                 Outcome::Committed { rows, next_cfg } => {
                     printed.rename(&rows);
-                    self.print(printed)?;
+                    self.print(&printed)?;
                     let Some(next_cfg) = next_cfg else {
                         return Ok(());
                     };
@@ -90,42 +80,8 @@ impl Run<'_> {
         fail!("gave up after {ATTEMPTS} attempts: others keep changing the same rows; nothing was changed")
     }
 
-    fn run_commands(&self, model: &mut Model<'_>) -> Result<Printed> {
-        if model.rows("Open_vSwitch").next().is_none() {
-            model.insert("Open_vSwitch", Uuid::new_v4())?;
-        }
-        let mut names = Names::default();
-        let mut printed = Printed { outputs: Vec::new(), notes: Vec::new() };
-        for parsed in self.commands {
-            let mut cx = Context { model, names: &mut names, out: String::new(), table: None, notes: Vec::new() };
-            (parsed.command.run)(&mut cx, parsed)?;
-            printed.outputs.push((cx.out, cx.table));
-            printed.notes.extend(cx.notes);
-        }
-        names.check_all_defined()?;
-        printed.notes.extend(
-            names.unused().map(|name| format!("the record {name} is gone at once, because nothing refers to it")),
-        );
-        Ok(printed)
-    }
-
-    fn print(&self, printed: Printed) -> Result<()> {
-        let mut text = String::new();
-        let mut tables = 0;
-        for (out, table) in printed.outputs {
-            match table {
-                Some(table) => {
-                    if tables > 0 && self.globals.style.format != Format::Json {
-                        text.push('\n');
-                    }
-                    tables += 1;
-                    text += &table.print(&self.globals.style);
-                }
-                None if self.globals.oneline => text += &one_line(&out),
-                None => text += &out,
-            }
-        }
-        crate::print(&text)?;
+    fn print(&self, printed: &Printed) -> Result<()> {
+        crate::print(&printed.text(self.globals))?;
         printed.notes.iter().for_each(|note| eprintln!("vsctl: {note}"));
         Ok(())
     }
@@ -149,10 +105,68 @@ impl Run<'_> {
     }
 }
 
+/// What the commands look at.
+pub(crate) fn needs(commands: &[Parsed], schema: &DatabaseSchema) -> Result<Needs> {
+    let mut needs = Needs::default();
+    needs.table("Open_vSwitch");
+    for parsed in commands {
+        (parsed.command.needs)(parsed, schema, &mut needs)?;
+    }
+    Ok(needs)
+}
+
+/// Carries the commands out on the model.
+pub(crate) fn carry_out(commands: &[Parsed], model: &mut Model<'_>) -> Result<Printed> {
+    if model.rows("Open_vSwitch").next().is_none() {
+        model.insert("Open_vSwitch", Uuid::new_v4())?;
+    }
+    let mut names = Names::default();
+    let mut printed = Printed::default();
+    for parsed in commands {
+        let mut cx = Context { model, names: &mut names, out: String::new(), table: None, notes: Vec::new() };
+        (parsed.command.run)(&mut cx, parsed)?;
+        printed.outputs.push((cx.out, cx.table));
+        printed.notes.extend(cx.notes);
+    }
+    names.check_all_defined()?;
+    let lost = |name| format!("the record {name} is gone at once, because nothing refers to it");
+    printed.notes.extend(names.unused().map(lost));
+    Ok(printed)
+}
+
+/// What the commands of a run left to print.
+#[derive(Debug, Default)]
+pub(crate) struct Printed {
+    /// Of each command, its text or its table.
+    outputs: Vec<(String, Option<Table>)>,
+    /// For standard error.
+    pub notes: Vec<String>,
+}
+
 impl Printed {
+    /// What goes to standard output.
+    pub(crate) fn text(&self, globals: &Globals) -> String {
+        let mut text = String::new();
+        let mut tables = 0;
+        for (out, table) in &self.outputs {
+            match table {
+                Some(table) => {
+                    if tables > 0 && globals.style.format != Format::Json {
+                        text.push('\n');
+                    }
+                    tables += 1;
+                    text += &table.print(&globals.style);
+                }
+                None if globals.oneline => text += &one_line(out),
+                None => text += out,
+            }
+        }
+        text
+    }
+
     /// Puts the UUIDs that the switch gave to new rows in place of those that the model had.
     fn rename(&mut self, rows: &BTreeMap<Uuid, Uuid>) {
-        for (text, table) in &mut self.outputs {
+        for (text, table) in self.outputs.iter_mut().filter(|(text, table)| !text.is_empty() || table.is_some()) {
             for (own, real) in rows {
                 if text.contains(&own.to_string()) {
                     *text = text.replace(&own.to_string(), &real.to_string());

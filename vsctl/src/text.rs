@@ -505,4 +505,29 @@ mod tests {
         assert_eq!(show("Port", "trunks", "[]"), "");
         assert_eq!(show("Bridge", "external_ids", "a=\"b c\",d=true"), "a=b c d=true");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_written_reads_back(pairs: std::collections::BTreeMap<String, String>, word: String, numbers: Vec<i64>) {
+            let clean = |s: &String| s.replace('\0', "");
+            let map = Datum::map_of_strings(pairs.iter().map(|(k, v)| (clean(k), clean(v))));
+            let again = |table, column, datum: &Datum| {
+                let ty = ty(table, column);
+                parse_datum(&ty, &ty.to_text(datum), &mut Names::default()).unwrap()
+            };
+            proptest::prop_assert_eq!(again("Bridge", "external_ids", &map), map);
+            let word = Datum::string(clean(&word));
+            proptest::prop_assert_eq!(again("Bridge", "datapath_type", &word), word);
+            let numbers = Datum::set_of(numbers.into_iter().map(Atom::Integer));
+            proptest::prop_assert_eq!(again("Interface", "cfm_remote_mpids", &numbers), numbers);
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text: String) {
+            for (table, column) in [("Bridge", "external_ids"), ("Port", "trunks"), ("Port", "qos"), ("Bridge", "name")] {
+                let _ = parse_datum(&ty(table, column), &text, &mut Names::default());
+            }
+            let _ = crate::columns::Spec::condition(&text);
+        }
+    }
 }

@@ -68,6 +68,9 @@ find interface type=vxlan
 --columns=name find port external_ids:a!=b
 --columns=name find port external_ids:a{!=}b
 --columns=name find port tag=[]
+--columns=name find port external_ids{>=}a=b
+--columns=name find port external_ids={}
+--columns=name find port external_ids{!=}{}
 # find port tag
 # find port nosuch=1
 set port p1 tag=20

@@ -222,7 +222,9 @@ fn satisfies(cx: &mut Context<'_, '_>, table: Table<'_>, row: &Uuid, spec: &Spec
     };
     let (name, mut ty) = typed(table, spec)?;
     let mut have = value(cx, table.name, row, &name)?;
-    if let (Some(key), Some(value_type)) = (&spec.key, ty.value.take()) {
+    if let Some(key) = &spec.key
+        && let Some(value_type) = ty.value.take()
+    {
         let key = parse_atom(&ty.key, key, cx.names)?;
         let at_key = match &have {
             Datum::Map(map) => map.get(&key).cloned(),
