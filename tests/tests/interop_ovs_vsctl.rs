@@ -4,7 +4,7 @@ use serde_json::Value;
 use std::fs;
 use vswitch_tests::netns::Lab;
 use vswitch_tests::ovs::Ovs;
-use vswitch_tests::process::{eventually, program, run, words};
+use vswitch_tests::process::eventually;
 use vswitch_tests::two_hosts::TwoHosts;
 
 /// The set-up of the two hosts, each command as a person would type it, and traffic in both tenants.
@@ -116,50 +116,6 @@ fn commands_answer_as_on_open_vswitch() {
     }
 }
 
-/// The other way round: our vsctl on Open vSwitch's server, and what it prints beside what ovs-vsctl prints there.
-#[test]
-fn vsctl_configures_open_vswitch_and_prints_what_ovs_vsctl_prints() {
-    let Some(ovs) = Ovs::find() else { return };
-    let dir = tempfile::tempdir().expect("a directory");
-    let server = ovs.server(dir.path());
-    let vsctl = |args: &str| {
-        let command = format!("{} --no-wait --socket {} {args}", program("vsctl").display(), server.socket.display());
-        run(&words(&command))
-    };
-    for command in ["add-br br0", "add-port br0 p1 tag=10", "add-port br0 vx0 type=vxlan key=5000 remote_ip=10.0.0.1"] {
-        let _ = vsctl(command).output();
-    }
-    for command in [
-        "show",
-        "list-br",
-        "list-ports br0",
-        "list bridge",
-        "list port p1",
-        "list interface vx0",
-        "--columns=name,tag list port p1",
-        "--format=table list port p1",
-        "--format=csv list port p1",
-        "--format=json list port p1",
-        "--data=json list port p1",
-        "--bare --columns=name list port p1",
-        "--oneline list-ports br0 -- list-br",
-        "find interface type=vxlan",
-        "get interface vx0 options options:key type",
-        "get port p1 external_ids tag",
-        "get interface vx0 options:nope",
-        "port-to-br p1",
-        "br-exists nope",
-        "add-br br0",
-        "del-port nope",
-        "list nope",
-        "set port p1 tag=5000",
-    ] {
-        let (us, them) = (vsctl(command), ovs.vsctl(&server.socket, &format!("--no-wait {command}")));
-        assert_eq!((us.code, us.stdout), (them.code, them.stdout), "{command}");
-        assert_eq!(us.stderr.is_empty(), them.stderr.is_empty(), "{command}: standard error");
-    }
-}
-
 #[test]
 fn ovsdb_client_dumps_monitors_and_transacts() {
     let Some(ovs) = Ovs::find() else { return };
@@ -189,27 +145,6 @@ fn ovsdb_client_dumps_monitors_and_transacts() {
     let reply = ovs.run("ovsdb-client", &transact).output();
     assert_eq!(reply.trim(), r#"[{"count":1}]"#);
     eventually("the monitor sees the change", || monitor.log().contains("green").then_some(()).ok_or(monitor.log()));
-}
-
-/// The database file is OVSDB's: ovsdb-tool reads it.
-#[test]
-fn ovsdb_tool_reads_our_database() {
-    let Some(ovs) = Ovs::find() else { return };
-    let Some(lab) = Lab::open() else { return };
-    let mut host = lab.host("host");
-    host.vsctl("add-br br0");
-    host.vsctl("set bridge br0 external_ids:colour=green");
-    assert_eq!(host.stop(), 0);
-    let copy = lab.dir().join("copy.db");
-    fs::copy(host.db(), &copy).expect("a copy of the database");
-    assert_eq!(ovs.run("ovsdb-tool", &format!("db-name {}", copy.display())).output().trim(), "Open_vSwitch");
-    let shown = ovs.run("ovsdb-tool", &format!("-m show-log {}", copy.display())).output();
-    assert!(shown.contains("br0") && shown.contains("green"), "{shown}");
-    let query = r#"["Open_vSwitch",{"op":"select","table":"Bridge","where":[],"columns":["name","external_ids"]}]"#;
-    let rows: Value =
-        serde_json::from_str(&ovs.run("ovsdb-tool", &format!("query {} {query}", copy.display())).output())
-            .expect("rows in JSON");
-    assert_eq!(rows[0]["rows"], serde_json::json!([{"name": "br0", "external_ids": ["map", [["colour", "green"]]]}]));
 }
 
 /// A database that Open vSwitch wrote is taken over as it is.
