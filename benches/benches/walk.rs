@@ -67,7 +67,7 @@ impl Lab {
         });
         let mut switch = Switch::new();
         switch.adopt(&snap, NOW);
-        let (pool, counters, tx) = (Pool::new(256), WorkerCounters::default(), TxQueues::new());
+        let (pool, counters, tx) = (Pool::new(1024), WorkerCounters::default(), TxQueues::new());
         Self { snap, switch, pool, batch: Batch::new(), counters, tx }
     }
 
