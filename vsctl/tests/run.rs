@@ -1,5 +1,5 @@
-//! Runs of vsctl from end to end, on a private ovsdb-server; where a switch is needed the test plays it, by writing
-//! what a switch would write.
+//! Runs of vsctl from end to end, on our database server; where a switch is needed the test plays it, by writing what
+//! a switch would write.
 
 mod harness;
 
@@ -12,14 +12,14 @@ fn split(line: &str) -> Vec<&str> {
 
 /// Runs without waiting for a switch; must succeed and say nothing on standard error.
 fn quietly(server: &Server, line: &str) -> String {
-    let ran = server.vsctl(&[vec!["--no-wait"], split(line)].concat());
+    let ran = server.vsctl(&[vec!["--no-wait", "--timeout=60"], split(line)].concat());
     assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{line}");
     ran.out
 }
 
 /// Runs without waiting; must fail with this code and this message.
 fn refused(server: &Server, line: &str, code: i32, message: &str) {
-    let ran = server.vsctl(&[vec!["--no-wait"], split(line)].concat());
+    let ran = server.vsctl(&[vec!["--no-wait", "--timeout=60"], split(line)].concat());
     let message = if message.is_empty() { String::new() } else { format!("vsctl: {message}\n") };
     assert_eq!(ran, Ran { code, out: String::new(), err: message }, "{line}");
 }
@@ -56,7 +56,7 @@ fn a_socket_that_nobody_serves() {
 
 #[test]
 fn the_short_form() {
-    let Some(server) = Server::start() else { return };
+    let server = Server::ours();
     quietly(&server, "add-br br0");
     quietly(&server, "add-port br0 vx0 type=vxlan key=5000 remote_ip=192.0.2.2 tag=7 mtu_request=1400");
     assert_eq!(
@@ -84,7 +84,7 @@ fn the_short_form() {
 
 #[test]
 fn errors_name_the_value_and_a_way_out() {
-    let Some(server) = Server::start() else { return };
+    let server = Server::ours();
     refused(&server, "list-ports br9", 1, "no bridge named br9; there are none (add it: vsctl add-br br9)");
     quietly(&server, "add-br br0 -- add-br tenantA -- add-port br0 p1");
     refused(&server, "br-exists br9", 2, "");
@@ -118,7 +118,7 @@ fn errors_name_the_value_and_a_way_out() {
 
 #[test]
 fn all_commands_of_a_line_or_none() {
-    let Some(server) = Server::start() else { return };
+    let server = Server::ours();
     refused(&server, "add-br br0 -- add-port br0 p1 -- del-port p2", 1, "no port named p2; there are: p1");
     assert_eq!(quietly(&server, "list-br"), "");
     quietly(&server, "--dry-run add-br br0");
@@ -127,7 +127,7 @@ fn all_commands_of_a_line_or_none() {
 
 #[test]
 fn new_records_are_printed_with_the_uuids_they_got() {
-    let Some(server) = Server::start() else { return };
+    let server = Server::ours();
     let line = "--bare -- --id=@q create qos queues:1=@e -- --id=@e create queue -- --columns=_uuid,queues list qos";
     let printed = quietly(&server, line);
     let lines: Vec<&str> = printed.lines().collect();
@@ -142,7 +142,7 @@ fn new_records_are_printed_with_the_uuids_they_got() {
 
 #[test]
 fn nothing_to_do_waits_for_nobody() {
-    let Some(server) = Server::start() else { return };
+    let server = Server::ours();
     quietly(&server, "add-br br0 -- add-port br0 p1 tag=5");
     for line in
         ["--may-exist add-br br0", "set port p1 tag=5", "show", "--if-exists del-br no", "add port p1 trunks []"]
@@ -155,7 +155,7 @@ fn nothing_to_do_waits_for_nobody() {
 
 #[test]
 fn many_at_a_time() {
-    let Some(server) = Server::start() else { return };
+    let server = Server::ours();
     quietly(&server, "add-br br0");
     let names: Vec<String> = (0..24).map(|n| format!("p{n}")).collect();
     let start = |name: &String| {
@@ -176,7 +176,7 @@ fn many_at_a_time() {
 
 #[test]
 fn whoever_comes_second_is_told_what_the_first_did() {
-    let Some(server) = Server::start() else { return };
+    let server = Server::ours();
     let runs = (0..8).map(|_| {
         let mut command = server.command(&["--no-wait", "add-br", "br0"]);
         command.stderr(std::process::Stdio::piped()).spawn().expect("vsctl starts")
@@ -193,7 +193,7 @@ fn whoever_comes_second_is_told_what_the_first_did() {
 
 /// Runs a line that waits; once it has raised `next_cfg` to `cfg`, writes what a switch would.
 fn with_a_switch(server: &Server, line: &str, cfg: u32, writes: &str) -> Ran {
-    let mut command = server.command(&split(line));
+    let mut command = server.command(&[vec!["--timeout=60"], split(line)].concat());
     command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
     let child = command.spawn().expect("vsctl starts");
     eventually("next_cfg is raised", || quietly(server, "get open . next_cfg") == format!("{cfg}\n"));
@@ -208,7 +208,7 @@ fn with_a_switch(server: &Server, line: &str, cfg: u32, writes: &str) -> Ran {
 
 #[test]
 fn it_waits_until_the_switch_has_acted() {
-    let Some(server) = Server::start() else { return };
+    let server = Server::ours();
     quietly(&server, "init");
     let ran = with_a_switch(&server, "add-br br0", 1, "set interface br0 ofport=65534 --");
     assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (0, "", ""));
@@ -218,7 +218,7 @@ fn it_waits_until_the_switch_has_acted() {
 
 #[test]
 fn ports_in_error_are_told() {
-    let Some(server) = Server::start() else { return };
+    let server = Server::ours();
     quietly(&server, "init");
     let writes = "set interface br0 ofport=65534 -- set interface p1 ofport=-1 error=no-such-device -- \
         set interface p2 ofport=2 status:address_warning=192.0.2.1-is-lost status:io=packet --";
@@ -240,7 +240,7 @@ fn ports_in_error_are_told() {
 
 #[test]
 fn patience_runs_out_but_the_change_stays() {
-    let Some(server) = Server::start() else { return };
+    let server = Server::ours();
     let ran = server.vsctl(&split("--timeout=1 add-br br0"));
     assert_eq!((ran.code, ran.out.as_str()), (142, ""));
     assert_eq!(

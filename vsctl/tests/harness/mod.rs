@@ -1,10 +1,13 @@
-//! A private ovsdb-server with our schema, and the two command lines to talk to it.
+//! A private database server with our schema, our own or ovsdb-server, and the two command lines to talk to it.
 
 #![allow(dead_code, clippy::print_stdout)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
 
 /// What a run printed and how it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,12 +34,14 @@ pub fn vsctl() -> Command {
     command
 }
 
-/// A program of Open vSwitch: in `$OVS_PREFIX/usr/{bin,sbin}` or on the path. `None`, with a word about it, where
-/// it is not installed; with `VSWITCH_REQUIRE_ALL=1` that is a failure.
+/// A program of Open vSwitch: in `$OVS_PREFIX/usr/{bin,sbin}` (default `target/peers`, where `tests/setup.sh test`
+/// unpacks it) or on the path. `None`, with a word about it, where it is not installed; with `VSWITCH_REQUIRE_ALL=1`
+/// that is a failure.
 pub fn ovs_program(name: &str) -> Option<PathBuf> {
-    let prefix = std::env::var_os("OVS_PREFIX").map(PathBuf::from);
+    let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/peers");
+    let prefix = std::env::var_os("OVS_PREFIX").map_or(peers, PathBuf::from);
     let under = |prefix: &PathBuf| ["usr/bin", "usr/sbin"].map(|dir| prefix.join(dir));
-    let mut places: Vec<PathBuf> = prefix.iter().flat_map(under).collect();
+    let mut places: Vec<PathBuf> = under(&prefix).into();
     places.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
     places.extend(["/usr/sbin", "/sbin"].map(PathBuf::from));
     let found = places.into_iter().map(|dir| dir.join(name)).find(|path| path.is_file());
@@ -48,15 +53,36 @@ pub fn ovs_program(name: &str) -> Option<PathBuf> {
     found
 }
 
-/// A running ovsdb-server; ends with this value.
+/// A running server on an empty database; ends with this value. No switch is behind it.
 pub struct Server {
     dir: tempfile::TempDir,
-    child: Child,
+    running: Running,
+}
+
+enum Running {
+    /// Ours, in a thread that ends when the sender does.
+    Ours(Option<(oneshot::Sender<()>, JoinHandle<()>)>),
+    /// ovsdb-server.
+    Theirs(Child),
 }
 
 impl Server {
-    /// Starts one on an empty database; `None` if it is not installed.
-    pub fn start() -> Option<Server> {
+    /// Starts ours.
+    pub fn ours() -> Server {
+        let dir = tempfile::tempdir().expect("a directory for the database");
+        let (db, socket) = (dir.path().join("conf.db"), dir.path().join("db.sock"));
+        let (stop, stopped) = oneshot::channel();
+        let (ready, started) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(serve(&db, &socket, ready, stopped));
+        });
+        started.recv().expect("the server starts");
+        Server { dir, running: Running::Ours(Some((stop, thread))) }
+    }
+
+    /// Starts ovsdb-server; `None` if it is not installed.
+    pub fn theirs() -> Option<Server> {
         let (server, tool) = (ovs_program("ovsdb-server")?, ovs_program("ovsdb-tool")?);
         let dir = tempfile::tempdir().expect("a directory for the database");
         let at = |name: &str| dir.path().join(name);
@@ -73,7 +99,7 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .expect("ovsdb-server starts");
-        let server = Server { dir, child };
+        let server = Server { dir, running: Running::Theirs(child) };
         eventually("ovsdb-server listens", || server.socket().exists());
         Some(server)
     }
@@ -103,8 +129,34 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        match &mut self.running {
+            Running::Theirs(child) => {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+            Running::Ours(thread) => {
+                if let Some((stop, thread)) = thread.take() {
+                    drop(stop);
+                    let ended = thread.join();
+                    assert!(ended.is_ok() || std::thread::panicking(), "our server panicked");
+                }
+            }
+        }
+    }
+}
+
+async fn serve(db: &Path, socket: &Path, ready: std::sync::mpsc::Sender<()>, mut stopped: oneshot::Receiver<()>) {
+    let schema = ovsdb::vswitch_schema::vswitch_schema();
+    let mut server = ovsdb::server::Server::open(db, schema, 0).expect("a new database");
+    let (events, mut inbox) = mpsc::channel(64);
+    let listener = ovsdb::server::Listener::bind(socket).expect("a free socket");
+    tokio::spawn(listener.run(events));
+    ready.send(()).expect("the test waits");
+    loop {
+        tokio::select! {
+            event = inbox.recv() => drop(server.handle(event.expect("the listener runs"), 0)),
+            _ = &mut stopped => return,
+        }
     }
 }
 
