@@ -125,6 +125,15 @@ mod tests {
         assert!(looks(&fragment));
         fragment.bytes_mut()[20] |= 0x20;
         assert!(!looks(&fragment));
+
+        let mut bytes = Packet::tcp6(30).partial().bytes().to_vec();
+        bytes.splice(54..54, [6, 0, 4, 0, 0, 0, 0, 0]);
+        bytes[20] = 43;
+        bytes[19] += 8;
+        let mut routed = Frame::from_bytes(&bytes);
+        assert!(looks(&routed), "the last hop is reached");
+        routed.bytes_mut()[54 + 3] = 1;
+        assert!(!looks(&routed));
     }
 
     #[test]

@@ -360,6 +360,11 @@ mod tests {
         let (merged, bare) = (coalesced(&padded), coalesced(&[first.bytes(), second.bytes()]));
         assert_eq!(merged[0].1, 2);
         assert_eq!(merged[0].0.bytes(), bare[0].0.bytes());
+
+        let mut acknowledgement = next(&first, 0).bytes();
+        acknowledgement.extend_from_slice(&[0; 6]);
+        let apart = coalesced(&[first.bytes(), acknowledgement.clone()]);
+        assert_eq!(apart[1].0.bytes(), acknowledgement, "a padded ACK carries no data");
     }
 
     /// A way to make a segment differ from the one before.

@@ -314,6 +314,10 @@ mod tests {
         for segment in cut(frame, None).unwrap() {
             assert_eq!(segment.bytes()[40..42], [0, 0]);
         }
+        // A sender that leaves the checksum to the device wants one, whatever it left in the field.
+        let mut frame = Packet::tcp4(3000).udp().super_frame(1000);
+        frame.bytes_mut()[40..42].fill(0);
+        cut(frame, None).unwrap().iter().for_each(|segment| drop(verified(segment.bytes())));
     }
 
     #[test]
@@ -358,7 +362,8 @@ mod tests {
         let reasons = [
             refused(same, &|gso| gso.kind = GsoKind::TcpV6),
             refused(same, &|gso| gso.kind = GsoKind::Udp),
-            refused(same, &|gso| gso.size = 0),
+            refused(&|packet| *packet = Packet::tcp6(3000), &|gso| gso.kind = GsoKind::TcpV4),
+            refused(&|packet| packet.payload.truncate(500), &|gso| gso.size = 0),
             refused(same, &|gso| gso.size = 2),
             refused(&|packet| packet.transport = Packet::tcp4(0).udp().transport, &|gso| gso.kind = GsoKind::TcpV4),
             refused(&|packet| packet.tcp().syn = true, as_is),
@@ -367,7 +372,7 @@ mod tests {
             refused(&|packet| packet.tcp().set_options_raw(&[1, 1, 19, 2]).unwrap(), as_is),
             refused(&|packet| packet.ipv4().more_fragments = true, as_is),
         ];
-        assert_eq!(reasons, [DropReason::Unsegmentable; 10]);
+        assert_eq!(reasons, [DropReason::Unsegmentable; 11]);
     }
 
     #[test]
