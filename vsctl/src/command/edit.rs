@@ -94,7 +94,7 @@ there need not be removed, and is no error.",
         help: "\
 A record lives only as long as another refers to it (except in QoS, Queue and the like), so give it
 an @NAME and set a column of another record to that in the same run.",
-        examples: &["vsctl -- --id=@q create qos type=linux-htb -- set port eth1 qos=@q"],
+        examples: &["vsctl -- --id=@m create mirror name=m0 select_all=true -- add bridge br0 mirrors @m"],
         related: &["destroy", "set"],
         needs: create_needs,
         run: create,

@@ -79,7 +79,7 @@ satisfied, except with operators on sets, for which such a record has the empty 
         examples: &[
             "vsctl get interface vx0 ofport",
             "vsctl get interface vx0 options:key",
-            "vsctl -- --id=@p get port eth1 -- set bridge br0 external_ids:uplink=eth1",
+            "vsctl -- --id=@p get port eth1 -- set mirror m0 output_port=@p",
         ],
         related: &["list", "set"],
         needs: get_needs,
