@@ -219,3 +219,128 @@ impl PortStats {
 fn seen(drops: &DropCounters) -> Vec<(DropReason, u64)> {
     drops.nonzero().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::port::Caps;
+    use crate::port::memory::MemoryPort;
+    use crate::switch::state::{Trunks, VlanMode};
+    use crate::tunnel::Vxlan;
+    use crate::types::Vni;
+
+    fn bridge(name: &str) -> BridgeSpec {
+        let mac_aging = Duration::from_secs(300);
+        BridgeSpec { name: name.to_owned(), mac_aging, mac_table_size: 8, secure: false }
+    }
+
+    fn port(name: &str, bridge: &str, kind: PortKind) -> PortSpec {
+        let (name, bridge) = (name.to_owned(), bridge.to_owned());
+        PortSpec { name, bridge, kind, vlan: VlanMode::Trunk(Trunks::All), up: true, mtu: None }
+    }
+
+    fn memory() -> PortKind {
+        PortKind::Memory(MemoryPort::new(Caps::ALL).unwrap())
+    }
+
+    fn error(result: &Result<Applied, ApplyError>) -> String {
+        result.as_ref().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_failed_action_leaves_the_others_intact() {
+        let (mut datapath, _worker) = Datapath::without_thread(&DatapathConfig::default()).unwrap();
+        let results = datapath.apply(vec![
+            Action::AddBridge(bridge("br0")),
+            Action::AddPort(port("p1", "br1", memory())),
+            Action::AddPort(port("p2", "br0", memory())),
+            Action::AddPort(port("p2", "br0", memory())),
+            Action::RemoveBridge { name: "br0".to_owned() },
+            Action::SetBridge(bridge("br1")),
+            Action::SetPort(port("p3", "br0", memory())),
+            Action::RemovePort { name: "p3".to_owned() },
+        ]);
+        assert!(results[0].is_ok() && results[2].is_ok());
+        assert_eq!(error(&results[1]), "there is no bridge 'br1' in the datapath; add the bridge first");
+        assert_eq!(error(&results[3]), "'p2' exists in the datapath already; use another name or remove it first");
+        assert_eq!(error(&results[4]), "bridge 'br0' still has ports (p2); remove them first");
+        assert_eq!(error(&results[5]), error(&results[1]));
+        assert_eq!(error(&results[6]), "there is no port 'p3' in the datapath; add the port first");
+        assert_eq!(error(&results[7]), error(&results[6]));
+        assert_eq!(datapath.port_stats("p1"), None);
+        assert_eq!(datapath.port_stats("p2"), Some(PortStats::default()));
+    }
+
+    #[test]
+    fn identifiers_are_never_used_again() {
+        let mut books = Books::default();
+        let mut add = |name: &str| {
+            books.add_bridge(bridge(name)).unwrap();
+            let id = books.bridges[name].id;
+            books.remove_bridge(name).unwrap();
+            (id, books.new_port_id(), books.new_device_id(), books.snapshot().generation)
+        };
+        let (first, second) = (add("br0"), add("br0"));
+        assert!(first.0 < second.0 && first.1 < second.1 && first.2 < second.2 && first.3 < second.3);
+    }
+
+    #[test]
+    fn tunnels_that_would_take_each_others_packets_are_refused() {
+        let vni = Vni::new(5000).unwrap();
+        let tunnel = |remote: &str, local: Option<&str>| {
+            let (remote, local) = (remote.parse().unwrap(), local.map(|l| l.parse().unwrap()));
+            PortKind::Vxlan(Vxlan { out_vni: vni, in_vni: vni, remote, local })
+        };
+        let mut books = Books::default();
+        books.add_bridge(bridge("br0")).unwrap();
+        let (id, device) = (books.new_port_id(), books.new_device_id());
+        let spec = port("vx0", "br0", tunnel("192.0.2.2:4789", None));
+        let record = PortRecord { id, spec: spec.clone(), device, caps: Caps::NONE, counters: Arc::default() };
+        books.ports.insert("vx0".to_owned(), record);
+        assert!(books.check(&spec).is_ok(), "it does not clash with itself");
+        let clash = books.check(&port("vx1", "br0", tunnel("192.0.2.2:4789", None))).unwrap_err().to_string();
+        assert_eq!(
+            clash,
+            "'vx1' would receive the same tunnel packets as port 'vx0' (UDP port 4789, VNI 5000, remote 192.0.2.2, \
+             local any); give one of them another key, remote_ip or local_ip"
+        );
+        assert!(books.check(&port("vx1", "br0", tunnel("192.0.2.2:4789", Some("192.0.2.1")))).is_ok());
+        assert!(books.check(&port("vx1", "br0", tunnel("192.0.2.3:4789", None))).is_ok());
+        let mixed = books.check(&port("vx1", "br0", tunnel("192.0.2.3:4789", Some("::1")))).unwrap_err().to_string();
+        assert!(mixed.contains("remote_ip 192.0.2.3 and local_ip ::1"), "{mixed}");
+    }
+
+    #[test]
+    fn a_running_worker_acknowledges_forwards_and_answers() {
+        let mut datapath = Datapath::start(&DatapathConfig::default()).unwrap();
+        let (a, b) = (MemoryPort::new(Caps::ALL).unwrap(), MemoryPort::new(Caps::ALL).unwrap());
+        let events = datapath.events().unwrap();
+        assert!(datapath.events().is_none(), "taken");
+        let results = datapath.apply(vec![
+            Action::AddBridge(bridge("br0")),
+            Action::AddPort(port("a", "br0", PortKind::Memory(a.clone()))),
+            Action::AddPort(port("b", "br0", PortKind::Memory(b.clone()))),
+        ]);
+        assert!(results.iter().all(Result::is_ok));
+        let mut frame = vec![0xff; 6];
+        frame.extend([2, 0, 0, 0, 0, 1, 0x08, 0x06]);
+        frame.resize(60, 0);
+        a.inject(crate::packet::Frame::from_bytes(&frame));
+        let got = loop {
+            match b.drain().pop() {
+                Some(got) => break got,
+                None => std::thread::yield_now(),
+            }
+        };
+        assert_eq!(got.bytes(), frame);
+        let fdb = datapath.fdb("br0").unwrap();
+        assert_eq!(fdb.len(), 1);
+        assert_eq!(datapath.port_name(fdb[0].port), Some("a"));
+        assert!(datapath.flush_fdb("br0") && !datapath.flush_fdb("br1"));
+        assert_eq!(datapath.fdb("br0"), Some(vec![]));
+        a.kill(libc::EBADFD);
+        assert_eq!(events.recv(), Ok(DatapathEvent::DeviceDied { port: "a".to_owned(), errno: libc::EBADFD }));
+        drop(datapath);
+        assert!(events.recv().is_err(), "the worker has ended");
+    }
+}

@@ -1,0 +1,88 @@
+//! What cannot be opened is refused with the value, the cause and a way out, and changes nothing.
+
+use crate::lab::{Host, Space, port, root};
+use datapath::control::{Action, PortKind};
+use datapath::tunnel::Vxlan;
+use datapath::types::Vni;
+
+fn tunnel(remote: &str) -> PortKind {
+    let vni = Vni::new(7).unwrap();
+    PortKind::Vxlan(Vxlan { out_vni: vni, in_vni: vni, remote: remote.parse().unwrap(), local: None })
+}
+
+#[test]
+fn a_taken_udp_port_names_the_likely_holder() {
+    if !root("a_taken_udp_port_names_the_likely_holder") {
+        return;
+    }
+    let mut host = Host::new("host");
+    host.space.ip("link add k0 type vxlan id 1 dstport 4789 remote 192.0.2.9 dev lo");
+    host.space.ip("link set k0 up");
+    let error = host.apply(Action::AddPort(port("vx0", tunnel("192.0.2.2:4789")))).unwrap_err();
+    for part in ["UDP port 4789 (IPv4)", "in use", "kernel vxlan device or another switch", "dst_port"] {
+        assert!(error.contains(part), "{error}");
+    }
+    assert_eq!(host.datapath.port_stats("vx0"), None);
+    host.apply(Action::AddPort(port("vx0", tunnel("192.0.2.2:4790")))).unwrap();
+    host.space.ip("link del k0");
+    host.apply(Action::AddPort(port("vx1", tunnel("192.0.2.2:4789")))).unwrap();
+    let error = host.apply(Action::AddPort(port("vx2", tunnel("192.0.2.2:4789")))).unwrap_err();
+    assert!(error.contains("'vx2'") && error.contains("port 'vx1'") && error.contains("VNI 7"), "{error}");
+}
+
+#[test]
+fn shared_sockets_close_with_the_last_tunnel() {
+    if !root("shared_sockets_close_with_the_last_tunnel") {
+        return;
+    }
+    let mut host = Host::new("host");
+    let listening = |space: &Space| space.exec("ss -Huln sport = :4789").lines().count();
+    host.add("vx1", tunnel("192.0.2.1:4789"));
+    host.add("vx2", tunnel("192.0.2.2:4789"));
+    host.add("vx6", tunnel("[2001:db8::2]:4789"));
+    assert_eq!(listening(&host.space), 2, "one for each IP version");
+    for (port, left) in [("vx1", 2), ("vx2", 1), ("vx6", 0)] {
+        host.apply(Action::RemovePort { name: port.to_owned() }).unwrap();
+        assert_eq!(listening(&host.space), left, "after {port}");
+    }
+}
+
+#[test]
+fn an_interface_in_the_way_of_an_internal_port_is_named() {
+    if !root("an_interface_in_the_way_of_an_internal_port_is_named") {
+        return;
+    }
+    let mut host = Host::new("host");
+    host.space.ip("link add dev0 type veth peer name dev1");
+    host.space.ip("tuntap add mode tun name tun0");
+    host.space.ip("tuntap add mode tap name tap0 multi_queue");
+    for (name, part) in [
+        ("dev0", "a 'veth' interface of this name exists"),
+        ("tun0", "a TUN or multi-queue TAP"),
+        ("tap0", "a TUN or multi-queue TAP"),
+        ("a-name-of-16-byt", "an interface name has 1 to 15 bytes"),
+    ] {
+        let error = host.apply(Action::AddPort(port(name, PortKind::Internal))).unwrap_err();
+        assert!(error.starts_with(name) && error.contains(part), "{error}");
+    }
+    host.space.exec("ip link show dev0");
+    let mut other = Host::new("other");
+    other.add("br0", PortKind::Internal);
+    // A second datapath in the same namespace.
+    let mut second = datapath::control::Datapath::start(&datapath::control::DatapathConfig::default()).unwrap();
+    let actions = vec![Action::AddBridge(crate::lab::bridge("br0")), Action::AddPort(port("br0", PortKind::Internal))];
+    let results = other.space.inside(|| second.apply(actions));
+    let error = results[1].as_ref().unwrap_err().to_string();
+    assert!(error.contains("another process has it open"), "{error}");
+}
+
+#[test]
+fn a_missing_device_is_refused() {
+    if !root("a_missing_device_is_refused") {
+        return;
+    }
+    let mut host = Host::new("host");
+    let error = host.apply(Action::AddPort(port("p1", PortKind::Netdev { ifindex: 9999 }))).unwrap_err();
+    assert!(error.starts_with("p1: ") && error.contains("No such device"), "{error}");
+    assert_eq!(host.datapath.port_stats("p1"), None);
+}
