@@ -1,5 +1,49 @@
-//! The vswitch daemon.
+//! The vswitch daemon: keeps the OVSDB database, and a datapath that does what it says.
+//!
+//! ```text
+//!  clients ⇄ ovsdb::server ──commit──▶ config ──▶ reconcile::{desired, plan, apply} ──▶ datapath::control
+//!                 ▲                                   ▲                                      │
+//!                 └──────────── status ◀──────────────┼──────────── results, counters ◀──────┘
+//!                                              netlink (links, addresses, routes)
+//! ```
+//!
+//! [`daemon`] is the one loop that drives it, on one thread; session tasks and the datapath's workers run beside it and
+//! talk to it by channels only.
 
+pub mod args;
 pub mod config;
+pub mod daemon;
 pub mod mtu;
 pub mod netlink;
+pub mod reconcile;
+pub mod status;
+
+pub use args::Args;
+
+use anyhow::Context;
+use daemon::Daemon;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Runs the daemon until SIGTERM or SIGINT.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let stop = async {
+            tokio::select! {
+                _ = term.recv() => "SIGTERM",
+                _ = int.recv() => "SIGINT",
+            }
+        };
+        serve(args, stop).await
+    })
+}
+
+/// Runs the daemon until `stop` is done, whose output says why, in the network namespace of the calling thread.
+pub async fn serve(args: &Args, stop: impl Future<Output = &'static str>) -> anyhow::Result<()> {
+    Daemon::open(args).await?.run(stop).await
+}

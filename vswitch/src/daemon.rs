@@ -1,0 +1,389 @@
+//! The daemon's one loop: events in, a reconciled datapath and true rows out.
+//!
+//! Everything that changes anything happens here, on one thread and in order: a client's transaction, a change of the
+//! host's network, the death of a device, the clock. After each, the configuration is read anew, compared with what the
+//! datapath has, and made true; then everything that there is to say is written in one commit. So whoever finds
+//! `cur_cfg` at his `next_cfg` finds the rest done, or the reason in `error`.
+
+use crate::Args;
+use crate::config::Config;
+use crate::config::interface::{Kind, Wanted};
+use crate::netlink::{Network, watch};
+use crate::reconcile::apply::Applier;
+use crate::reconcile::desired::{Desired, desired, paths};
+use crate::reconcile::ofport::{Claim, assign};
+use crate::status::{self, Outcome, Rows};
+use anyhow::Context;
+use datapath::control::{Datapath, DatapathConfig, DatapathEvent};
+use datapath::types::MacAddr;
+use ovsdb::db::log::Durability;
+use ovsdb::server::{Listener, Server, SessionEvent};
+use ovsdb::value::Datum;
+use ovsdb::vswitch_schema::vswitch_schema;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::mpsc;
+use tracing::{error, info, warn};
+use uuid::Uuid;
+
+/// Session events waiting for the loop; sessions wait when there are more.
+const SESSION_QUEUE: usize = 64;
+/// How often a reconciliation looks again at what its own actions changed (a TAP comes up when it is opened).
+const ROUNDS: usize = 4;
+/// A device that dies right after it was opened is not opened again before.
+const REOPEN_PAUSE: Duration = Duration::from_secs(1);
+
+/// What the loop waits for.
+#[derive(Debug)]
+pub enum Event {
+    /// A client of the database.
+    Session(SessionEvent),
+    /// The host's network.
+    Link(Vec<watch::Event>),
+    /// A device that died.
+    Datapath(DatapathEvent),
+    /// Something is due.
+    Tick,
+    /// The end, and who asked for it.
+    Signal(&'static str),
+}
+
+/// The switch.
+pub struct Daemon {
+    server: Server,
+    sessions: mpsc::Receiver<SessionEvent>,
+    network: Network,
+    datapath: Datapath,
+    deaths: mpsc::UnboundedReceiver<DatapathEvent>,
+    applier: Applier,
+    config: Config,
+    /// The last number of every interface, in error or not.
+    ofports: BTreeMap<Uuid, u16>,
+    /// What is in `Interface:error`, with the interface's name.
+    errors: BTreeMap<Uuid, (String, String)>,
+    /// The columns that stay as they are.
+    fixed: BTreeMap<&'static str, Datum>,
+    next_statistics: Instant,
+    reopened: Option<Instant>,
+    reopen_at: Option<Instant>,
+}
+
+impl Daemon {
+    /// Takes the database and the socket, and makes the datapath what the database says.
+    pub async fn open(args: &Args) -> anyhow::Result<Daemon> {
+        info!("{} starting: socket {}, database {}", status::VERSION, args.socket.display(), args.db.display());
+        let mut server = Server::open(&args.db, vswitch_schema(), wall_clock())?;
+        // Before any device is touched: whoever is refused here has changed nothing.
+        let listener = Listener::bind(&args.socket)?;
+        ensure_root(&mut server)?;
+        let network = Network::open().await.context("cannot follow the network (rtnetlink)")?;
+        let mut datapath = Datapath::start(&DatapathConfig::default()).context("cannot start the datapath")?;
+        let deaths = forward_deaths(&mut datapath)?;
+        let (events, sessions) = mpsc::channel(SESSION_QUEUE);
+        let fixed = status::fixed_columns(server.database(), system());
+        let config = Config::read(server.database());
+        let mut daemon = Daemon {
+            server,
+            sessions,
+            network,
+            datapath,
+            deaths,
+            applier: Applier::default(),
+            config,
+            ofports: BTreeMap::new(),
+            errors: BTreeMap::new(),
+            fixed,
+            next_statistics: Instant::now(),
+            reopened: None,
+            reopen_at: None,
+        };
+        daemon.reconcile().await?;
+        daemon.statistics();
+        tokio::spawn(listener.run(events));
+        info!("ready: {} bridges, {} ports", daemon.config.bridges.len(), daemon.config.interfaces().count());
+        Ok(daemon)
+    }
+
+    /// Serves until `stop` is done.
+    pub async fn run(mut self, stop: impl Future<Output = &'static str>) -> anyhow::Result<()> {
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            let due = self.due();
+            let event = tokio::select! {
+                why = &mut stop => Event::Signal(why),
+                events = self.network.next() => Event::Link(events.context("cannot read network events (rtnetlink)")?),
+                Some(event) = self.deaths.recv() => Event::Datapath(event),
+                Some(event) = self.sessions.recv() => Event::Session(event),
+                () = tokio::time::sleep_until(due.into()) => Event::Tick,
+            };
+            if let Event::Signal(why) = event {
+                self.statistics();
+                info!("stopping: {why}");
+                return Ok(());
+            }
+            if self.take(event).await? {
+                self.reconcile().await?;
+            }
+        }
+    }
+
+    /// When the loop has something to do by itself.
+    fn due(&self) -> Instant {
+        self.reopen_at.map_or(self.next_statistics, |at| at.min(self.next_statistics))
+    }
+
+    /// Takes an event in; whether the datapath may have to change.
+    async fn take(&mut self, event: Event) -> anyhow::Result<bool> {
+        Ok(match event {
+            Event::Session(event) => {
+                let mut committed = self.server.handle(event, wall_clock()).is_some();
+                // What waits already is taken with it: one reconciliation for a burst of commits.
+                for _ in 1..SESSION_QUEUE {
+                    let Ok(event) = self.sessions.try_recv() else { break };
+                    committed |= self.server.handle(event, wall_clock()).is_some();
+                }
+                committed
+            }
+            Event::Link(events) => self.network.take(events).await?,
+            Event::Datapath(DatapathEvent::DeviceDied { port, errno }) => {
+                let why = std::io::Error::from_raw_os_error(errno);
+                warn!("port {port}: its device is gone or broken: {why}");
+                self.applier.broke(port);
+                self.may_reopen()
+            }
+            Event::Tick => self.tick(),
+            Event::Signal(_) => false,
+        })
+    }
+
+    fn tick(&mut self) -> bool {
+        let now = Instant::now();
+        let mut changed = false;
+        if self.reopen_at.is_some_and(|at| at <= now) {
+            self.reopen_at = None;
+            changed |= self.may_reopen();
+        }
+        if self.next_statistics <= now {
+            self.statistics();
+            // What nobody tells: a learned path MTU, a UDP port that has become free.
+            let tunnels = !self.network.routes().is_empty();
+            if tunnels {
+                self.network.distrust_routes();
+            }
+            changed |= tunnels || self.applier.has_failures();
+        }
+        changed
+    }
+
+    /// Whether a device that died may be opened again now; otherwise it will be, a little later.
+    fn may_reopen(&mut self) -> bool {
+        let now = Instant::now();
+        match self.reopened.map(|last| last + REOPEN_PAUSE) {
+            Some(earliest) if earliest > now => {
+                self.reopen_at = Some(earliest);
+                false
+            }
+            _ => {
+                self.reopened = Some(now);
+                true
+            }
+        }
+    }
+
+    /// Makes the datapath what the database says, and the database what came of it.
+    async fn reconcile(&mut self) -> anyhow::Result<()> {
+        let mut retry = true;
+        let mut wanted = Desired::default();
+        for _ in 0..ROUNDS {
+            self.network.catch_up().await?;
+            self.read_config();
+            self.network.find_routes(paths(&self.config).collect::<Vec<_>>()).await;
+            wanted = desired(&self.config, self.network.links(), self.network.routes());
+            let new_taps = self.missing_taps();
+            let changed = self.applier.apply(&wanted.specs, retry, |actions| self.datapath.apply(actions));
+            self.network.catch_up().await?;
+            let addressed = self.set_macs(&new_taps).await;
+            retry = false;
+            if !changed && !addressed {
+                break;
+            }
+        }
+        self.report(&wanted);
+        Ok(())
+    }
+
+    fn read_config(&mut self) {
+        let config = Config::read(self.server.database());
+        if config.notes != self.config.notes {
+            config.notes.iter().for_each(|(key, note)| warn!("Open_vSwitch {key}: {note}"));
+        }
+        self.config = config;
+    }
+
+    /// The internal ports whose TAP is still to be made.
+    fn missing_taps(&self) -> BTreeSet<Uuid> {
+        let missing = self.config.interfaces().filter(|(_, i)| self.network.links().by_name(&i.name).is_none());
+        missing.map(|(_, i)| i.uuid).collect()
+    }
+
+    /// Gives internal ports their hardware addresses: those in `new`, and those that must have a certain one.
+    async fn set_macs(&mut self, new: &BTreeSet<Uuid>) -> bool {
+        let mut todo: Vec<(u32, &str, MacAddr)> = Vec::new();
+        for (_, interface) in self.config.interfaces() {
+            if let Ok(Wanted { kind: Kind::Internal { mac, keep }, .. }) = &interface.wanted
+                && (*keep || new.contains(&interface.uuid))
+                && self.applier.has(&interface.name)
+                && let Some(link) = self.network.links().by_name(&interface.name)
+                && link.mac != Some(*mac)
+            {
+                todo.push((link.ifindex, &interface.name, *mac));
+            }
+        }
+        let mut any = false;
+        for (ifindex, name, mac) in todo {
+            match self.network.set_mac(ifindex, mac).await {
+                Ok(()) => any = true,
+                Err(why) => warn!("port {name}: cannot set the hardware address {mac}: {why}"),
+            }
+        }
+        any
+    }
+
+    /// Writes what came of a reconciliation, in one commit.
+    fn report(&mut self, wanted: &Desired) {
+        self.number_ports(wanted);
+        let (config, applier, links) = (&self.config, &self.applier, self.network.links());
+        let outcome = Outcome { config, desired: wanted, applier, links, ofports: &self.ofports };
+        let mut rows = outcome.rows();
+        let errors: BTreeMap<_, _> = config
+            .interfaces()
+            .filter_map(|(_, i)| Some((i.uuid, (i.name.clone(), outcome.error(i)?.to_owned()))))
+            .collect();
+        for (_, interface) in config.interfaces().filter(|(_, i)| !errors.contains_key(&i.uuid)) {
+            // Counters are there from the start; later on they have their own pace.
+            let row = self.server.database().row("Interface", &interface.uuid);
+            if row.and_then(|r| r.get("statistics")).is_some_and(Datum::is_empty) {
+                self.add_statistics(interface.uuid, &interface.name, &mut rows);
+            }
+        }
+        if let Some(root) = config.root {
+            rows.entry(("Open_vSwitch", root)).or_default().extend(self.fixed.clone());
+        }
+        rows.extend(status::remotes(self.server.database()));
+        self.log_errors(errors);
+        self.write(&rows);
+    }
+
+    fn number_ports(&mut self, wanted: &Desired) {
+        let mut numbers = BTreeMap::new();
+        for bridge in &self.config.bridges {
+            let claims: Vec<_> = bridge
+                .interfaces
+                .iter()
+                .map(|i| Claim {
+                    own: i.own,
+                    request: i.ofport_request,
+                    last: i.ofport.and_then(|n| u16::try_from(n).ok()).or_else(|| self.ofports.get(&i.uuid).copied()),
+                    works: wanted.specs.ports.contains_key(&i.name) && self.applier.failure(&i.name).is_none(),
+                })
+                .collect();
+            let numbered = bridge.interfaces.iter().zip(assign(&claims));
+            numbers.extend(numbered.filter_map(|(i, number)| Some((i.uuid, number?))));
+        }
+        self.ofports = numbers;
+    }
+
+    /// One line for every error that is new or gone.
+    fn log_errors(&mut self, errors: BTreeMap<Uuid, (String, String)>) {
+        for (uuid, (name, why)) in &errors {
+            if self.errors.get(uuid).map(|(_, old)| old) != Some(why) {
+                warn!("port {name}: error: {why}");
+            }
+        }
+        for (uuid, (name, _)) in &self.errors {
+            if !errors.contains_key(uuid) && self.applier.has(name) {
+                info!("port {name}: error cleared, it is attached");
+            }
+        }
+        self.errors = errors;
+    }
+
+    /// Writes all counters, and sets when the next time is.
+    fn statistics(&mut self) {
+        self.next_statistics = Instant::now() + self.config.stats_interval;
+        let mut rows = Rows::new();
+        for (_, interface) in self.config.interfaces() {
+            self.add_statistics(interface.uuid, &interface.name, &mut rows);
+        }
+        if let Some(root) = self.config.root {
+            let totals = status::switch_statistics(&self.datapath.totals());
+            rows.entry(("Open_vSwitch", root)).or_default().insert("statistics", totals);
+        }
+        self.write(&rows);
+    }
+
+    fn add_statistics(&self, uuid: Uuid, name: &str, rows: &mut Rows) {
+        if let Some(stats) = self.datapath.port_stats(name) {
+            rows.entry(("Interface", uuid)).or_default().insert("statistics", status::port_statistics(&stats));
+        }
+    }
+
+    /// Commits `rows`. What cannot be written is logged, and tried again with the next report.
+    fn write(&mut self, rows: &Rows) {
+        let written = status::write(self.server.database(), rows).and_then(|prepared| match prepared {
+            // Derived from what is on disk already: worth a line in the file, not the wait for the disk.
+            Some(prepared) => self.server.commit(prepared, Durability::Buffered, wall_clock()).map(drop),
+            None => Ok(()),
+        });
+        if let Err(e) = written {
+            error!("the state of the switch cannot be written to the database: {e}");
+        }
+    }
+}
+
+/// Makes the one row of the table Open_vSwitch that everything hangs on.
+fn ensure_root(server: &mut Server) -> anyhow::Result<()> {
+    if server.database().rows("Open_vSwitch").next().is_some() {
+        return Ok(());
+    }
+    let mut txn = server.database().begin();
+    txn.comment("vswitch: initialize");
+    let prepared = txn.insert("Open_vSwitch", []).and_then(|_| txn.finish());
+    prepared
+        .and_then(|p| server.commit(p, Durability::Synced, wall_clock()))
+        .map_err(|e| anyhow::anyhow!("{e}"))
+        .context("cannot initialize the database")?;
+    Ok(())
+}
+
+/// Lets the loop wait for the datapath's events: a thread that ends with the datapath.
+fn forward_deaths(datapath: &mut Datapath) -> anyhow::Result<mpsc::UnboundedReceiver<DatapathEvent>> {
+    let (to, deaths) = mpsc::unbounded_channel();
+    if let Some(from) = datapath.events() {
+        let forward = move || {
+            for event in from {
+                if to.send(event).is_err() {
+                    return;
+                }
+            }
+        };
+        std::thread::Builder::new().name("datapath-events".to_owned()).spawn(forward)?;
+    }
+    Ok(deaths)
+}
+
+/// The host's distribution and its version, by /etc/os-release.
+fn system() -> (String, String) {
+    let text = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let value = |key: &str| {
+        let line = text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix('='));
+        line.map_or_else(|| "unknown".to_owned(), |v| v.trim_matches('"').to_owned())
+    };
+    (value("ID"), value("VERSION_ID"))
+}
+
+/// Milliseconds since 1970, for the database file.
+fn wall_clock() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

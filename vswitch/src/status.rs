@@ -1,0 +1,206 @@
+//! What the switch has to say, as columns: port numbers, errors, effective values, counters.
+//!
+//! Pure but for [`write`], which makes the transaction: only what differs from the database is written, all of it in
+//! one commit, so that a client that waits for `cur_cfg` finds everything else there, too.
+
+use crate::config::interface::{Interface, Kind, TYPES};
+use crate::config::{Bridge, Config, bridge};
+use crate::netlink::link::LinkTable;
+use crate::reconcile::apply::Applier;
+use crate::reconcile::desired::Desired;
+use datapath::control::{PortStats, Totals};
+use datapath::switch::verdict::DropReason;
+use datapath::types::MacAddr;
+use ovsdb::db::{Database, Prepared};
+use ovsdb::error::OpError;
+use ovsdb::value::{Atom, Datum};
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+/// The version of the switch, as in `ovs_version`.
+pub const VERSION: &str = concat!("vswitch ", env!("CARGO_PKG_VERSION"));
+
+/// Columns to be written, by table and row.
+pub type Rows = BTreeMap<(&'static str, Uuid), BTreeMap<&'static str, Datum>>;
+
+/// What is known at the end of a reconciliation.
+pub struct Outcome<'a> {
+    /// What was asked for.
+    pub config: &'a Config,
+    /// What was tried.
+    pub desired: &'a Desired,
+    /// What came of it.
+    pub applier: &'a Applier,
+    /// The devices of the host.
+    pub links: &'a LinkTable,
+    /// Port numbers by interface row.
+    pub ofports: &'a BTreeMap<Uuid, u16>,
+}
+
+impl Outcome<'_> {
+    /// Why an interface does not work; `None` if it does.
+    #[must_use]
+    pub fn error(&self, interface: &Interface) -> Option<&str> {
+        if let Some(why) = self.desired.refused.get(&interface.uuid) {
+            return Some(why);
+        }
+        if let Some(why) = self.applier.failure(&interface.name) {
+            return Some(why);
+        }
+        if !self.ofports.contains_key(&interface.uuid) {
+            return Some("no OpenFlow port number is left on the bridge; remove some ports");
+        }
+        (!self.applier.has(&interface.name)).then_some("its bridge could not be made; see the daemon's log")
+    }
+
+    /// All rows but for statistics.
+    #[must_use]
+    pub fn rows(&self) -> Rows {
+        let mut rows = Rows::new();
+        for bridge in &self.config.bridges {
+            rows.insert(("Bridge", bridge.uuid), bridge_columns(bridge));
+            for interface in &bridge.interfaces {
+                rows.insert(("Interface", interface.uuid), self.interface_columns(interface));
+            }
+        }
+        if let Some(root) = self.config.root {
+            let cur_cfg = BTreeMap::from([("cur_cfg", Datum::integer(self.config.next_cfg))]);
+            rows.insert(("Open_vSwitch", root), cur_cfg);
+        }
+        rows
+    }
+
+    fn interface_columns(&self, interface: &Interface) -> BTreeMap<&'static str, Datum> {
+        let notes = self.desired.notes.get(&interface.uuid).cloned().unwrap_or_default();
+        if let Some(why) = self.error(interface) {
+            let mut columns = detached();
+            columns.insert("ofport", Datum::integer(-1));
+            columns.insert("error", Datum::string(why));
+            columns.insert("status", Datum::map_of_strings(notes));
+            return columns;
+        }
+        let tunnel = matches!(&interface.wanted, Ok(w) if matches!(w.kind, Kind::Vxlan(_)));
+        let link = self.links.by_name(&interface.name).filter(|_| !tunnel);
+        let spec = self.desired.specs.ports.get(&interface.name);
+        let mtu = if tunnel { spec.and_then(|s| s.mtu).map(|m| m.0) } else { link.map(|l| l.mtu) };
+        let state = |up: bool| Datum::string(if up { "up" } else { "down" });
+        let mut status = notes;
+        if let Some(kind) = link.and_then(|l| l.kind.clone()) {
+            status.insert("driver_name".to_owned(), kind);
+        }
+        status.extend(self.applier.facts(&interface.name).into_iter().flat_map(|f| f.status.clone()));
+        let ofport = self.ofports.get(&interface.uuid).copied().unwrap_or_default();
+        BTreeMap::from([
+            ("ofport", Datum::integer(i64::from(ofport))),
+            ("error", Datum::empty_set()),
+            ("ifindex", Datum::integer(link.map_or(0, |l| i64::from(l.ifindex)))),
+            ("mac_in_use", link.and_then(|l| l.mac).map_or(Datum::empty_set(), |m| Datum::string(m.to_string()))),
+            ("mtu", mtu.filter(|&m| m > 0).map_or(Datum::empty_set(), |m| Datum::integer(i64::from(m)))),
+            ("admin_state", state(tunnel || link.is_some_and(|l| l.admin_up))),
+            ("link_state", state(tunnel || link.is_some_and(|l| l.carrier))),
+            ("link_resets", Datum::integer(link.map_or(0, |l| i64::from(l.carrier_changes)))),
+            ("status", Datum::map_of_strings(status)),
+        ])
+    }
+}
+
+/// What an interface without a device shows.
+fn detached() -> BTreeMap<&'static str, Datum> {
+    let unset = ["ifindex", "mac_in_use", "mtu", "admin_state", "link_state", "link_resets"];
+    let mut columns: BTreeMap<_, _> = unset.into_iter().map(|c| (c, Datum::empty_set())).collect();
+    columns.insert("statistics", Datum::empty_map());
+    columns
+}
+
+fn bridge_columns(b: &Bridge) -> BTreeMap<&'static str, Datum> {
+    let MacAddr([a0, a1, a2, a3, a4, a5]) = b.settings.hwaddr.unwrap_or_else(|| bridge::mac_of(b.uuid));
+    let id = b.settings.datapath_id.unwrap_or(u64::from_be_bytes([0, 0, a0, a1, a2, a3, a4, a5]));
+    BTreeMap::from([
+        ("datapath_id", Datum::string(format!("{id:016x}"))),
+        ("datapath_version", Datum::string(VERSION)),
+        ("status", Datum::map_of_strings(b.notes.clone())),
+    ])
+}
+
+/// What never changes while the daemon runs. `system`: the host's type and version.
+#[must_use]
+pub fn fixed_columns(database: &Database, system: (String, String)) -> BTreeMap<&'static str, Datum> {
+    let words = |list: &[&str]| Datum::set_of(list.iter().map(|s| Atom::String((*s).to_owned())));
+    BTreeMap::from([
+        ("ovs_version", Datum::string(VERSION)),
+        ("db_version", Datum::string(database.schema().version.to_string())),
+        ("datapath_types", words(&["netdev", "system"])),
+        ("iface_types", words(&TYPES)),
+        ("system_type", Datum::string(system.0)),
+        ("system_version", Datum::string(system.1)),
+    ])
+}
+
+/// The rows of remote controllers and managers: stored, and told to be without effect.
+#[must_use]
+pub fn remotes(database: &Database) -> Rows {
+    let of_table = |table: &'static str, text: &str| {
+        let status = Datum::map_of_strings([("state", "VOID"), ("last_error", text)]);
+        let columns = BTreeMap::from([("is_connected", Datum::boolean(false)), ("status", status)]);
+        database.rows(table).map(move |(uuid, _)| ((table, *uuid), columns.clone())).collect::<Vec<_>>()
+    };
+    let mut rows = of_table("Controller", "OpenFlow is not supported by this version");
+    rows.extend(of_table("Manager", "managers are not supported by this version; connect to the Unix socket"));
+    rows.into_iter().collect()
+}
+
+/// `Interface:statistics`.
+#[must_use]
+pub fn port_statistics(stats: &PortStats) -> Datum {
+    use DropReason as R;
+    let sum = |reasons: &[DropReason]| -> u64 {
+        stats.drops.iter().filter(|(r, _)| reasons.contains(r)).map(|(_, n)| n).sum()
+    };
+    let rx_errors = sum(&[R::Malformed, R::TunnelMalformed, R::RxUnsupported]);
+    let tx_errors = sum(&[R::TxError, R::TxNoRoute]);
+    // A port that is down is mostly sent to: nothing comes from it.
+    let tx_dropped = sum(&[R::PortDown, R::MtuExceeded, R::Headroom, R::Unsegmentable, R::TxQueueFull, R::TxTooBig]);
+    let all: u64 = stats.drops.iter().map(|(_, n)| n).sum();
+    let rx_dropped = all - rx_errors - tx_errors - tx_dropped;
+    let mut counters = vec![
+        ("rx_packets".to_owned(), stats.rx_packets),
+        ("rx_bytes".to_owned(), stats.rx_bytes),
+        ("rx_dropped".to_owned(), rx_dropped),
+        ("rx_errors".to_owned(), rx_errors),
+        ("tx_packets".to_owned(), stats.tx_packets),
+        ("tx_bytes".to_owned(), stats.tx_bytes),
+        ("tx_dropped".to_owned(), tx_dropped),
+        ("tx_errors".to_owned(), tx_errors),
+    ];
+    counters.extend(stats.drops.iter().map(|(reason, n)| (format!("drop_{}", reason.name()), *n)));
+    let pair = |(k, n)| (Atom::String(k), Atom::Integer(i64::try_from(n).unwrap_or(i64::MAX)));
+    Datum::Map(counters.into_iter().map(pair).collect())
+}
+
+/// `Open_vSwitch:statistics`: what belongs to no single port.
+#[must_use]
+pub fn switch_statistics(totals: &Totals) -> Datum {
+    let mut counters = vec![
+        ("copied".to_owned(), totals.copied.to_string()),
+        ("generated".to_owned(), totals.generated.to_string()),
+        ("split".to_owned(), totals.split.to_string()),
+        ("merged".to_owned(), totals.merged.to_string()),
+    ];
+    counters.extend(totals.portless.iter().map(|(reason, n)| (format!("drop_{}", reason.name()), n.to_string())));
+    Datum::map_of_strings(counters)
+}
+
+/// The transaction that makes the database say `rows`; `None` if it does already. Rows that are gone are left out.
+pub fn write(database: &Database, rows: &Rows) -> Result<Option<Prepared>, OpError> {
+    let mut txn = database.begin();
+    for ((table, uuid), columns) in rows {
+        if database.row(table, uuid).is_none() {
+            continue;
+        }
+        for (column, datum) in columns {
+            txn.set(table, uuid, column, datum.clone())?;
+        }
+    }
+    let prepared = txn.finish()?;
+    Ok((!prepared.changes.is_empty()).then_some(prepared))
+}
