@@ -204,6 +204,14 @@ fn a_device_that_refuses_is_accounted_for() {
 }
 
 #[test]
+fn a_device_that_dies_is_reported_and_what_is_meant_for_it_counted() {
+    let mut lab = three();
+    assert_eq!(lab.kill("p2", 19), [("p2".to_owned(), 19)]);
+    lab.send("p1", eth("aa→ff"));
+    lab.expect([to("p3", eth("aa→ff")), copied(1), dropped("p2", PortDown, 1)]);
+}
+
+#[test]
 fn a_port_that_goes_takes_its_addresses_along() {
     let mut lab = three();
     lab.send("p3", eth("cc→ff"));

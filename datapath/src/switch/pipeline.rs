@@ -15,6 +15,7 @@ use super::state::{Attachment, Port, Snapshot};
 use super::verdict::DropReason;
 use super::vlan::Tagging;
 use super::{Switch, Tables, TxQueues};
+use crate::offload::gro;
 use crate::packet::{Batch, Frame, Pool};
 use crate::stats::WorkerCounters;
 use crate::time::Instant;
@@ -79,16 +80,19 @@ impl<'a> Walk<'a> {
         ingress.counters.count_received(&frame, frames);
         self.out.counters.merged.add(u64::from(frames) - 1);
         frame.meta.ingress = port;
-        match self.decide(ingress, &frame) {
+        match self.decide(ingress, &mut frame) {
             Ok((tagging, targets)) => self.deliver(frame, tagging, targets),
             Err(reason) => self.out.discard(frame, &ingress.counters, reason),
         }
     }
 
     /// Where the frame goes, and what its sender teaches.
-    fn decide(&mut self, ingress: &Port, frame: &Frame) -> Result<(Tagging, Targets<'a>), DropReason> {
+    fn decide(&mut self, ingress: &Port, frame: &mut Frame) -> Result<(Tagging, Targets<'a>), DropReason> {
         let bridge = self.snap.bridge(ingress.bridge).ok_or(DropReason::PortDown)?;
         let headers = parse(frame.bytes())?;
+        if ingress.tunnel.is_some() {
+            gro::adopt(frame, &headers, ingress.mtu);
+        }
         let tagging = admit(bridge, ingress, &headers)?;
         let table = self.tables.of(bridge);
         table.learn(tagging.vlan, headers.src, ingress.id, self.now);

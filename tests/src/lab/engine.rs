@@ -1,87 +1,65 @@
-//! What drives the switch under test: every device polled in turn until nothing is left to do.
+//! What drives the switch under test: the worker of the product, without its thread and clock.
 
-use datapath::packet::{Batch, Pool};
-use datapath::port::{Device, Unsent};
+use datapath::control::DatapathEvent;
+use datapath::port::Device;
 use datapath::stats::WorkerCounters;
+use datapath::switch::Switch;
 use datapath::switch::state::Snapshot;
-use datapath::switch::{Switch, TxQueues};
 use datapath::time::Instant;
 use datapath::types::DeviceId;
-use std::collections::BTreeMap;
+use datapath::worker::{Command, Remote, Worker};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel, sync_channel};
 
-/// A worker without a thread.
+/// A worker that does a round when it is told to.
 pub struct Engine {
-    /// The engine under test.
-    pub switch: Switch,
-    /// What it counts for no port.
-    pub counters: Arc<WorkerCounters>,
-    snapshot: Arc<Snapshot>,
-    devices: BTreeMap<DeviceId, Box<dyn Device>>,
-    pool: Pool,
+    worker: Worker,
+    remote: Remote,
+    events: Receiver<DatapathEvent>,
 }
 
 impl Engine {
     /// One without devices.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            switch: Switch::new(),
-            counters: Arc::default(),
-            snapshot: Arc::default(),
-            devices: BTreeMap::new(),
-            pool: Pool::new(8),
-        }
+        let (sender, events) = channel();
+        let (worker, remote) = Worker::new(8, sender).expect("file descriptors");
+        Self { worker, remote, events }
     }
 
-    /// Takes over a snapshot and the devices that are new with it.
-    pub fn adopt(&mut self, snapshot: Arc<Snapshot>, added: Vec<(DeviceId, Box<dyn Device>)>, now: Instant) {
-        self.devices.extend(added);
-        self.switch.adopt(&snapshot, now);
-        self.snapshot = snapshot;
+    /// Takes over a snapshot, and the devices that come and go with it.
+    pub fn adopt(
+        &mut self,
+        snapshot: Arc<Snapshot>,
+        added: Vec<(DeviceId, Box<dyn Device>)>,
+        removed: Vec<DeviceId>,
+        now: Instant,
+    ) {
+        let (done, taken) = sync_channel(1);
+        self.remote.send(Command::Adopt { snapshot, added, removed, done });
+        self.worker.poll_once(now);
+        taken.try_recv().expect("a worker takes commands before it polls");
     }
 
     /// Forwards until all devices are empty.
     pub fn run(&mut self, now: Instant) {
-        let ids: Vec<_> = self.devices.keys().copied().collect();
-        while ids.iter().fold(false, |worked, &id| self.poll(id, now) || worked) {}
+        while self.worker.poll_once(now) {}
     }
 
-    fn poll(&mut self, id: DeviceId, now: Instant) -> bool {
-        let (mut batch, mut lost, mut tx) = (Batch::new(), vec![], TxQueues::new());
-        let Some(device) = self.devices.get_mut(&id) else { return false };
-        device.receive(&mut self.pool, &mut batch, &mut lost);
-        let worked = !batch.is_empty();
-        self.switch.process(now, &self.snapshot, id, &mut batch, &mut self.pool, &self.counters, &mut tx);
-        while let Some((device, frames)) = tx.next_ready() {
-            self.send(device, frames);
-        }
-        worked
+    /// What the switch has learned.
+    #[must_use]
+    pub fn switch(&self) -> &Switch {
+        self.worker.switch()
     }
 
-    fn send(&mut self, device: DeviceId, frames: &mut Vec<datapath::packet::Frame>) {
-        let device = self.devices.get_mut(&device).expect("a device of the snapshot");
-        let port = |id| self.snapshot.port(id).expect("a port of the snapshot");
-        let mut unsent = Unsent::new();
-        for frame in frames.iter() {
-            let port = port(frame.meta.egress);
-            let (packets, bytes) = port.weigh(frame);
-            port.counters.tx_packets.add(packets);
-            port.counters.tx_bytes.add(bytes);
-        }
-        device.send(&mut self.pool, frames, &mut unsent);
-        for (frame, reason) in unsent {
-            let port = port(frame.meta.egress);
-            let (packets, bytes) = port.weigh(&frame);
-            port.counters.tx_packets.add(packets.wrapping_neg());
-            port.counters.tx_bytes.add(bytes.wrapping_neg());
-            port.counters.drops.add(reason, packets);
-        }
+    /// What is counted for no port.
+    #[must_use]
+    pub fn counters(&self) -> Arc<WorkerCounters> {
+        self.worker.counters()
     }
-}
 
-impl Default for Engine {
-    fn default() -> Self {
-        Self::new()
+    /// Ports whose device has died, with the operating system's error number.
+    pub fn deaths(&self) -> Vec<(String, i32)> {
+        self.events.try_iter().map(|DatapathEvent::DeviceDied { port, errno }| (port, errno)).collect()
     }
 }

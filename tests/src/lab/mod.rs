@@ -31,6 +31,7 @@ pub use spec::{BridgeSpec, PortSpec, port, vlan_id, vxlan};
 pub use underlay::datagram;
 
 use datapath::packet::{ChecksumState, Frame};
+use datapath::port::Device;
 use datapath::port::memory::MemoryPort;
 use datapath::stats::PortCounters;
 use datapath::switch::state::{Attachment, Bridge, Port, Snapshot};
@@ -65,6 +66,9 @@ pub struct Lab {
     address: IpAddr,
     tunnels: MemoryPort,
     generation: u64,
+    /// What has been put in and taken out in all.
+    put_in: u64,
+    taken_out: u64,
     /// Datagrams that have been expected and are on their way.
     underlay: Vec<Frame>,
     /// Counters when the last step was looked at, and what is known to have been added since.
@@ -94,13 +98,15 @@ impl Lab {
             address: address.parse().expect("an IP address"),
             tunnels: memory(Caps::ALL),
             generation: 0,
+            put_in: 0,
+            taken_out: 0,
             underlay: vec![],
             before: BTreeMap::new(),
             received: BTreeMap::new(),
             unchecked: false,
         };
         let device = lab.tunnels.device();
-        lab.engine.adopt(Arc::default(), vec![(TUNNELS, device)], lab.now);
+        lab.engine.adopt(Arc::default(), vec![(TUNNELS, device)], vec![], lab.now);
         ports.into_iter().for_each(|p| lab.add_port(p));
         lab
     }
@@ -121,21 +127,23 @@ impl Lab {
         };
         let counters = Arc::default();
         self.members.push(Member { id: PortId(index), spec, present: true, device, memory, counters });
-        self.publish(added);
+        self.publish(added, vec![]);
     }
 
     /// Changes a port.
     pub fn set_port(&mut self, name: &str, change: impl FnOnce(&mut PortSpec)) {
         let index = self.index(name);
         change(&mut self.members[index].spec);
-        self.publish(vec![]);
+        self.publish(vec![], vec![]);
     }
 
     /// Takes a port away.
     pub fn remove_port(&mut self, name: &str) {
         let index = self.index(name);
-        self.members[index].present = false;
-        self.publish(vec![]);
+        let member = &mut self.members[index];
+        member.present = false;
+        let removed = if member.spec.tunnel.is_none() { vec![member.device] } else { vec![] };
+        self.publish(vec![], removed);
     }
 
     /// Changes a bridge.
@@ -144,12 +152,21 @@ impl Lab {
     /// If there is none of this name.
     pub fn set_bridge(&mut self, name: &str, change: impl FnOnce(&mut BridgeSpec)) {
         change(&mut self.bridges.iter_mut().find(|(n, _)| *n == name).expect("a bridge").1);
-        self.publish(vec![]);
+        self.publish(vec![], vec![]);
     }
 
     /// The port's device refuses to send from now on, for this reason.
     pub fn refuse(&mut self, name: &str, reason: DropReason) {
         self.members[self.index(name)].memory.set_refuse(Some(reason));
+    }
+
+    /// The port's device goes away, with the operating system's error number; which ports the worker reports as dead.
+    pub fn kill(&mut self, name: &str, errno: i32) -> Vec<(String, i32)> {
+        self.members[self.index(name)].memory.kill(errno);
+        let unchecked = self.unchecked;
+        self.run();
+        self.unchecked = unchecked;
+        self.engine.deaths()
     }
 
     /// Lets time pass.
@@ -172,6 +189,7 @@ impl Lab {
     pub fn inject(&mut self, port: &str, frame: Frame) {
         self.count_received(port, 1, frame.len());
         self.members[self.index(port)].memory.inject(frame);
+        self.put_in += 1;
     }
 
     fn count_received(&mut self, port: &str, packets: u64, bytes: usize) {
@@ -188,13 +206,12 @@ impl Lab {
         self.unchecked = true;
         self.engine.run(self.now);
         let counters = self.counters();
-        let sum = |what: &[&str]| -> u64 {
-            counters.iter().filter(|(name, _)| what.iter().any(|w| name.contains(w))).map(|(_, n)| n).sum()
-        };
-        let portless = self.engine.counters.portless.total();
-        let came = sum(&["rx_packets", "copied", "generated", "split"]) + portless;
+        let sum = |what: &[&str]| sum(&counters, what);
+        let received = sum(&["rx_packets"]) + self.engine.counters().portless.total();
+        let came = received + sum(&["copied", "generated", "split"]);
         let went = sum(&["tx_packets", "merged", "drop_"]);
         assert_eq!(came, went, "received + copied + generated + split = transmitted + merged + dropped: {counters:#?}");
+        assert_eq!(received, self.put_in, "everything that was put in has been received: {counters:#?}");
     }
 
     /// Checks that exactly this has happened since the last look.
@@ -243,7 +260,7 @@ impl Lab {
     /// The learned addresses as `"VLAN station port"`, sorted.
     #[must_use]
     pub fn fdb(&self, bridge: &str) -> Vec<String> {
-        let mut entries = self.engine.switch.fdb(self.bridge_id(bridge), self.now);
+        let mut entries = self.engine.switch().fdb(self.bridge_id(bridge), self.now);
         entries.sort();
         let name = |port: PortId| self.members[port.0 as usize].spec.name;
         entries.iter().map(|e| format!("{} {} {}", e.vlan, station(e.mac), name(e.port))).collect()
@@ -252,7 +269,7 @@ impl Lab {
     /// How full the table of learned addresses is and what it went through.
     #[must_use]
     pub fn table_stats(&self, bridge: &str) -> TableStats {
-        self.engine.switch.table_stats(self.bridge_id(bridge))
+        self.engine.switch().table_stats(self.bridge_id(bridge))
     }
 
     fn bridge_id(&self, bridge: &str) -> BridgeId {
@@ -297,6 +314,9 @@ impl Lab {
             out.extend(self.open_datagrams(&run));
             self.underlay.push(run);
         }
+        self.taken_out += out.len() as u64;
+        let counters = self.counters();
+        assert_eq!(sum(&counters, &["tx_packets"]), self.taken_out, "what is counted as sent was sent: {counters:#?}");
         out
     }
 
@@ -311,7 +331,7 @@ impl Lab {
             put(format!("{name}.tx_bytes"), c.tx_bytes.get());
             c.drops.nonzero().for_each(|(reason, n)| put(format!("{name}.drop_{}", reason.name()), n));
         }
-        let worker = &self.engine.counters;
+        let worker = self.engine.counters();
         put("copied".to_owned(), worker.copied.get());
         put("generated".to_owned(), worker.generated.get());
         put("split".to_owned(), worker.split.get());
@@ -326,7 +346,7 @@ impl Lab {
     }
 
     /// Builds the next snapshot and has it adopted.
-    fn publish(&mut self, added: Vec<(DeviceId, Box<dyn datapath::port::Device>)>) {
+    fn publish(&mut self, added: Vec<(DeviceId, Box<dyn Device>)>, removed: Vec<DeviceId>) {
         self.generation += 1;
         let mut snap = Snapshot { generation: self.generation, ..Snapshot::default() };
         snap.attachments = vec![None; self.members.len() + 1];
@@ -348,7 +368,7 @@ impl Lab {
             let (id, name) = (BridgeId(i as u32), Arc::from(*name));
             snap.bridges.push(Some(Arc::new(Bridge { id, name, ports, mac_aging, mac_table_size, secure })));
         }
-        self.engine.adopt(Arc::new(snap), added, self.now);
+        self.engine.adopt(Arc::new(snap), added, removed, self.now);
     }
 
     fn port(&self, member: &Member) -> Port {
@@ -372,6 +392,11 @@ impl Drop for Lab {
     fn drop(&mut self) {
         assert!(!self.unchecked || std::thread::panicking(), "nobody looked at what the last step brought");
     }
+}
+
+/// The sum of all counters with one of these words in their name.
+fn sum(counters: &BTreeMap<String, u64>, words: &[&str]) -> u64 {
+    counters.iter().filter(|(name, _)| words.iter().any(|w| name.contains(w))).map(|(_, n)| n).sum()
 }
 
 fn memory(caps: Caps) -> MemoryPort {

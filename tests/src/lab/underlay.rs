@@ -57,6 +57,7 @@ impl Lab {
         let mut run = Frame::from_bytes(bytes);
         let remote_port = SocketAddr::new(remote, 50_000);
         run.meta.outer = Some(Outer { remote: remote_port, local: Some(self.address), segment, entropy: 0 });
+        self.put_in += datagrams(&run).count().max(1) as u64;
         for datagram in datagrams(&run) {
             if let Some(port) = vni(datagram).and_then(|vni| self.tunnel_from(remote, vni)) {
                 self.count_received(port, 1, datagram.len() - HEADER);
