@@ -67,7 +67,7 @@ fn every_mode_with_every_kind_of_tag() {
     ];
     for (name, sent, priority, vlans) in table {
         for (mode, vlan) in modes.iter().zip(vlans) {
-            println!("{name} into {:?}", mode.vlan);
+            eprintln!("{name} into {:?}", mode.vlan);
             let mut lab = among_all(mode.clone());
             lab.send("in", sent.clone());
             lab.expect(vlan.map_or(vec![dropped("in", VlanNotAllowed, 1)], |vlan| leaves(vlan, priority)));

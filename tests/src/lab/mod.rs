@@ -15,6 +15,7 @@
 //! listed as leaving counts as sent; any other change of a counter must be listed. After every step the accounting
 //! identity of [`datapath::stats`] must hold. A lab whose last step was not looked at fails its test.
 
+mod compare;
 mod describe;
 mod engine;
 mod expect;
@@ -30,7 +31,7 @@ pub use packet::{Packet, eth, mac};
 pub use spec::{BridgeSpec, PortSpec, port, vlan_id, vxlan};
 pub use underlay::datagram;
 
-use datapath::packet::{ChecksumState, Frame};
+use datapath::packet::Frame;
 use datapath::port::Device;
 use datapath::port::memory::MemoryPort;
 use datapath::stats::PortCounters;
@@ -38,9 +39,9 @@ use datapath::switch::state::{Attachment, Bridge, Port, Snapshot};
 use datapath::time::{Duration, Instant};
 use datapath::tunnel::{DemuxKey, Tunnel, VXLAN_PORT};
 use datapath::types::{BridgeId, DeviceId, PortId};
-use describe::{describe, first_difference, station};
+use describe::station;
 use engine::Engine;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -277,34 +278,6 @@ impl Lab {
         BridgeId(found.unwrap_or_else(|| panic!("no bridge '{bridge}' in the lab")) as u32)
     }
 
-    fn compare_packets(&mut self, expected: &BTreeMap<&str, Vec<Packet>>) -> Vec<String> {
-        let mut left: BTreeMap<&str, Vec<Frame>> = BTreeMap::new();
-        for (port, frame) in self.take_outgoing() {
-            left.entry(port).or_default().push(frame);
-        }
-        let ports: BTreeSet<_> = expected.keys().chain(left.keys()).copied().collect();
-        let mut differences = vec![];
-        for port in ports {
-            let expected: Vec<_> = expected.get(port).into_iter().flatten().map(Packet::frame).collect();
-            let tunnel = self.members[self.index(port)].spec.tunnel.is_some();
-            compare_port(port, tunnel, &expected, &left.remove(port).unwrap_or_default(), &mut differences);
-        }
-        differences
-    }
-
-    fn compare_counters(&mut self, expected: &BTreeMap<String, u64>) -> Vec<String> {
-        let now = self.counters();
-        let names: BTreeSet<_> = now.keys().chain(expected.keys()).collect();
-        let differences = names.into_iter().filter_map(|name| {
-            let of = |map: &BTreeMap<String, u64>| map.get(name).copied().unwrap_or_default();
-            let (wanted, got) = (of(expected), of(&now) - of(&self.before));
-            (wanted != got).then(|| format!("counter {name}: expected +{wanted}, got +{got}"))
-        });
-        let differences = differences.collect();
-        self.before = now;
-        differences
-    }
-
     /// Everything that has left, by port; datagrams go on to the underlay and are shown as the frames in them.
     fn take_outgoing(&mut self) -> Vec<(&'static str, Frame)> {
         let ordinary = self.members.iter().filter(|m| m.spec.tunnel.is_none());
@@ -401,27 +374,4 @@ fn sum(counters: &BTreeMap<String, u64>, words: &[&str]) -> u64 {
 
 fn memory(caps: Caps) -> MemoryPort {
     MemoryPort::new(caps).expect("a file descriptor")
-}
-
-/// What is owed to a frame that leaves by an ordinary port: what was verified or not is all the same then.
-fn owed(frame: &Frame) -> (ChecksumState, Option<datapath::packet::Gso>) {
-    let csum = if frame.meta.csum == ChecksumState::Valid { ChecksumState::None } else { frame.meta.csum };
-    (csum, frame.meta.gso)
-}
-
-fn compare_port(port: &str, tunnel: bool, expected: &[Frame], left: &[Frame], differences: &mut Vec<String>) {
-    for i in 0..expected.len().max(left.len()) {
-        match (expected.get(i), left.get(i)) {
-            (Some(e), Some(l)) if e.bytes() == l.bytes() && (tunnel || owed(e) == owed(l)) => {}
-            (Some(e), Some(l)) => {
-                let (e_line, l_line) = (describe(e), describe(l));
-                differences.push(format!("{port}, packet {i}: expected {e_line}"));
-                differences.push(format!("{:1$}       got {l_line}", "", port.len() + 6));
-                differences.extend(first_difference(e.bytes(), l.bytes()));
-            }
-            (Some(e), None) => differences.push(format!("{port}, packet {i}: expected {}, got none", describe(e))),
-            (None, Some(l)) => differences.push(format!("{port}, packet {i}: unlisted: {}", describe(l))),
-            (None, None) => {}
-        }
-    }
 }
