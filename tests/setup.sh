@@ -116,7 +116,6 @@ test)
     lab
     rust
     need tcpdump tcpdump "the tests look at frames on the wire"
-    need ethtool ethtool "the tests look at devices' offloads"
     need python3 python3 "the tests send and read raw frames with it"
     ;;
 *) fail "unknown goal '$goal': build, demo, test or bench" ;;
