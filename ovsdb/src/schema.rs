@@ -193,3 +193,104 @@ impl ColumnSchema {
 fn check_name(name: &str, at: &Value) -> Result<(), OpError> {
     if is_id(name) { Ok(()) } else { Err(OpError::syntax(at, format!("\"{name}\" is not a valid name"))) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(tables: Value) -> Result<DatabaseSchema, String> {
+        let schema = json!({"name": "T", "version": "1.0.0", "tables": tables});
+        DatabaseSchema::from_json(&schema).map_err(|e| e.details)
+    }
+
+    /// A schema whose only column has this type.
+    fn column(ty: Value) -> Result<ColumnType, String> {
+        let mut schema = read(json!({"A": {"columns": {"c": {"type": ty}}}}))?;
+        let mut table = schema.tables.remove("A").unwrap();
+        Ok(table.columns.remove("c").unwrap().ty)
+    }
+
+    #[test]
+    fn limits_of_every_type_survive() {
+        for ty in [
+            json!("real"),
+            json!({"key": {"type": "integer", "minInteger": -1}}),
+            json!({"key": {"type": "real", "minReal": 0.5, "maxReal": 1.5}, "min": 0}),
+            json!({"key": {"type": "string", "minLength": 1, "maxLength": 8}, "max": 3}),
+            json!({"key": {"type": "string", "enum": ["set", ["a", "b"]]}, "value": "uuid", "max": "unlimited"}),
+            json!({"key": {"type": "uuid", "refTable": "A", "refType": "weak"}, "min": 0, "max": "unlimited"}),
+            json!({"key": "boolean", "value": {"type": "uuid", "refTable": "A"}, "min": 0}),
+        ] {
+            assert_eq!(column(ty.clone()).unwrap().to_json(), ty);
+        }
+        // What says nothing is not said again.
+        let verbose = json!({"key": {"type": "string", "minLength": 0}, "min": 1, "max": 1});
+        assert_eq!(column(verbose).unwrap().to_json(), json!("string"));
+    }
+
+    #[test]
+    fn types_in_words() {
+        let words = |ty: Value| column(ty).unwrap().to_string();
+        assert_eq!(words(json!("integer")), "integer");
+        assert_eq!(words(json!({"key": "integer", "min": 0})), "set of up to 1 integers");
+        assert_eq!(words(json!({"key": "string", "max": 3})), "set of 1 to 3 strings");
+        assert_eq!(words(json!({"key": "string", "max": "unlimited"})), "set of 1 or more strings");
+        let map = json!({"key": "string", "value": "uuid", "min": 0, "max": "unlimited"});
+        assert_eq!(words(map), "map of (string, uuid) pairs");
+    }
+
+    #[test]
+    fn defaults() {
+        let default = |ty: Value| {
+            let ty = column(ty).unwrap();
+            let datum = ty.default_datum();
+            assert!(ty.is_default(&datum) && ty.admits(&datum));
+            datum.to_json()
+        };
+        assert_eq!(default(json!("integer")), json!(0));
+        assert_eq!(default(json!("real")), json!(0.0));
+        assert_eq!(default(json!("boolean")), json!(false));
+        assert_eq!(default(json!("string")), json!(""));
+        assert_eq!(default(json!("uuid")), json!(["uuid", "00000000-0000-0000-0000-000000000000"]));
+        assert_eq!(default(json!({"key": "integer", "min": 0})), json!(["set", []]));
+        assert_eq!(default(json!({"key": "integer", "max": 2})), json!(0));
+        assert_eq!(default(json!({"key": "integer", "value": "string", "min": 0})), json!(["map", []]));
+        assert_eq!(default(json!({"key": "integer", "value": "string"})), json!(["map", [[0, ""]]]));
+    }
+
+    /// A schema comes with every database file: whoever wrote it, a wrong one is refused.
+    #[test]
+    fn refusals() {
+        for (ty, complaint) in [
+            (json!("colour"), "\"colour\" is not an atomic type"),
+            (json!(5), "Object expected"),
+            (json!({"min": 0}), "Required 'key' member is missing"),
+            (json!({"key": "string", "min": 2, "max": 2}), "'min' must be 0 or 1"),
+            (json!({"key": "string", "max": 0}), "'max' at least 1"),
+            (json!({"key": "string", "max": "many"}), "Type mismatch for member 'max'"),
+            (json!({"key": "string", "mix": 1}), "Member 'mix' is present"),
+            (json!({"key": {"type": "integer", "minInteger": 2, "maxInteger": 1}}), "minimum exceeds"),
+            (json!({"key": {"type": "string", "minInteger": 2}}), "Member 'minInteger' is present"),
+            (json!({"key": {"type": "boolean", "maxLength": 2}}), "Member 'maxLength' is present"),
+            (json!({"key": {"type": "string", "enum": ["set", [1]]}}), "expected string"),
+            (json!({"key": {"type": "string", "enum": ["set", []]}}), "0 are present"),
+            (json!({"key": {"type": "uuid", "refTable": "B"}}), "refers to undefined table B"),
+            (json!({"key": {"type": "uuid", "refTable": "A", "refType": "odd"}}), "Type mismatch for member 'refType'"),
+        ] {
+            let error = column(ty.clone()).unwrap_err();
+            assert!(error.contains(complaint), "{ty}: {error}");
+        }
+        for (tables, complaint) in [
+            (json!([]), "Type mismatch for member 'tables'"),
+            (json!({"a b": {"columns": {}}}), "\"a b\" is not a valid name"),
+            (json!({"A": {"columns": {"_c": {"type": "string"}}}}), "begins with an underscore"),
+            (json!({"A": {}}), "Required 'columns' member is missing"),
+            (json!({"A": {"columns": {}, "maxRows": 0}}), "Type mismatch for member 'maxRows'"),
+            (json!({"A": {"columns": {}, "indexes": [["c"]]}}), "indexes must be"),
+            (json!({"A": {"columns": {}, "indexes": [[]]}}), "indexes must be"),
+        ] {
+            let error = read(tables.clone()).unwrap_err();
+            assert!(error.contains(complaint), "{tables}: {error}");
+        }
+    }
+}

@@ -90,11 +90,10 @@ impl Datum {
 
     /// Reads a `<value>` for a column of type `ty`: shape, number of elements, constraints.
     pub fn from_json(ty: &ColumnType, v: &Value, symbols: &mut dyn Symbols) -> Result<Datum, OpError> {
-        let datum = match &ty.value {
-            None => set_from_json(ty, v, symbols)?,
-            Some(value) => map_from_json(ty, value, v, symbols)?,
-        };
-        Ok(datum)
+        match &ty.value {
+            None => set_from_json(ty, v, symbols),
+            Some(value) => map_from_json(ty, value, v, symbols),
+        }
     }
 
     /// The `<value>` of RFC 7047 §5.1; a set of one is written as its bare member.

@@ -110,11 +110,11 @@ impl<'a> Run<'a> {
         let row = op.required("row", is_object)?;
         let name = op.optional("uuid-name", id)?;
         let chosen = op.optional("uuid", |v| v.as_str().map(|text| (v, text)))?;
-        let chosen = match chosen {
-            None => None,
-            Some((v, text)) => Some((v, parse_uuid(text).ok_or_else(|| OpError::syntax(v, "bad uuid"))?)),
-        };
-        let mut uuid = chosen.as_ref().map_or_else(Uuid::new_v4, |(_, uuid)| *uuid);
+        let mut uuid = Uuid::new_v4();
+        if let Some((v, text)) = chosen {
+            uuid = parse_uuid(text).ok_or_else(|| OpError::syntax(v, "bad uuid"))?;
+            self.txn.check_free(table, &uuid).map_err(|error| error.at(v))?;
+        }
         if let Some(name) = name {
             if !self.names.used.insert(name.to_owned()) {
                 let details = "This \"uuid-name\" appeared on an earlier \"insert\" operation.";
@@ -125,10 +125,7 @@ impl<'a> Run<'a> {
         let columns = self.row_columns(table, schema, row)?;
         // `_uuid` and `_version` are the server's to give, whatever the row says.
         let columns = columns.into_iter().filter(|(name, _)| !name.starts_with('_'));
-        self.txn.insert_as(table, uuid, columns).map_err(|error| match chosen {
-            Some((v, _)) if error.error == "duplicate uuid" => error.at(v),
-            _ => error,
-        })?;
+        self.txn.insert_as(table, uuid, columns)?;
         Ok(json!({"uuid": ["uuid", uuid.to_string()]}))
     }
 

@@ -72,13 +72,7 @@ impl<'a> Txn<'a> {
         columns: impl IntoIterator<Item = (&'c str, Datum)>,
     ) -> Result<(), OpError> {
         let (name, schema, base) = self.table(table)?;
-        if base.rows.contains_key(&uuid) || self.row(name, &uuid).is_some() {
-            return Err(OpError::new(
-                "duplicate uuid",
-                "This UUID would duplicate a UUID already present within the table or deleted within \
-                 the same transaction.",
-            ));
-        }
+        self.check_free(name, &uuid)?;
         let mut row = base.template.fork();
         for (column, datum) in columns {
             let ColumnSchema { ty, .. } = column_of(name, schema, column)?;
@@ -93,6 +87,18 @@ impl<'a> Txn<'a> {
         }
         self.edits.entry(name).or_default().insert(uuid, Edit { old: None, new: Some(row) });
         Ok(())
+    }
+
+    /// May a row be inserted as `uuid`?
+    pub(super) fn check_free(&self, table: &str, uuid: &Uuid) -> Result<(), OpError> {
+        if self.db.row(table, uuid).is_none() && self.row(table, uuid).is_none() {
+            return Ok(());
+        }
+        Err(OpError::new(
+            "duplicate uuid",
+            "This UUID would duplicate a UUID already present within the table or deleted within \
+             the same transaction.",
+        ))
     }
 
     /// Gives a column of a row a new value. Without effect if it has that value.
