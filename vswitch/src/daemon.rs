@@ -23,6 +23,7 @@ use ovsdb::vswitch_schema::vswitch_schema;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
@@ -51,6 +52,7 @@ pub enum Event {
 /// The switch.
 pub struct Daemon {
     server: Server,
+    listener: JoinHandle<()>,
     sessions: mpsc::Receiver<SessionEvent>,
     network: Network,
     datapath: Datapath,
@@ -79,11 +81,14 @@ impl Daemon {
         let network = Network::open().await.context("cannot follow the network (rtnetlink)")?;
         let mut datapath = Datapath::start(&DatapathConfig::default()).context("cannot start the datapath")?;
         let deaths = forward_deaths(&mut datapath)?;
+        // Clients may connect from here on; they are answered when the loop runs.
         let (events, sessions) = mpsc::channel(SESSION_QUEUE);
+        let listener = tokio::spawn(listener.run(events));
         let fixed = status::fixed_columns(server.database(), system());
         let config = Config::read(server.database());
         let mut daemon = Daemon {
             server,
+            listener,
             sessions,
             network,
             datapath,
@@ -99,7 +104,6 @@ impl Daemon {
         };
         daemon.reconcile().await?;
         daemon.statistics();
-        tokio::spawn(listener.run(events));
         info!("ready: {} bridges, {} ports", daemon.config.bridges.len(), daemon.config.interfaces().count());
         Ok(daemon)
     }
@@ -117,8 +121,11 @@ impl Daemon {
                 () = tokio::time::sleep_until(due.into()) => Event::Tick,
             };
             if let Event::Signal(why) = event {
-                self.statistics();
                 info!("stopping: {why}");
+                self.statistics();
+                // Takes the socket's file with it.
+                self.listener.abort();
+                let _ = self.listener.await;
                 return Ok(());
             }
             if self.take(event).await? {

@@ -131,23 +131,23 @@ fn internal<'a>(name: &str, links: &'a LinkTable) -> Result<Option<&'a Link>, Re
     }
 }
 
-/// Tells of addresses that stop working because the switch takes the device's frames.
+/// Tells of addresses that stop working because the switch takes the device's frames. The commands stand on lines of
+/// their own, to be copied.
 fn warn_of_addresses(link: &Link, links: &LinkTable, bridge: &str, notes: &mut Notes) {
     let device = &link.name;
-    let (mut list, mut commands) = (Vec::new(), Vec::new());
-    for address in links.addresses(link.ifindex) {
-        list.push(address.to_string());
-        commands.push(format!("ip addr del {address} dev {device}; ip addr add {address} dev {bridge}"));
-    }
-    if list.is_empty() {
+    let addresses: Vec<_> = links.addresses(link.ifindex).map(ToString::to_string).collect();
+    if addresses.is_empty() {
         return;
     }
-    let text = format!(
-        "{} on {device} cannot be reached while {device} is a port of {bridge}; move it to the bridge's own port: \
-         {}; ip link set {bridge} up (routes by {device} go with it: see 'ip route show dev {device}' before)",
-        list.join(" and "),
-        commands.join("; ")
+    let mut text = format!(
+        "{} on {device} cannot be reached while {device} is a port of {bridge}; move it to the bridge's own port \
+         (routes by {device} are lost with it: note them by 'ip route show dev {device}' before):",
+        addresses.join(" and ")
     );
+    for address in &addresses {
+        text.push_str(&format!("\nip addr del {address} dev {device}\nip addr add {address} dev {bridge}"));
+    }
+    text.push_str(&format!("\nip link set {bridge} up"));
     notes.insert("address_warning".to_owned(), text);
 }
 
@@ -214,5 +214,148 @@ fn carries(mode: &VlanMode, vlan: VlanId) -> bool {
         VlanMode::NativeTagged(native, trunks) | VlanMode::NativeUntagged(native, trunks) => {
             *native == vlan || trunk(trunks)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tests::{br0_p1, database};
+    use crate::netlink::link::tests::{address, veth};
+    use datapath::types::L3Mtu;
+    use rtnetlink::packet_route::RouteNetlinkMessage;
+    use rtnetlink::packet_route::address::AddressScope;
+    use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
+    use serde_json::{Value, json};
+
+    fn links(messages: &[LinkMessage]) -> LinkTable {
+        let mut table = LinkTable::default();
+        for m in messages {
+            table.apply(&RouteNetlinkMessage::NewLink(m.clone()));
+        }
+        table
+    }
+
+    /// The TAP of an internal port.
+    fn tap(ifindex: u32, name: &str) -> LinkMessage {
+        let mut m = veth(ifindex, name);
+        m.attributes.pop();
+        m.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Tun)]));
+        m
+    }
+
+    /// What becomes of p1 with these columns.
+    fn p1(
+        port: Value,
+        interface: Value,
+        links: &LinkTable,
+        routes: &[Route],
+    ) -> (Result<PortSpec, Refusal>, Notes, Desired) {
+        let config = Config::read(&database(&br0_p1(json!({}), json!({}), port, interface)));
+        let routes = paths(&config).zip(routes.iter().cloned()).collect();
+        let mut desired = desired(&config, links, &routes);
+        let uuid = config.bridges[0].interfaces[1].uuid;
+        let result = match desired.refused.remove(&uuid) {
+            Some(why) => Err(why),
+            None => Ok(desired.specs.ports["p1"].clone()),
+        };
+        (result, desired.notes.remove(&uuid).unwrap(), desired)
+    }
+
+    fn vxlan() -> Value {
+        json!({"type": "vxlan", "options": ["map", [["remote_ip", "192.0.2.2"], ["key", "5000"]]]})
+    }
+
+    const VIA: Route = Route::Via { ifindex: 4, mtu: None };
+
+    #[test]
+    fn a_device_is_attached_when_it_is_there_and_up_when_it_is_up() {
+        let (none, ..) = p1(json!({}), json!({}), &links(&[]), &[]);
+        assert_eq!(
+            none.unwrap_err(),
+            "could not open network device p1 (No such device); it is attached as soon as it appears"
+        );
+        let spec = p1(json!({}), json!({}), &links(&[veth(3, "p1")]), &[]).0.unwrap();
+        assert_eq!((spec.kind, spec.up, spec.mtu), (PortKind::Netdev { ifindex: 3 }, true, None));
+        let mut down = veth(3, "p1");
+        down.header.flags = LinkFlags::Up;
+        assert!(!p1(json!({}), json!({}), &links(&[down]), &[]).0.unwrap().up);
+    }
+
+    #[test]
+    fn a_device_that_belongs_to_another_or_carries_no_ethernet_is_refused() {
+        let mut enslaved = veth(3, "p1");
+        enslaved.attributes.push(LinkAttribute::Controller(8));
+        let why = p1(json!({}), json!({}), &links(&[enslaved, veth(8, "virbr0")]), &[]).0.unwrap_err();
+        assert_eq!(why, "p1 belongs to virbr0; release it with 'ip link set dev p1 nomaster'");
+        let mut tun = veth(3, "p1");
+        tun.header.link_layer_type = LinkLayerType::None;
+        assert!(p1(json!({}), json!({}), &links(&[tun]), &[]).0.unwrap_err().contains("no Ethernet frames"));
+    }
+
+    #[test]
+    fn an_address_on_an_attached_device_is_told_with_the_commands_that_move_it() {
+        let mut table = links(&[veth(3, "p1")]);
+        assert!(p1(json!({}), json!({}), &table, &[]).1.is_empty());
+        for (ip, len) in [("192.0.2.1", 24), ("2001:db8::1", 64)] {
+            table.apply(&RouteNetlinkMessage::NewAddress(address(3, ip, len, AddressScope::Universe)));
+        }
+        let (spec, notes, _) = p1(json!({}), json!({}), &table, &[]);
+        assert!(spec.is_ok());
+        let (told, commands) = notes["address_warning"].split_once('\n').unwrap();
+        assert!(told.starts_with("192.0.2.1/24 and 2001:db8::1/64 on p1 cannot be reached"), "{told}");
+        assert_eq!(
+            commands,
+            "ip addr del 192.0.2.1/24 dev p1\nip addr add 192.0.2.1/24 dev br0\n\
+             ip addr del 2001:db8::1/64 dev p1\nip addr add 2001:db8::1/64 dev br0\nip link set br0 up"
+        );
+    }
+
+    #[test]
+    fn an_internal_port_takes_no_foreign_device_of_its_name() {
+        let internal = || json!({"type": "internal"});
+        let spec = p1(json!({}), internal(), &links(&[]), &[]).0.unwrap();
+        assert_eq!((spec.kind, spec.up), (PortKind::Internal, false));
+        assert!(p1(json!({}), internal(), &links(&[tap(3, "p1")]), &[]).0.unwrap().up);
+        let why = p1(json!({}), internal(), &links(&[veth(3, "p1")]), &[]).0.unwrap_err();
+        assert!(why.contains("could not add p1") && why.contains("(veth)"), "{why}");
+    }
+
+    #[test]
+    fn a_tunnel_takes_its_mtu_and_egress_from_the_route() {
+        let table = links(&[veth(4, "eth0")]);
+        let (spec, notes, _) = p1(json!({}), vxlan(), &table, &[VIA]);
+        assert_eq!(spec.unwrap().mtu, Some(L3Mtu(1450)));
+        assert_eq!(
+            (notes["tunnel_egress_iface"].as_str(), notes["tunnel_egress_iface_carrier"].as_str()),
+            ("eth0", "up")
+        );
+        let (spec, notes, _) = p1(json!({}), vxlan(), &table, &[Route::None("Network is unreachable".into())]);
+        assert_eq!(spec.unwrap().mtu, None);
+        assert_eq!(
+            notes["underlay_warning"],
+            "no way to remote_ip=192.0.2.2 (Network is unreachable); see 'ip route get 192.0.2.2'"
+        );
+        let why = p1(json!({}), vxlan(), &table, &[Route::Local]).0.unwrap_err();
+        assert!(why.contains("remote_ip=192.0.2.2 is an address of this host"), "{why}");
+    }
+
+    #[test]
+    fn a_tunnel_that_would_loop_is_refused_unless_its_vlans_keep_it_apart() {
+        let table = links(&[tap(4, "br0")]);
+        let why = p1(json!({}), vxlan(), &table, &[VIA]).0.unwrap_err();
+        assert!(why.contains("leaves by br0, a port of the same bridge br0"), "{why}");
+        // br0 itself is a trunk of all VLANs: a tag on the tunnel alone does not help.
+        assert!(p1(json!({"tag": 5}), vxlan(), &table, &[VIA]).0.is_err());
+        assert!(!share_a_vlan(&VlanMode::Access(VlanId::new(5).unwrap()), &VlanMode::Access(VlanId::new(6).unwrap())));
+        let other = links(&[tap(4, "br1")]);
+        assert!(p1(json!({}), vxlan(), &other, &[VIA]).0.is_ok(), "another bridge's port is no loop");
+    }
+
+    #[test]
+    fn what_is_refused_leaves_the_rest() {
+        let (_, _, all) = p1(json!({}), json!({"type": "gre"}), &links(&[]), &[]);
+        assert_eq!(all.specs.bridges.len(), 1);
+        assert_eq!(all.specs.ports.keys().collect::<Vec<_>>(), ["br0"]);
     }
 }

@@ -1,0 +1,417 @@
+//! The daemon in this process, in a network namespace of its own, driven over its socket as any client would. Needs root.
+
+use ovsdb::client::Client;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use serde_json::{Value, json};
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use vswitch::Args;
+
+/// Bounds a failure; measures nothing.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+fn ip(line: &str) -> bool {
+    let done = Command::new("ip").args(line.split_whitespace()).output().expect("iproute2 is installed");
+    if !done.status.success() {
+        eprintln!("ip {line}: {}", String::from_utf8_lossy(&done.stderr).trim());
+    }
+    done.status.success()
+}
+
+/// A network namespace and a directory for the daemon's files; both go with it.
+struct Host {
+    space: String,
+    dir: tempfile::TempDir,
+}
+
+impl Host {
+    /// `None`, said by name, where there is no root.
+    fn new(test: &str) -> Option<Host> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        if !rustix::process::geteuid().is_root() {
+            assert!(std::env::var("VSWITCH_REQUIRE_ALL").as_deref() != Ok("1"), "{test}: needs root");
+            eprintln!("skipped: {test}: needs root");
+            return None;
+        }
+        let space = format!("vswd-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        assert!(ip(&format!("netns add {space}")));
+        Some(Host { space, dir: tempfile::tempdir().unwrap() })
+    }
+
+    /// `ip` in the namespace; it must succeed.
+    fn ip(&self, line: &str) {
+        assert!(ip(&format!("-n {} {line}", self.space)), "ip {line}");
+    }
+
+    fn has_device(&self, name: &str) -> bool {
+        ip(&format!("-n {} link show dev {name}", self.space))
+    }
+
+    fn veth(&self, name: &str) {
+        self.ip(&format!("link add {name} type veth peer name {name}-far"));
+        self.ip(&format!("link set {name} up"));
+        self.ip(&format!("link set {name}-far up"));
+    }
+
+    fn args(&self) -> Args {
+        let path = |name: &str| self.dir.path().join(name);
+        Args { socket: path("db.sock"), db: path("conf.db"), log: String::new() }
+    }
+
+    /// Runs `f` on a thread of its own inside the namespace.
+    fn inside<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
+        let run = || {
+            let file = File::open(format!("/run/netns/{}", self.space)).unwrap();
+            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+            f()
+        };
+        std::thread::scope(|s| s.spawn(run).join().unwrap_or_else(|e| std::panic::resume_unwind(e)))
+    }
+
+    /// Runs a daemon, and `test` with a client of it; then ends the daemon.
+    fn serve(&self, test: impl AsyncFnOnce(&mut Db) + Send) {
+        self.inside(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let args = self.args();
+                let (stop, stopped) = oneshot::channel();
+                let daemon = vswitch::serve(&args, async {
+                    stopped.await.expect("the test ends the daemon");
+                    "the test is over"
+                });
+                let client = async {
+                    let mut db = Db::connect(&args.socket).await;
+                    test(&mut db).await;
+                    stop.send(()).expect("the daemon runs");
+                };
+                let (ended, ()) = tokio::join!(daemon, client);
+                ended.unwrap();
+            });
+            assert!(!self.args().socket.exists(), "the socket is left behind");
+        });
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        ip(&format!("netns del {}", self.space));
+    }
+}
+
+/// A client that sees every change of what the daemon reports.
+struct Db {
+    client: Client,
+}
+
+impl Db {
+    async fn connect(socket: &Path) -> Db {
+        let connected = async {
+            loop {
+                match Client::connect(socket).await {
+                    Ok(client) => return client,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+                }
+            }
+        };
+        let mut client = tokio::time::timeout(PATIENCE, connected).await.expect("the daemon opens its socket");
+        let monitored = json!({
+            "Open_vSwitch": {"columns": ["cur_cfg"]},
+            "Interface": {"columns": ["name", "ofport", "error", "status", "link_state"]},
+        });
+        client.call("monitor", vec![json!("Open_vSwitch"), json!("test"), monitored]).await.unwrap();
+        Db { client }
+    }
+
+    async fn transact(&mut self, operations: Vec<Value>) -> Vec<Value> {
+        let results = self.client.transact("Open_vSwitch", operations).await.unwrap();
+        assert!(results.iter().all(|r| r.get("error").is_none()), "{results:?}");
+        results
+    }
+
+    /// As vsctl does it: the operations, and `next_cfg` moved; then waits for `cur_cfg`. Returns the update that
+    /// brought it.
+    async fn apply(&mut self, mut operations: Vec<Value>) -> Value {
+        operations.push(json!({"op": "mutate", "table": "Open_vSwitch", "where": [],
+            "mutations": [["next_cfg", "+=", 1]]}));
+        operations.push(json!({"op": "select", "table": "Open_vSwitch", "where": [], "columns": ["next_cfg"]}));
+        let results = self.transact(operations).await;
+        let goal = results.last().unwrap()["rows"][0]["next_cfg"].as_i64().unwrap();
+        self.update(|u| rows(u, "Open_vSwitch").any(|r| r["cur_cfg"].as_i64() >= Some(goal))).await
+    }
+
+    /// The first update from now on that `wanted` accepts.
+    async fn update(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let arrives = async {
+            loop {
+                let update = self.client.notification().await.unwrap().params.remove(1);
+                if wanted(&update) {
+                    return update;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, arrives).await.expect("the update arrives")
+    }
+
+    /// The columns of the row of that name, as soon as `wanted` accepts them.
+    async fn row(&mut self, table: &str, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let select = || json!({"op": "select", "table": table, "where": [["name", "==", name]]});
+        let mut last = Value::Null;
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while tokio::time::Instant::now() < deadline {
+            last = self.transact(vec![select()]).await[0]["rows"][0].take();
+            if wanted(&last) {
+                return last;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("{table} {name} stays {last}");
+    }
+
+    async fn interface(&mut self, name: &str) -> Value {
+        self.row("Interface", name, |_| true).await
+    }
+}
+
+/// The new values of a table's rows in an update.
+fn rows<'a>(update: &'a Value, table: &str) -> impl Iterator<Item = &'a Value> {
+    update[table].as_object().into_iter().flat_map(|t| t.values().map(|change| &change["new"]))
+}
+
+/// The interface's new values in an update.
+fn interface<'a>(update: &'a Value, name: &str) -> &'a Value {
+    rows(update, "Interface").find(|r| r["name"] == name).unwrap_or_else(|| panic!("no {name} in {update}"))
+}
+
+/// The value of a key in a map column.
+fn key<'a>(map: &'a Value, key: &str) -> Option<&'a str> {
+    map[1].as_array()?.iter().find(|pair| pair[0] == key)?[1].as_str()
+}
+
+fn add_br(name: &str) -> Vec<Value> {
+    vec![
+        json!({"op": "insert", "table": "Interface", "uuid-name": "i", "row": {"name": name, "type": "internal"}}),
+        json!({"op": "insert", "table": "Port", "uuid-name": "p",
+            "row": {"name": name, "interfaces": ["named-uuid", "i"]}}),
+        json!({"op": "insert", "table": "Bridge", "uuid-name": "b", "row": {"name": name, "ports": ["named-uuid", "p"]}}),
+        json!({"op": "mutate", "table": "Open_vSwitch", "where": [],
+            "mutations": [["bridges", "insert", ["named-uuid", "b"]]]}),
+    ]
+}
+
+fn add_port(bridge: &str, mut row: Value) -> Vec<Value> {
+    let name = row["name"].take();
+    row["name"] = name.clone();
+    vec![
+        json!({"op": "insert", "table": "Interface", "uuid-name": "i", "row": row}),
+        json!({"op": "insert", "table": "Port", "uuid-name": "p",
+            "row": {"name": name, "interfaces": ["named-uuid", "i"]}}),
+        json!({"op": "mutate", "table": "Bridge", "where": [["name", "==", bridge]],
+            "mutations": [["ports", "insert", ["named-uuid", "p"]]]}),
+    ]
+}
+
+fn del_br() -> Value {
+    json!({"op": "update", "table": "Open_vSwitch", "where": [], "row": {"bridges": ["set", []]}})
+}
+
+const NONE: fn() -> Value = || json!(["set", []]);
+
+#[test]
+fn a_bridge_and_a_port_come_in_one_commit_with_cur_cfg() {
+    let Some(host) = Host::new("a_bridge_and_a_port_come_in_one_commit_with_cur_cfg") else { return };
+    host.veth("p1");
+    host.serve(async |db| {
+        let update = db.apply(add_br("br0")).await;
+        assert_eq!(interface(&update, "br0")["ofport"], 65534);
+        assert!(host.has_device("br0"), "a bridge's own port is a device of the host");
+
+        // Done before the command, so it is in the answer.
+        host.ip("addr add 192.0.2.1/24 dev p1");
+        let update = db.apply(add_port("br0", json!({"name": "p1"}))).await;
+        let p1 = interface(&update, "p1");
+        assert_eq!((&p1["ofport"], &p1["error"], &p1["link_state"]), (&json!(1), &NONE(), &json!("up")));
+        assert_eq!(key(&p1["status"], "io"), Some("packet"));
+        let warning = key(&p1["status"], "address_warning").expect("told with cur_cfg");
+        assert!(warning.contains("ip addr add 192.0.2.1/24 dev br0"), "{warning}");
+
+        let row = db.interface("p1").await;
+        assert_eq!((&row["mtu"], &row["admin_state"]), (&json!(1500), &json!("up")));
+        assert!(row["ifindex"].as_i64() > Some(0) && row["mac_in_use"].is_string(), "{row}");
+        let statistics = row["statistics"][1].as_array().unwrap();
+        assert!(statistics.iter().any(|pair| pair[0] == "rx_packets"), "{row}");
+        let bridge = db.row("Bridge", "br0", |_| true).await;
+        let mac = db.interface("br0").await["mac_in_use"].as_str().unwrap().replace(':', "");
+        assert_eq!(bridge["datapath_id"], format!("0000{mac}"));
+
+        host.ip("addr del 192.0.2.1/24 dev p1");
+        db.row("Interface", "p1", |r| key(&r["status"], "address_warning").is_none()).await;
+
+        db.apply(vec![del_br()]).await;
+        assert!(!host.has_device("br0"), "the bridge's device stays");
+        assert!(host.has_device("p1"), "a device that was only attached is gone");
+    });
+}
+
+#[test]
+fn what_cannot_be_attached_is_told_and_cur_cfg_follows() {
+    let Some(host) = Host::new("what_cannot_be_attached_is_told_and_cur_cfg_follows") else { return };
+    host.veth("p1");
+    host.veth("foreign");
+    host.serve(async |db| {
+        db.apply(add_br("br0")).await;
+        for (row, text) in [
+            (json!({"name": "eth9"}), "could not open network device eth9 (No such device)"),
+            (json!({"name": "g0", "type": "gre"}), "type=gre"),
+            (json!({"name": "vx0", "type": "vxlan"}), "remote_ip is missing"),
+            (json!({"name": "foreign", "type": "internal"}), "could not add foreign"),
+            (json!({"name": "lo"}), "lo carries no Ethernet frames"),
+        ] {
+            let name = row["name"].as_str().unwrap().to_owned();
+            let update = db.apply(add_port("br0", row)).await;
+            let told = interface(&update, &name);
+            assert_eq!(told["ofport"], -1, "{told}");
+            assert!(told["error"].as_str().is_some_and(|e| e.contains(text)), "{told}");
+        }
+        // The rest works, with the first free number.
+        let update = db.apply(add_port("br0", json!({"name": "p1"}))).await;
+        assert_eq!(interface(&update, "p1")["ofport"], 1);
+        assert!(host.has_device("foreign"), "another's device was removed");
+    });
+}
+
+#[test]
+fn a_commit_without_next_cfg_is_carried_out_too() {
+    let Some(host) = Host::new("a_commit_without_next_cfg_is_carried_out_too") else { return };
+    host.veth("p1");
+    host.serve(async |db| {
+        db.transact(add_br("br0")).await;
+        db.transact(add_port("br0", json!({"name": "p1", "ofport_request": 77}))).await;
+        db.row("Interface", "p1", |r| r["ofport"] == 77).await;
+    });
+}
+
+#[test]
+fn a_device_that_vanishes_is_told_and_taken_back() {
+    let Some(host) = Host::new("a_device_that_vanishes_is_told_and_taken_back") else { return };
+    host.veth("p1");
+    host.veth("p2");
+    host.serve(async |db| {
+        db.apply(add_br("br0")).await;
+        db.apply(add_port("br0", json!({"name": "p1"}))).await;
+        let update = db.apply(add_port("br0", json!({"name": "p2"}))).await;
+        assert_eq!(interface(&update, "p2")["ofport"], 2);
+        let before = db.interface("p2").await;
+
+        host.ip("link del p2");
+        let gone = db.row("Interface", "p2", |r| r["ofport"] == -1).await;
+        assert!(
+            gone["error"].as_str().unwrap().contains("could not open network device p2 (No such device)"),
+            "{gone}"
+        );
+        assert_eq!((&gone["ifindex"], &gone["mac_in_use"]), (&NONE(), &NONE()));
+
+        // A new port does not get the number that the other waits for.
+        host.veth("p3");
+        let update = db.apply(add_port("br0", json!({"name": "p3"}))).await;
+        assert_eq!(interface(&update, "p3")["ofport"], 3);
+
+        host.veth("p2");
+        let back = db.row("Interface", "p2", |r| r["error"] == NONE()).await;
+        assert_eq!(back["ofport"], 2);
+        assert_ne!(back["ifindex"], before["ifindex"], "a new device");
+
+        host.ip("link set p2-far down");
+        db.row("Interface", "p2", |r| r["link_state"] == "down").await;
+        host.ip("link set p2-far up");
+        db.row("Interface", "p2", |r| r["link_state"] == "up").await;
+        // Renamed, it is another device; renamed back, it is ours again.
+        host.ip("link set p2 down");
+        host.ip("link set p2 name other");
+        db.row("Interface", "p2", |r| r["ofport"] == -1).await;
+        host.ip("link set other name p2");
+        db.row("Interface", "p2", |r| r["ofport"] == 2).await;
+    });
+}
+
+#[test]
+fn an_internal_device_that_is_deleted_is_made_again() {
+    let Some(host) = Host::new("an_internal_device_that_is_deleted_is_made_again") else { return };
+    host.serve(async |db| {
+        db.apply(add_br("br0")).await;
+        let before = db.interface("br0").await;
+        host.ip("link del br0");
+        let back = db.row("Interface", "br0", |r| r["ifindex"] != before["ifindex"] && r["error"] == NONE()).await;
+        assert_eq!((&back["ofport"], &back["mac_in_use"]), (&json!(65534), &before["mac_in_use"]));
+        assert!(host.has_device("br0"));
+    });
+}
+
+#[test]
+fn a_restart_brings_all_back_with_the_same_numbers() {
+    let Some(host) = Host::new("a_restart_brings_all_back_with_the_same_numbers") else { return };
+    host.veth("p1");
+    host.veth("p2");
+    let mut before = Value::Null;
+    host.serve(async |db| {
+        db.apply(add_br("br0")).await;
+        db.apply(add_port("br0", json!({"name": "p2"}))).await;
+        db.apply(add_port("br0", json!({"name": "p1"}))).await;
+        before = db.interface("br0").await;
+    });
+    assert!(host.has_device("br0"), "a bridge's own device stays when the daemon ends");
+    host.ip("addr add 10.0.0.1/24 dev br0");
+    host.serve(async |db| {
+        for (name, ofport) in [("br0", 65534), ("p2", 1), ("p1", 2)] {
+            let row = db.interface(name).await;
+            assert_eq!((&row["ofport"], &row["error"]), (&json!(ofport), &NONE()), "{name}");
+        }
+        let after = db.interface("br0").await;
+        assert_eq!((&after["ifindex"], &after["mac_in_use"]), (&before["ifindex"], &before["mac_in_use"]));
+    });
+}
+
+#[test]
+fn a_tunnel_shows_the_mtu_that_its_route_leaves() {
+    let Some(host) = Host::new("a_tunnel_shows_the_mtu_that_its_route_leaves") else { return };
+    host.veth("u1");
+    host.serve(async |db| {
+        db.apply(add_br("br0")).await;
+        let options = json!(["map", [["remote_ip", "192.0.2.2"], ["key", "5000"]]]);
+        let update = db.apply(add_port("br0", json!({"name": "vx0", "type": "vxlan", "options": options}))).await;
+        let told = interface(&update, "vx0");
+        assert_eq!(told["error"], NONE());
+        assert!(key(&told["status"], "underlay_warning").is_some(), "{told}");
+
+        host.ip("addr add 192.0.2.1/24 dev u1");
+        let row = db.row("Interface", "vx0", |r| r["mtu"] == 1450).await;
+        assert_eq!(key(&row["status"], "tunnel_egress_iface"), Some("u1"));
+        host.ip("link set u1 mtu 1400");
+        db.row("Interface", "vx0", |r| r["mtu"] == 1350).await;
+        host.ip("route add 192.0.2.2/32 dev u1 mtu 1300");
+        db.row("Interface", "vx0", |r| r["mtu"] == 1250).await;
+        // Packets to oneself would never leave.
+        host.ip("addr add 192.0.2.2/32 dev u1");
+        let row = db.row("Interface", "vx0", |r| r["ofport"] == -1).await;
+        assert!(row["error"].as_str().unwrap().contains("remote_ip=192.0.2.2 is an address of this host"), "{row}");
+    });
+}
+
+#[test]
+fn a_second_daemon_is_refused_and_the_first_goes_on() {
+    let Some(host) = Host::new("a_second_daemon_is_refused_and_the_first_goes_on") else { return };
+    host.serve(async |db| {
+        db.apply(add_br("br0")).await;
+        let second = vswitch::serve(&host.args(), std::future::pending()).await.unwrap_err();
+        let text = format!("{second:#}");
+        assert!(text.contains("conf.db") && text.contains(&std::process::id().to_string()), "{text}");
+        let elsewhere = Args { db: host.dir.path().join("other.db"), ..host.args() };
+        let second = vswitch::serve(&elsewhere, std::future::pending()).await.unwrap_err();
+        assert!(format!("{second:#}").contains("db.sock"), "{second:#}");
+        db.apply(vec![del_br()]).await;
+    });
+}
