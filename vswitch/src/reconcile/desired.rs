@@ -80,7 +80,7 @@ fn port_spec(
     let (kind, up, mtu) = match &wanted.kind {
         Kind::Netdev => {
             let link = netdev(&interface.name, links)?;
-            warn_of_addresses(link, links, &bridge.name, notes);
+            warn_of_addresses(link, links, bridge, notes);
             (PortKind::Netdev { ifindex: link.ifindex }, link.is_up(), None)
         }
         Kind::Internal { .. } => {
@@ -133,21 +133,25 @@ fn internal<'a>(name: &str, links: &'a LinkTable) -> Result<Option<&'a Link>, Re
 
 /// Tells of addresses that stop working because the switch takes the device's frames. The commands stand on lines of
 /// their own, to be copied.
-fn warn_of_addresses(link: &Link, links: &LinkTable, bridge: &str, notes: &mut Notes) {
-    let device = &link.name;
+fn warn_of_addresses(link: &Link, links: &LinkTable, bridge: &Bridge, notes: &mut Notes) {
+    let (device, own) = (&link.name, &bridge.name);
     let addresses: Vec<_> = links.addresses(link.ifindex).map(ToString::to_string).collect();
     if addresses.is_empty() {
         return;
     }
     let mut text = format!(
-        "{} on {device} cannot be reached while {device} is a port of {bridge}; move it to the bridge's own port \
+        "{} on {device} cannot be reached while {device} is a port of {own}; move it to the bridge's own port \
          (routes by {device} are lost with it: note them by 'ip route show dev {device}' before):",
         addresses.join(" and ")
     );
     for address in &addresses {
-        text.push_str(&format!("\nip addr del {address} dev {device}\nip addr add {address} dev {bridge}"));
+        text.push_str(&format!("\nip addr del {address} dev {device}\nip addr add {address} dev {own}"));
     }
-    text.push_str(&format!("\nip link set {bridge} up"));
+    // The neighbours have the address in their caches with this hardware address.
+    if let (Some(mac), None) = (link.mac, bridge.settings.hwaddr) {
+        text.push_str(&format!("\nip link set {own} address {mac}"));
+    }
+    text.push_str(&format!("\nip link set {own} up"));
     notes.insert("address_warning".to_owned(), text);
 }
 
@@ -307,7 +311,8 @@ mod tests {
         assert_eq!(
             commands,
             "ip addr del 192.0.2.1/24 dev p1\nip addr add 192.0.2.1/24 dev br0\n\
-             ip addr del 2001:db8::1/64 dev p1\nip addr add 2001:db8::1/64 dev br0\nip link set br0 up"
+             ip addr del 2001:db8::1/64 dev p1\nip addr add 2001:db8::1/64 dev br0\n\
+             ip link set br0 address 02:00:00:00:00:03\nip link set br0 up"
         );
     }
 
