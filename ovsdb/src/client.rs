@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use thiserror::Error;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
@@ -79,6 +80,9 @@ fn show_error(error: &Value) -> String {
     }
 }
 
+/// Pause before another attempt to connect to a busy server.
+const CONNECT_PAUSE: Duration = Duration::from_millis(10);
+
 /// A notification from the server: `update`, `update2`, `update3`…
 #[derive(Clone, Debug, PartialEq)]
 pub struct Notification {
@@ -103,10 +107,18 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the Unix socket at `path`.
+    /// Connects to the Unix socket at `path`. Waits, as a blocking connect would, while the server has no time to
+    /// accept. Needs a runtime with time enabled.
     pub async fn connect(path: impl AsRef<Path>) -> Result<Client, ClientError> {
         let path = path.as_ref().to_owned();
-        match UnixStream::connect(&path).await {
+        let connected = loop {
+            match UnixStream::connect(&path).await {
+                // The server is there, but has more connections to accept than the kernel holds for it.
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(CONNECT_PAUSE).await,
+                connected => break connected,
+            }
+        };
+        match connected {
             Ok(stream) => Ok(Client {
                 path,
                 stream,

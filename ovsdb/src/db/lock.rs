@@ -5,7 +5,7 @@
 //! that they hold. The kernel drops it when the process ends, however it ends; the empty file stays.
 //!
 //! Such a lock does not exclude its own process, and closing *any* descriptor of the lock file would
-//! release it; hence [`HELD`], which is asked before the lock file is opened.
+//! release it; hence `HELD`, which is asked before the lock file is opened.
 
 use crate::io_error_text;
 use rustix::fs::{FlockOperation, fcntl_lock};

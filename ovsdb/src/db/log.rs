@@ -185,13 +185,13 @@ impl Log {
 
     /// Replaces the whole content, atomically and synced. On an error the old content stays.
     pub fn replace(&mut self, records: &[Value]) -> Result<(), LogError> {
-        // Whatever the outcome, the next attempt is only due after further growth.
+        // Should this fail, size alone calls for another attempt only after further growth.
         self.base = self.end;
-        self.suspect = false;
         let (file, end) = write_new(&self.path, records)?;
         self.file = file;
         (self.end, self.base) = (end, end);
         self.tail_is_dirty = false;
+        self.suspect = false;
         sync_directory(&self.path)
     }
 

@@ -11,6 +11,7 @@ use crate::error::OpError;
 use crate::io_error_text;
 use crate::schema::DatabaseSchema;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
@@ -83,7 +84,13 @@ impl Store {
         let same_schema = DatabaseSchema { cksum: schema.cksum.clone(), ..found.clone() } == schema;
         let mut store = Store { log: opened.log, schema: schema_json };
         let unknown = loaded.unknown.iter().cloned().collect::<Vec<_>>().join(", ");
-        let database = fill(Database::new(schema), loaded).map_err(|source| OpenError::Integrity { path, source })?;
+        let rows: usize = loaded.rows.values().map(BTreeMap::len).sum();
+        let database = fill(Database::new(schema), loaded)
+            .map_err(|source| OpenError::Integrity { path: path.clone(), source })?;
+        let kept: usize = database.contents().0.values().map(BTreeMap::len).sum();
+        if kept < rows {
+            tracing::warn!("{}: left out {} rows that nothing refers to", path.display(), rows - kept);
+        }
         if !same_schema {
             store.convert(&database, &found, &unknown, date)?;
         }
@@ -168,4 +175,122 @@ fn fill(mut database: Database, loaded: Loaded) -> Result<Database, OpError> {
     let prepared = txn.finish()?;
     database.apply(prepared);
     Ok(database)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vswitch_schema::vswitch_schema;
+    use std::fs;
+
+    const B: &str = "9db4da3e-1f95-4dc6-bdad-7f1b192e7e8b";
+    const O: &str = "3e2e346c-6546-43ab-997c-3c5d1b766415";
+
+    /// A database file with these records after a schema record made from ours.
+    fn file(change: impl FnOnce(&mut Value), records: &[Value]) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("conf.db");
+        let mut schema = vswitch_schema().to_json();
+        change(&mut schema);
+        let mut log = Log::open(&path, &schema).expect("new").log;
+        for record in records {
+            log.append(record, Durability::Buffered).expect("room");
+        }
+        (dir, path)
+    }
+
+    fn open(path: &Path) -> Result<(Store, Database), OpenError> {
+        Store::open(path, vswitch_schema(), 5)
+    }
+
+    fn bridge() -> Value {
+        json!({"Open_vSwitch": {O: {"bridges": ["uuid", B]}}, "Bridge": {B: {"name": "br0"}}})
+    }
+
+    #[test]
+    fn the_file_of_another_version_is_converted_and_its_original_kept() {
+        let change = |schema: &mut Value| {
+            schema["version"] = json!("8.9.0");
+            schema["cksum"] = json!("123 456");
+            schema["tables"]["Bridge"]["columns"]["colour"] = json!({"type": "string"});
+        };
+        let mut record = bridge();
+        record["Bridge"][B]["colour"] = json!("red");
+        let (_dir, path) = file(change, &[record]);
+        let before = fs::read(&path).expect("there");
+        let (store, database) = open(&path).expect("convertible");
+        assert_eq!(database.rows("Bridge").next().and_then(|(_, row)| row.str("name")), Some("br0"));
+        drop(store);
+        assert_eq!(fs::read(path.with_file_name("conf.db.backup8.9.0-123")).expect("kept"), before);
+        let opened = Log::open(&path, &json!({})).expect("good");
+        assert_eq!((opened.records.len(), &opened.records[0]), (2, &vswitch_schema().to_json()));
+        let mut expected = bridge();
+        expected["_date"] = json!(5);
+        expected["_comment"] = json!("converting from schema 8.9.0");
+        assert_eq!(opened.records[1], expected);
+    }
+
+    #[test]
+    fn a_check_sum_makes_no_other_schema() {
+        let (dir, path) = file(|schema| schema["cksum"] = json!("1 2"), &[bridge()]);
+        drop(open(&path).expect("good"));
+        assert_eq!(fs::read_dir(dir.path()).expect("there").count(), 2, "database and lock");
+    }
+
+    #[test]
+    fn what_cannot_be_served_is_refused_by_name() {
+        let error = |change: fn(&mut Value), records: &[Value]| {
+            let (_dir, path) = file(change, records);
+            let before = fs::read(&path).expect("there");
+            let error = open(&path).expect_err("refused").to_string();
+            assert_eq!(fs::read(&path).expect("there"), before, "left alone");
+            error.split_once("conf.db: ").map(|(_, text)| text.to_owned()).unwrap_or(error)
+        };
+        let text = error(|schema| schema["name"] = json!("OVN_Southbound"), &[]);
+        assert_eq!(text, "holds the database OVN_Southbound, not Open_vSwitch");
+        let text = error(|schema| *schema = json!({"a": 1}), &[]);
+        assert!(text.starts_with("bad schema record: syntax error"), "{text}");
+        let text = error(|_| (), &[bridge(), json!({"Bridge": {B: {"name": 5}}})]);
+        assert!(text.starts_with(&format!("record 2: table Bridge, row {B}: column name: ")), "{text}");
+        let text = error(|_| (), &[json!({"Open_vSwitch": {O: {"bridges": ["uuid", B]}}})]);
+        assert!(text.starts_with("referential integrity violation: Table Open_vSwitch column bridges"), "{text}");
+    }
+
+    #[test]
+    fn rows_without_reference_are_left_out() {
+        let (_dir, path) = file(|_| (), &[json!({"Bridge": {B: {"name": "br0"}}})]);
+        let (_, database) = open(&path).expect("good");
+        assert_eq!(database.rows("Bridge").count(), 0);
+    }
+
+    #[test]
+    fn compaction_keeps_everything_and_shortens_the_file() {
+        let (_dir, path) = file(|_| (), &[bridge()]);
+        let (mut store, database) = open(&path).expect("good");
+        let long = json!({"Bridge": {B: {"external_ids": ["map", [["k", "v".repeat(11 << 20)]]]}}});
+        store.log.append(&long, Durability::Buffered).expect("room");
+        store.compact_if_due(&database, 6);
+        assert!(fs::metadata(&path).expect("there").len() < 30_000);
+        drop(store);
+        let (_, again) = open(&path).expect("good");
+        assert_eq!(again.contents(), database.contents());
+    }
+
+    #[test]
+    fn ephemeral_changes_stay_out_of_the_file() {
+        let (_dir, path) = file(|_| (), &[bridge()]);
+        let (mut store, mut database) = open(&path).expect("good");
+        let length = fs::metadata(&path).expect("there").len();
+        let set = |column: &str, row: Value| json!({"op": "update", "table": "Bridge", "where": [["name", "==", "br0"]], "row": {column: row}});
+        let status = database.execute(&[set("status", json!(["map", [["k", "v"]]]))]).prepared.expect("a change");
+        store.write(database.schema(), &status, Durability::Synced, 7).expect("room");
+        database.apply(status);
+        assert_eq!(fs::metadata(&path).expect("there").len(), length);
+        let both = [set("status", json!(["map", []])), set("fail_mode", json!("secure"))];
+        let both = database.execute(&both).prepared.expect("a change");
+        store.write(database.schema(), &both, Durability::Synced, 7).expect("room");
+        let text = fs::read_to_string(&path).expect("text");
+        let last = text.lines().last().expect("a record");
+        assert_eq!(last, format!(r#"{{"Bridge":{{"{B}":{{"fail_mode":"secure"}}}},"_date":7}}"#));
+    }
 }
