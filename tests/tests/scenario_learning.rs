@@ -88,6 +88,29 @@ fn expired_addresses_are_freed_even_if_nobody_asks_for_them() {
 }
 
 #[test]
+fn many_expired_addresses_are_freed_over_several_batches() {
+    let mut lab = three();
+    lab.send_all("p1", (0..600).map(|i| eth(&format!("02:00:00:01:{:02x}:{:02x}→ff", i / 256, i % 256))));
+    lab.ignore();
+    lab.advance(400);
+    let left = [1, 2, 3].map(|_| {
+        lab.send("p1", eth("aa→ff"));
+        lab.ignore();
+        lab.table_stats("br0").entries
+    });
+    assert!(left[0] > 300, "{left:?}: not all at once");
+    assert_eq!(left[2], 1, "{left:?}: but without waiting");
+}
+
+#[test]
+fn a_frame_keeps_saying_where_it_came_from() {
+    let mut lab = three();
+    lab.send("p2", eth("aa→ff"));
+    let ingress: Vec<_> = lab.ignore().into_iter().map(|(port, frame)| (port, frame.meta.ingress.0)).collect();
+    assert_eq!(ingress, [("p1", 1), ("p3", 1)]);
+}
+
+#[test]
 fn a_station_that_moves_is_followed_at_once() {
     let mut lab = three();
     lab.send("p1", eth("aa→ff"));
@@ -223,6 +246,18 @@ fn a_port_that_goes_takes_its_addresses_along() {
     lab.add_port(port("p3"));
     lab.send("p1", eth("aa→cc"));
     lab.expect([flood(["p2", "p3"], eth("aa→cc"))]);
+}
+
+#[test]
+fn a_port_that_changes_its_bridge_leaves_its_addresses_behind_to_nobody() {
+    let mut lab = Lab::new([port("p1"), port("p2"), port("p3"), port("q1").on("br1")]);
+    lab.send("p3", eth("cc→ff"));
+    lab.expect([flood(["p1", "p2"], eth("cc→ff"))]);
+    lab.set_port("p3", |p| p.bridge = "br1");
+    lab.send("p1", eth("aa→cc"));
+    lab.expect([to("p2", eth("aa→cc"))]);
+    lab.send("q1", eth("aa→cc"));
+    lab.expect([to("p3", eth("aa→cc"))]);
 }
 
 #[test]

@@ -106,3 +106,34 @@ pub trait Device: Send {
     /// Returns how many frames went out. Empties `frames`.
     fn send(&mut self, pool: &mut Pool, frames: &mut Vec<Frame>, unsent: &mut Unsent) -> u64;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::Gso;
+
+    #[test]
+    fn a_frame_passes_where_all_that_it_is_owed_can_be_done() {
+        let csum = Caps { partial_csum: true, ..Caps::NONE };
+        let tso = Caps { tso: true, ..csum };
+        let uso = Caps { uso: true, ..csum };
+        let nonsense = Caps { partial_csum: false, ..Caps::ALL };
+        let caps = [Caps::NONE, csum, tso, uso, Caps::ALL, nonsense];
+
+        let mut meta = Meta::default();
+        let takes = |meta: &Meta| caps.map(|caps| caps.take(meta));
+        assert_eq!(takes(&meta), [true; 6]);
+        meta.csum = ChecksumState::Partial { start: 34, offset: 16 };
+        assert_eq!(takes(&meta), [false, true, true, true, true, false]);
+        for (kind, expected) in [
+            (GsoKind::TcpV4, [false, false, true, false, true, false]),
+            (GsoKind::TcpV6, [false, false, true, false, true, false]),
+            (GsoKind::Udp, [false, false, false, true, true, false]),
+        ] {
+            meta.gso = Some(Gso { kind, size: 1000, header_len: 54, ecn: false });
+            for state in [meta.csum, ChecksumState::Valid] {
+                assert_eq!(takes(&Meta { csum: state, ..meta }), expected, "{kind:?}, {state:?}");
+            }
+        }
+    }
+}

@@ -33,12 +33,9 @@ impl Egress<'_> {
         self.pool.copy(frame)
     }
 
-    /// Sends the frame out by `port`.
+    /// Sends the frame out by `port`, which is up.
     #[inline]
     pub fn send(&mut self, port: &Port, mut frame: Frame, tagging: Tagging) {
-        if !port.up {
-            return self.discard(frame, &port.counters, DropReason::PortDown);
-        }
         if let Err(reason) = vlan::egress(&port.vlan, &mut frame, tagging) {
             return self.discard(frame, &port.counters, reason);
         }

@@ -7,7 +7,7 @@ use super::vlan;
 use crate::time::Instant;
 use crate::types::{MacAddr, PortId, VlanId};
 
-/// The ports that a frame leaves by: at least one, and never the one it came from.
+/// The ports that a frame leaves by: at least one, all of them up, and never the one it came from.
 #[derive(Clone, Debug)]
 pub struct Targets<'a> {
     /// The first, often the only one.
@@ -51,7 +51,7 @@ pub fn forward<'a>(
     match known {
         Some(port) if port == ingress => Err(DropReason::Hairpin),
         Some(port) => {
-            let first = snap.port(port).ok_or(DropReason::PortDown)?;
+            let first = snap.port(port).filter(|port| port.up).ok_or(DropReason::PortDown)?;
             Ok(Targets { first, rest: Flood { snap, ports: [].iter(), ingress, vlan } })
         }
         None => {
@@ -59,5 +59,64 @@ pub fn forward<'a>(
             let first = rest.next().ok_or(DropReason::NoOutput)?;
             Ok(Targets { first, rest })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::state::{Trunks, VlanMode};
+    use super::*;
+    use crate::port::Caps;
+    use crate::time::Duration;
+    use crate::types::{BridgeId, DeviceId};
+    use std::sync::Arc;
+
+    const NOW: Instant = Instant::from_secs(1);
+    const STATION: MacAddr = MacAddr([2, 0, 0, 0, 0, 7]);
+
+    /// A bridge with a port for each of `up`, and a station that was last heard behind port 1.
+    fn world(up: &[bool]) -> (Snapshot, Bridge, MacTable) {
+        let port = |id, up| Port {
+            id: PortId(id),
+            name: "p".into(),
+            bridge: BridgeId(0),
+            vlan: VlanMode::Trunk(Trunks::All),
+            up,
+            device: DeviceId(id),
+            caps: Caps::ALL,
+            tunnel: None,
+            mtu: None,
+            counters: Arc::default(),
+        };
+        let mut snap = Snapshot::default();
+        snap.ports.extend((0..).zip(up).map(|(id, &up)| Some(Arc::new(port(id, up)))));
+        let bridge = Bridge {
+            id: BridgeId(0),
+            name: "br".into(),
+            ports: snap.ports.iter().flatten().map(|p| p.id).collect(),
+            mac_aging: Duration::from_secs(300),
+            mac_table_size: 10,
+            secure: false,
+        };
+        let mut table = MacTable::new(bridge.mac_aging, bridge.mac_table_size);
+        table.learn(VlanId::UNTAGGED, STATION, PortId(1), NOW);
+        (snap, bridge, table)
+    }
+
+    fn targets(up: &[bool], dst: MacAddr) -> Result<Vec<u32>, DropReason> {
+        let (snap, bridge, table) = world(up);
+        let targets = forward(&snap, &bridge, &table, PortId(0), VlanId::UNTAGGED, dst, NOW)?;
+        Ok(std::iter::once(targets.first).chain(targets.rest).map(|port| port.id.0).collect())
+    }
+
+    #[test]
+    fn only_ports_that_are_up_are_targets() {
+        assert_eq!(targets(&[true, true, true], STATION), Ok(vec![1]));
+        assert_eq!(targets(&[true, true, true], MacAddr::BROADCAST), Ok(vec![1, 2]));
+        assert_eq!(targets(&[true, false, true], MacAddr::BROADCAST), Ok(vec![2]));
+        assert_eq!(targets(&[true, false, false], MacAddr::BROADCAST), Err(DropReason::NoOutput));
+        // Adopting a snapshot forgets who was behind a port that went; until then, nothing goes there.
+        assert_eq!(targets(&[true, false, true], STATION), Err(DropReason::PortDown));
+        assert_eq!(targets(&[true], STATION), Err(DropReason::PortDown));
     }
 }

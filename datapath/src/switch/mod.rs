@@ -87,9 +87,14 @@ impl Switch {
 
     /// Clears expired addresses away when it is time again, a limited number between two batches.
     fn sweep(&mut self, now: Instant) {
-        if now >= self.next_sweep {
-            let unfinished = self.tables.0.iter_mut().flatten().map(|t| usize::from(t.sweep(now))).sum::<usize>();
-            self.next_sweep = if unfinished > 0 { now } else { now + SWEEP_EVERY };
+        if now < self.next_sweep {
+            return;
+        }
+        self.next_sweep = now + SWEEP_EVERY;
+        for table in self.tables.0.iter_mut().flatten() {
+            if table.sweep(now) {
+                self.next_sweep = now;
+            }
         }
     }
 }
@@ -117,5 +122,37 @@ impl Tables {
             self.0.resize_with(id + 1, || None);
         }
         self.0[id].get_or_insert_with(|| MacTable::new(bridge.mac_aging, bridge.mac_table_size))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{MacAddr, PortId, VlanId};
+
+    #[test]
+    fn the_addresses_of_a_bridge_go_with_it() {
+        let now = Instant::from_secs(1);
+        let bridge = |id| Bridge {
+            id: BridgeId(id),
+            name: "br".into(),
+            ports: vec![],
+            mac_aging: Duration::from_secs(300),
+            mac_table_size: 10,
+            secure: false,
+        };
+        let mut switch = Switch::new();
+        for id in 0..3 {
+            let table = switch.tables.of(&bridge(id));
+            table.learn(VlanId::UNTAGGED, MacAddr([2, 0, 0, 0, 0, 1]), PortId(0), now);
+        }
+        assert_eq!([0, 1, 2].map(|id| switch.fdb(BridgeId(id), now).len()), [1, 1, 1]);
+        switch.flush(BridgeId(1));
+        assert_eq!([0, 1, 2].map(|id| switch.fdb(BridgeId(id), now).len()), [1, 0, 1]);
+        let without_0 = Snapshot { bridges: vec![None, Some(Arc::new(bridge(1)))], ..Snapshot::default() };
+        switch.adopt(&Arc::new(without_0), now);
+        assert!(switch.tables.get(BridgeId(0)).is_none());
+        assert!(switch.tables.get(BridgeId(2)).is_none());
+        assert_eq!(switch.table_stats(BridgeId(0)), TableStats::default());
     }
 }
