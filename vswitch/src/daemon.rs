@@ -12,16 +12,17 @@ use crate::netlink::{Network, watch};
 use crate::reconcile::apply::Applier;
 use crate::reconcile::desired::{Desired, desired, paths};
 use crate::reconcile::ofport::{Claim, assign};
+use crate::retry::Retry;
+use crate::start::{self, wall_clock};
 use crate::status::{self, Outcome, Rows};
 use anyhow::Context;
 use datapath::control::{Datapath, DatapathConfig, DatapathEvent};
 use datapath::types::MacAddr;
 use ovsdb::db::log::Durability;
-use ovsdb::server::{Listener, Server, SessionEvent};
+use ovsdb::server::{Server, SessionEvent};
 use ovsdb::value::Datum;
-use ovsdb::vswitch_schema::vswitch_schema;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
@@ -31,8 +32,6 @@ use uuid::Uuid;
 const SESSION_QUEUE: usize = 64;
 /// How often a reconciliation looks again at what its own actions changed (a TAP comes up when it is opened).
 const ROUNDS: usize = 4;
-/// A device that dies right after it was opened is not opened again before.
-const REOPEN_PAUSE: Duration = Duration::from_secs(1);
 
 /// What the loop waits for.
 #[derive(Debug)]
@@ -66,25 +65,23 @@ pub struct Daemon {
     /// The columns that stay as they are.
     fixed: BTreeMap<&'static str, Datum>,
     next_statistics: Instant,
-    reopened: Option<Instant>,
-    reopen_at: Option<Instant>,
+    retry: Retry,
 }
 
 impl Daemon {
     /// Takes the database and the socket, and makes the datapath what the database says.
     pub async fn open(args: &Args) -> anyhow::Result<Daemon> {
         info!("{} starting: socket {}, database {}", status::VERSION, args.socket.display(), args.db.display());
-        let mut server = Server::open(&args.db, vswitch_schema(), wall_clock())?;
         // Before any device is touched: whoever is refused here has changed nothing.
-        let listener = Listener::bind(&args.socket)?;
-        ensure_root(&mut server)?;
+        let server = start::database(&args.db).await?;
+        let listener = start::listener(&args.socket).await?;
         let network = Network::open().await.context("cannot follow the network (rtnetlink)")?;
         let mut datapath = Datapath::start(&DatapathConfig::default()).context("cannot start the datapath")?;
-        let deaths = forward_deaths(&mut datapath)?;
+        let deaths = start::forward_events(&mut datapath)?;
         // Clients may connect from here on; they are answered when the loop runs.
         let (events, sessions) = mpsc::channel(SESSION_QUEUE);
         let listener = tokio::spawn(listener.run(events));
-        let fixed = status::fixed_columns(server.database(), system());
+        let fixed = status::fixed_columns(server.database(), start::system());
         let config = Config::read(server.database());
         let mut daemon = Daemon {
             server,
@@ -99,8 +96,7 @@ impl Daemon {
             errors: BTreeMap::new(),
             fixed,
             next_statistics: Instant::now(),
-            reopened: None,
-            reopen_at: None,
+            retry: Retry::default(),
         };
         daemon.reconcile().await?;
         daemon.statistics();
@@ -136,7 +132,7 @@ impl Daemon {
 
     /// When the loop has something to do by itself.
     fn due(&self) -> Instant {
-        self.reopen_at.map_or(self.next_statistics, |at| at.min(self.next_statistics))
+        self.retry.at().map_or(self.next_statistics, |at| at.min(self.next_statistics))
     }
 
     /// Takes an event in; whether the datapath may have to change.
@@ -156,7 +152,8 @@ impl Daemon {
                 let why = std::io::Error::from_raw_os_error(errno);
                 warn!("port {port}: its device is gone or broken: {why}");
                 self.applier.broke(port);
-                self.may_reopen()
+                self.retry.plan(Instant::now());
+                false
             }
             Event::Tick => self.tick(),
             Event::Signal(_) => false,
@@ -165,36 +162,17 @@ impl Daemon {
 
     fn tick(&mut self) -> bool {
         let now = Instant::now();
-        let mut changed = false;
-        if self.reopen_at.is_some_and(|at| at <= now) {
-            self.reopen_at = None;
-            changed |= self.may_reopen();
-        }
+        let mut changed = self.retry.is_due(now);
         if self.next_statistics <= now {
             self.statistics();
-            // What nobody tells: a learned path MTU, a UDP port that has become free.
-            let tunnels = !self.network.routes().is_empty();
-            if tunnels {
+            self.retry.relax();
+            // Nobody tells of a path MTU that was learned or forgotten.
+            if !self.network.routes().is_empty() {
                 self.network.distrust_routes();
+                changed = true;
             }
-            changed |= tunnels || self.applier.has_failures();
         }
         changed
-    }
-
-    /// Whether a device that died may be opened again now; otherwise it will be, a little later.
-    fn may_reopen(&mut self) -> bool {
-        let now = Instant::now();
-        match self.reopened.map(|last| last + REOPEN_PAUSE) {
-            Some(earliest) if earliest > now => {
-                self.reopen_at = Some(earliest);
-                false
-            }
-            _ => {
-                self.reopened = Some(now);
-                true
-            }
-        }
     }
 
     /// Makes the datapath what the database says, and the database what came of it.
@@ -214,6 +192,9 @@ impl Daemon {
             if !changed && !addressed {
                 break;
             }
+        }
+        if self.applier.has_failures() {
+            self.retry.plan(Instant::now());
         }
         self.report(&wanted);
         Ok(())
@@ -346,51 +327,4 @@ impl Daemon {
             error!("the state of the switch cannot be written to the database: {e}");
         }
     }
-}
-
-/// Makes the one row of the table Open_vSwitch that everything hangs on.
-fn ensure_root(server: &mut Server) -> anyhow::Result<()> {
-    if server.database().rows("Open_vSwitch").next().is_some() {
-        return Ok(());
-    }
-    let mut txn = server.database().begin();
-    txn.comment("vswitch: initialize");
-    let prepared = txn.insert("Open_vSwitch", []).and_then(|_| txn.finish());
-    prepared
-        .and_then(|p| server.commit(p, Durability::Synced, wall_clock()))
-        .map_err(|e| anyhow::anyhow!("{e}"))
-        .context("cannot initialize the database")?;
-    Ok(())
-}
-
-/// Lets the loop wait for the datapath's events: a thread that ends with the datapath.
-fn forward_deaths(datapath: &mut Datapath) -> anyhow::Result<mpsc::UnboundedReceiver<DatapathEvent>> {
-    let (to, deaths) = mpsc::unbounded_channel();
-    if let Some(from) = datapath.events() {
-        let forward = move || {
-            for event in from {
-                if to.send(event).is_err() {
-                    return;
-                }
-            }
-        };
-        std::thread::Builder::new().name("datapath-events".to_owned()).spawn(forward)?;
-    }
-    Ok(deaths)
-}
-
-/// The host's distribution and its version, by /etc/os-release.
-fn system() -> (String, String) {
-    let text = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
-    let value = |key: &str| {
-        let line = text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix('='));
-        line.map_or_else(|| "unknown".to_owned(), |v| v.trim_matches('"').to_owned())
-    };
-    (value("ID"), value("VERSION_ID"))
-}
-
-/// Milliseconds since 1970, for the database file.
-fn wall_clock() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

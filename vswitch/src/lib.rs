@@ -16,6 +16,8 @@ pub mod daemon;
 pub mod mtu;
 pub mod netlink;
 pub mod reconcile;
+pub mod retry;
+pub mod start;
 pub mod status;
 
 pub use args::Args;

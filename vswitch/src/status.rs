@@ -204,3 +204,71 @@ pub fn write(database: &Database, rows: &Rows) -> Result<Option<Prepared>, OpErr
     let prepared = txn.finish()?;
     Ok((!prepared.changes.is_empty()).then_some(prepared))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tests::{br0_p1, database};
+    use serde_json::json;
+
+    #[test]
+    fn every_drop_is_in_exactly_one_sum() {
+        let drops: Vec<_> = DropReason::ALL.iter().map(|&reason| (reason, 1)).collect();
+        let stats = PortStats { rx_packets: 7, rx_bytes: 700, tx_packets: 5, tx_bytes: 500, drops };
+        let Datum::Map(map) = port_statistics(&stats) else { panic!("a map") };
+        let get = |key: &str| match map.get(&Atom::String(key.to_owned())) {
+            Some(Atom::Integer(n)) => *n,
+            other => panic!("{key}: {other:?}"),
+        };
+        let sums: i64 = ["rx_dropped", "rx_errors", "tx_dropped", "tx_errors"].into_iter().map(get).sum();
+        assert_eq!(sums, i64::try_from(DropReason::COUNT).unwrap());
+        assert_eq!((get("rx_packets"), get("tx_bytes"), get("drop_hairpin")), (7, 500, 1));
+    }
+
+    #[test]
+    fn a_port_without_traffic_has_the_eight_counters_that_libvirt_reads() {
+        let Datum::Map(map) = port_statistics(&PortStats::default()) else { panic!("a map") };
+        let keys: Vec<_> = map.keys().map(|k| if let Atom::String(s) = k { s.as_str() } else { "" }).collect();
+        let wanted = "rx_bytes rx_dropped rx_errors rx_packets tx_bytes tx_dropped tx_errors tx_packets";
+        assert_eq!(keys.join(" "), wanted);
+    }
+
+    #[test]
+    fn only_what_differs_is_written() {
+        let mut database = database(&br0_p1(json!({}), json!({}), json!({}), json!({})));
+        let config = Config::read(&database);
+        let interface = config.bridges[0].interfaces[1].uuid;
+        let columns = BTreeMap::from([("ofport", Datum::integer(3)), ("link_state", Datum::string("up"))]);
+        let gone = BTreeMap::from([("ofport", Datum::integer(9))]);
+        let rows = Rows::from([(("Interface", interface), columns), (("Interface", Uuid::nil()), gone)]);
+        let prepared = write(&database, &rows).unwrap().expect("something to write");
+        database.apply(prepared);
+        assert_eq!(database.row("Interface", &interface).unwrap().integer("ofport"), Some(3));
+        assert!(write(&database, &rows).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_cannot_work_shows_its_error_and_nothing_of_a_device() {
+        let database = database(&br0_p1(json!({}), json!({}), json!({}), json!({"type": "gre"})));
+        let config = Config::read(&database);
+        let desired = crate::reconcile::desired::desired(&config, &LinkTable::default(), &BTreeMap::new());
+        let [own, p1] = &config.bridges[0].interfaces[..] else { panic!("{config:?}") };
+        let outcome = Outcome {
+            config: &config,
+            desired: &desired,
+            applier: &Applier::default(),
+            links: &LinkTable::default(),
+            ofports: &BTreeMap::from([(own.uuid, 65_534)]),
+        };
+        let rows = outcome.rows();
+        let columns = &rows[&("Interface", p1.uuid)];
+        assert_eq!(columns["ofport"], Datum::integer(-1));
+        assert!(columns["error"].as_str().unwrap().starts_with("type=gre"));
+        for column in ["ifindex", "mac_in_use", "mtu", "admin_state", "link_state", "link_resets", "statistics"] {
+            assert!(columns[column].is_empty(), "{column}");
+        }
+        assert_eq!(rows[&("Open_vSwitch", config.root.unwrap())]["cur_cfg"], Datum::integer(7));
+        // Wanted, possible, but not made: that is an error as well.
+        assert!(outcome.error(own).unwrap().contains("could not be made"));
+    }
+}

@@ -94,7 +94,7 @@ impl Applier {
             Action::RemovePort { name } => {
                 let bridge = self.current.ports.remove(&name).map(|p| p.bridge).unwrap_or_default();
                 self.facts.remove(&name);
-                info!("port {name} removed from bridge {bridge}");
+                info!("port {name} detached from bridge {bridge}");
             }
             Action::RemoveBridge { name } => {
                 self.current.bridges.remove(&name);
@@ -113,7 +113,7 @@ impl Applier {
             }
             Action::AddPort(spec) => {
                 let facts = applied.status.iter().map(|(k, v)| format!(", {k} {v}")).collect::<String>();
-                info!("port {} added to bridge {}: {}{facts}", spec.name, spec.bridge, describe(&spec));
+                info!("port {} attached to bridge {}: {}{facts}", spec.name, spec.bridge, describe(&spec));
                 self.facts.insert(spec.name.clone(), applied);
                 self.current.ports.insert(spec.name.clone(), spec);
             }
