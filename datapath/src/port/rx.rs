@@ -9,6 +9,9 @@ use std::os::fd::BorrowedFd;
 
 /// Frames prepared for a call at least; otherwise twice what the last one brought.
 const FEW: usize = 4;
+/// Bytes received before they are sent on, about: four super-frames. More no longer fit the core's cache between being
+/// written and being read again, and keep the receiver waiting (measured against 32 super-frames: 10 % less CPU a byte).
+pub const BATCH_BYTES: usize = 256 << 10;
 /// Where `SO_MEMINFO` tells the frames dropped by the socket so far (`SK_MEMINFO_DROPS`, linux/sock_diag.h), and how
 /// many numbers it tells.
 const DROPS: usize = 8;
@@ -20,7 +23,7 @@ pub struct Receiver {
     /// Frames lent to a call; empty between calls.
     slots: Vec<Frame>,
     expected: usize,
-    /// A call was full since the last look at the drops: the kernel's queue was long and may have overflowed.
+    /// A call was full since the last look at the drops: the kernel's queue was not empty and may have overflowed.
     was_full: bool,
     drops_seen: u32,
 }
@@ -48,8 +51,10 @@ impl Receiver {
         let got = *result.as_ref().unwrap_or(&0);
         // Unused buffers go back so that the most recently used one is the next to be filled.
         self.slots.drain(got..).rev().for_each(|unused| pool.recycle(unused));
+        let mut bytes = 0;
         for (i, mut frame) in self.slots.drain(..).enumerate() {
             let (len, truncated) = self.messages.received(i);
+            bytes += len;
             let finished = match len.checked_sub(before) {
                 Some(len) if !truncated => {
                     frame.set_received(len);
@@ -66,8 +71,8 @@ impl Receiver {
                 pool.recycle(frame);
             }
         }
-        self.expected = (2 * got).clamp(FEW, Batch::CAPACITY);
-        self.was_full |= got == Batch::CAPACITY;
+        self.expected = (2 * got).min(BATCH_BYTES * got / bytes.max(1)).clamp(FEW, Batch::CAPACITY);
+        self.was_full |= got == wanted;
         match result {
             Ok(got) if got == wanted => return Ok(Rx::More),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok(Rx::More),
@@ -78,7 +83,8 @@ impl Receiver {
         Ok(Rx::Empty)
     }
 
-    /// Counts what the kernel dropped because the queue was full; only asked after the queue was long.
+    /// Counts what the kernel dropped because the queue was full; only asked after the queue was longer than
+    /// a call.
     fn read_drops(&mut self, fd: BorrowedFd<'_>, lost: &mut Vec<(DropReason, u64)>) {
         if std::mem::take(&mut self.was_full)
             && let Ok(info) = option::<[u32; DROPS + 1]>(fd, libc::SOL_SOCKET, SO_MEMINFO)

@@ -7,6 +7,7 @@
 //! Owned by one worker thread; control keeps a second reference to the descriptor for the removal. One frame per system
 //! call: the kernel offers no more here.
 
+use super::rx::BATCH_BYTES;
 use super::tx::send_all;
 use super::{Caps, Device, OpenError, Rx, Status, Unsent, Unsupported, sys, vnet};
 use crate::packet::{Batch, Frame, Pool};
@@ -137,13 +138,17 @@ impl Device for Tap {
     }
 
     fn receive(&mut self, pool: &mut Pool, batch: &mut Batch, lost: &mut Vec<(DropReason, u64)>) -> Rx {
-        while !batch.is_full() {
+        let mut bytes = 0;
+        while !batch.is_full() && bytes < BATCH_BYTES {
             let mut frame = pool.alloc();
             let refused = match rustix::io::read(&*self.fd, frame.receive_space(vnet::LEN)) {
-                Ok(len) => match received(len, &mut frame) {
-                    Ok(()) => batch.push(frame).err(),
-                    Err(Unsupported) => Some(frame),
-                },
+                Ok(len) => {
+                    bytes += len;
+                    match received(len, &mut frame) {
+                        Ok(()) => batch.push(frame).err(),
+                        Err(Unsupported) => Some(frame),
+                    }
+                }
                 Err(errno) => {
                     pool.recycle(frame);
                     match errno {

@@ -91,7 +91,7 @@ impl Worker {
     pub fn run(mut self) {
         let origin = std::time::Instant::now();
         let clock = || Instant::from_nanos(u64::try_from(origin.elapsed().as_nanos()).unwrap_or(u64::MAX));
-        let (mut spin, mut tokens) = (Spin::new(), Vec::new());
+        let (mut spin, mut tokens) = (Spin::default(), Vec::new());
         while !self.stopped {
             let timeout = if self.devices.any_ready() { Some(Duration::ZERO) } else { spin.patience(clock()) };
             if let Err(e) = self.poller.wait(timeout, &mut tokens) {
@@ -113,28 +113,25 @@ impl Worker {
     pub fn poll_once(&mut self, now: Instant) -> bool {
         self.take_commands(now);
         self.devices.mark_all_ready();
-        self.poll_ready(now)
+        self.poll_ready(now) > 0
     }
 
-    /// One batch from each device that has something.
-    fn poll_ready(&mut self, now: Instant) -> bool {
+    /// One batch from each device that has something; how many bytes came in.
+    fn poll_ready(&mut self, now: Instant) -> u64 {
         let mut round = std::mem::take(&mut self.round);
         self.devices.take_ready(&mut round);
-        let mut worked = false;
-        for &id in &round {
-            worked |= self.poll_device(id, now);
-        }
+        let bytes = round.iter().map(|&id| self.poll_device(id, now)).sum();
         self.round = round;
-        worked
+        bytes
     }
 
     /// One batch: receive, switch, send.
-    fn poll_device(&mut self, id: DeviceId, now: Instant) -> bool {
-        let Some(device) = self.devices.get(id) else { return false };
+    fn poll_device(&mut self, id: DeviceId, now: Instant) -> u64 {
+        let Some(device) = self.devices.get(id) else { return 0 };
         let rx = device.receive(&mut self.pool, &mut self.batch, &mut self.lost);
         self.count_lost(id);
-        let worked = !self.batch.is_empty();
-        if worked {
+        let bytes = self.batch.iter().map(|frame| frame.len() as u64).sum();
+        if !self.batch.is_empty() {
             let (batch, pool, tx) = (&mut self.batch, &mut self.pool, &mut self.tx);
             self.switch.process(now, &self.snapshot, id, batch, pool, &self.counters, tx);
             while let Some((device, frames)) = tx.next_ready() {
@@ -146,7 +143,7 @@ impl Worker {
             Rx::More => self.devices.mark_ready(id),
             Rx::Dead(errno) => self.bury(id, errno),
         }
-        worked
+        bytes
     }
 
     /// Counts what the kernel lost before we could read it: received, then dropped.
