@@ -105,8 +105,7 @@ impl Daemon {
     }
 
     /// Serves until `stop` is done.
-    pub async fn run(mut self, stop: impl Future<Output = &'static str>) -> anyhow::Result<()> {
-        let mut stop = std::pin::pin!(stop);
+    pub async fn run(mut self, mut stop: impl Future<Output = &'static str> + Unpin) -> anyhow::Result<()> {
         loop {
             let due = self.due();
             let event = tokio::select! {

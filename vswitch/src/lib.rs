@@ -47,5 +47,13 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
 /// Runs the daemon until `stop` is done, whose output says why, in the network namespace of the calling thread.
 pub async fn serve(args: &Args, stop: impl Future<Output = &'static str>) -> anyhow::Result<()> {
-    Daemon::open(args).await?.run(stop).await
+    let mut stop = std::pin::pin!(stop);
+    let daemon = tokio::select! {
+        opened = Daemon::open(args) => opened?,
+        why = &mut stop => {
+            tracing::info!("stopping before the start was over: {why}");
+            return Ok(());
+        }
+    };
+    daemon.run(stop).await
 }
