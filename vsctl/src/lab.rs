@@ -174,19 +174,29 @@ fn bridges_and_ports() {
 }
 
 #[test]
-fn vlan_bridges() {
-    let mut lab =
-        Lab::new(&["add-br br0 -- add-br v10 br0 10", "add-port v10 p1 -- add-port br0 p2 tag=10 -- add-port br0 p3"]);
+fn vlan_bridges_are_read_but_not_made() {
+    let mut lab = Lab::new(&["add-br br0 -- add-port br0 v10 tag=10 type=internal -- set port v10 fake_bridge=true"]);
+    lab.prints("add-port v10 p1 -- add-port br0 p2 tag=10 -- add-port br0 p3");
     assert_eq!(lab.prints("list-br -- --fake list-br -- --real list-br"), "br0\nv10\nv10\nbr0\n");
     assert_eq!(
         lab.prints("get port p1 tag -- br-to-vlan v10 -- br-to-parent v10 -- br-to-vlan br0"),
         "10\n10\nbr0\n0\n"
     );
-    assert_eq!(lab.prints("list-ports v10 -- list-ports br0"), "p1\np2\np3\n");
-    assert_eq!(lab.refuses("add-br x br0 10"), "cannot add VLAN bridge x: VLAN 10 of br0 has v10 already");
-    assert_eq!(lab.refuses("add-br x v10 11"), "cannot add VLAN bridge x to v10: that is a VLAN bridge itself");
+    assert_eq!(lab.prints("list-ports v10 -- list-ports br0 -- port-to-br p2"), "p1\np2\np3\nv10\n");
+    assert_eq!(
+        lab.refuses("add-br x br0 11"),
+        "no VLAN bridges are made: bridges here know VLANs themselves, and a VLAN needs no bridge of its own\n\
+         'vsctl add-port br0 x tag=11 type=internal' gives the host a port of that name in VLAN 11; \
+         other ports are put into it by tag=11."
+    );
     assert_eq!(lab.refuses("add-br x br0 4096"), "VLAN 4096: expected a number from 0 to 4095");
     assert_eq!(lab.refuses("--may-exist add-br v10"), "v10 exists, but is the VLAN bridge of VLAN 10 of br0");
+    assert_eq!(lab.refuses("--may-exist add-br v10 br0 11"), "v10 exists, but is the VLAN bridge of VLAN 10 of br0");
+    assert_eq!(lab.prints("--may-exist add-br v10 br0 10"), "");
+    assert_eq!(
+        lab.prints("br-set-external-id v10 a b -- br-get-external-id v10 -- get port v10 external_ids"),
+        "a=b\n{fake-bridge-a=b}\n"
+    );
     assert_eq!(lab.prints("del-br v10 -- list-br -- list-ports br0"), "br0\np3\n");
 }
 

@@ -1,6 +1,6 @@
 //! Ways to name a row: its UUID or the beginning of it, `@name`, its name, or what it belongs to.
 
-use ovsdb::value::{Atom, AtomType, Uuid, parse_uuid};
+use ovsdb::value::{Atom, Uuid, parse_uuid};
 
 use crate::error::{Result, fail, listing};
 use crate::model::{Model, Needs};
@@ -84,10 +84,10 @@ pub(crate) fn find(model: &Model<'_>, names: &Names, table: &str, record: &str) 
         let found = match naming {
             Only { .. } if record == "." => model.rows(table).collect(),
             Only { .. } => Vec::new(),
-            Column { column, .. } => named(model, table, column, record)?,
+            Column { column, .. } => named(model, table, column, record),
             Via { referrer, column, .. } => {
                 let mut found = Vec::new();
-                for row in named(model, referrer, "name", record)? {
+                for row in named(model, referrer, "name", record) {
                     found.extend(model.get(referrer, &row, column)?.uuids());
                 }
                 found
@@ -105,19 +105,12 @@ pub(crate) fn find(model: &Model<'_>, names: &Names, table: &str, record: &str) 
     only(model.rows(table).filter(|u| u.to_string().starts_with(&prefix)).collect(), table, record)
 }
 
-fn named(model: &Model<'_>, table: &str, column: &str, record: &str) -> Result<Vec<Uuid>> {
-    let mut found = Vec::new();
-    for uuid in model.rows(table) {
-        let fits = match model.get(table, &uuid, column)?.as_atom() {
-            Some(Atom::String(name)) => name == record,
-            Some(atom) if atom.ty() == AtomType::Integer => atom.to_string() == record,
-            _ => false,
-        };
-        if fits {
-            found.push(uuid);
-        }
+fn named(model: &Model<'_>, table: &str, column: &str, record: &str) -> Vec<Uuid> {
+    let mut found = model.holders(table, column, &Atom::String(record.to_owned()));
+    if let Ok(number) = record.parse() {
+        found.extend(model.holders(table, column, &Atom::Integer(number)));
     }
-    Ok(found)
+    found
 }
 
 fn only(found: Vec<Uuid>, table: &str, record: &str) -> Result<Option<Uuid>> {

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use ovsdb::schema::DatabaseSchema;
-use ovsdb::value::{Atom, Datum, Uuid};
+use ovsdb::value::{Atom, Datum, Uuid, parse_uuid};
 
 use crate::command::Context;
 use crate::error::{Result, fail, failed};
@@ -118,7 +118,7 @@ pub(crate) fn needs(commands: &[Parsed], schema: &DatabaseSchema) -> Result<Need
 /// Carries the commands out on the model.
 pub(crate) fn carry_out(commands: &[Parsed], model: &mut Model<'_>) -> Result<Printed> {
     if model.rows("Open_vSwitch").next().is_none() {
-        model.insert("Open_vSwitch", Uuid::new_v4())?;
+        model.insert("Open_vSwitch")?;
     }
     let mut names = Names::default();
     let mut printed = Printed::default();
@@ -166,15 +166,28 @@ impl Printed {
 
     /// Puts the UUIDs that the switch gave to new rows in place of those that the model had.
     fn rename(&mut self, rows: &BTreeMap<Uuid, Uuid>) {
-        for (text, table) in self.outputs.iter_mut().filter(|(text, table)| !text.is_empty() || table.is_some()) {
-            for (own, real) in rows {
-                if text.contains(&own.to_string()) {
-                    *text = text.replace(&own.to_string(), &real.to_string());
-                }
-            }
+        for (text, table) in &mut self.outputs {
+            rename_in_text(text, rows);
             for cell in table.iter_mut().flat_map(|table| &mut table.rows).flatten() {
                 rename_in(cell, rows);
             }
+        }
+    }
+}
+
+/// A UUID is written in as many characters, all of them ASCII.
+const UUID_LEN: usize = 36;
+
+fn rename_in_text(text: &mut String, rows: &BTreeMap<Uuid, Uuid>) {
+    let mut at = 0;
+    while at + UUID_LEN <= text.len() {
+        let own = text.get(at..at + UUID_LEN).and_then(parse_uuid);
+        match own.and_then(|own| rows.get(&own)) {
+            Some(real) => {
+                text.replace_range(at..at + UUID_LEN, &real.to_string());
+                at += UUID_LEN;
+            }
+            None => at += 1,
         }
     }
 }

@@ -1,8 +1,9 @@
-//! Bridges, ports and interfaces as `add-br`, `list-ports` and their kin see them: from the rows,
-//! with ovs-vsctl's VLAN bridges. A Port with `fake_bridge` and a `tag` stands for a bridge of its
-//! own, which the other ports with that tag belong to.
+//! Bridges, ports and interfaces as `add-br`, `list-ports` and their kin see them, with ovs-vsctl's VLAN bridges: a
+//! Port with `fake_bridge` and a `tag` stands for a bridge of its own, which the other ports with that tag belong to.
+//!
+//! A view of the model that keeps nothing: what one command changes, the next sees.
 
-use ovsdb::value::Uuid;
+use ovsdb::value::{Atom, Uuid};
 
 use crate::error::{Error, Result, failed, listing};
 use crate::model::{Model, Needs};
@@ -14,8 +15,19 @@ pub(crate) struct Bridge {
     pub name: String,
     /// The row in Bridge, its own or that of the bridge it is a VLAN of.
     pub row: Uuid,
-    /// Of a VLAN bridge: the real one's name and the VLAN.
-    pub vlan_of: Option<(String, i64)>,
+    /// Of a VLAN bridge.
+    pub vlan_of: Option<VlanOf>,
+}
+
+/// What a VLAN bridge stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct VlanOf {
+    /// The real bridge's name.
+    pub parent: String,
+    /// The VLAN.
+    pub vlan: i64,
+    /// The row in Port that makes it a bridge.
+    pub port: Uuid,
 }
 
 /// A port that is not a bridge's own.
@@ -25,17 +37,10 @@ pub(crate) struct Port {
     pub name: String,
     /// Its row in Port.
     pub row: Uuid,
-    /// Index of its bridge.
-    bridge: usize,
+    /// The bridge it is on.
+    pub bridge: Bridge,
     /// Its interfaces, by name and row.
     pub interfaces: Vec<(String, Uuid)>,
-}
-
-/// All of them.
-#[derive(Debug, Default)]
-pub(crate) struct Topology {
-    bridges: Vec<Bridge>,
-    ports: Vec<Port>,
 }
 
 /// What stands in the way of a new name.
@@ -48,7 +53,21 @@ pub(crate) enum Taken {
     Interface(Port),
 }
 
-/// Asks for what [`Topology::read`] looks at.
+/// What a row in Port is to its bridge.
+enum Role {
+    /// The bridge's own port.
+    Own,
+    /// A VLAN bridge.
+    VlanBridge(Bridge),
+    /// A port of this bridge.
+    Port(Bridge),
+}
+
+/// The view.
+#[derive(Clone, Copy)]
+pub(crate) struct Topology<'m, 's>(&'m Model<'s>);
+
+/// Asks for what a [`Topology`] looks at.
 pub(crate) fn need(needs: &mut Needs) {
     for (table, columns) in [
         ("Open_vSwitch", &["bridges"][..]),
@@ -60,124 +79,188 @@ pub(crate) fn need(needs: &mut Needs) {
     }
 }
 
-impl Topology {
-    /// Reads the rows. Everything is sorted by name.
-    pub(crate) fn read(model: &Model<'_>) -> Result<Topology> {
-        let mut all = Topology::default();
-        for switch in model.rows("Open_vSwitch") {
-            for bridge in model.get("Open_vSwitch", &switch, "bridges")?.uuids() {
-                if model.has_row("Bridge", &bridge) {
-                    all.read_bridge(model, bridge)?;
-                }
-            }
-        }
-        all.ports.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(all)
+fn text(name: &str) -> Atom {
+    Atom::String(name.to_owned())
+}
+
+impl<'m, 's> Topology<'m, 's> {
+    /// The topology of a model.
+    pub(crate) fn of(model: &'m Model<'s>) -> Topology<'m, 's> {
+        Topology(model)
     }
 
-    fn read_bridge(&mut self, model: &Model<'_>, row: Uuid) -> Result<()> {
-        let name = model.text("Bridge", &row, "name")?.to_owned();
-        let first = self.bridges.len();
-        self.bridges.push(Bridge { name: name.clone(), row, vlan_of: None });
-        let mut ports = Vec::new();
-        for port in model.get("Bridge", &row, "ports")?.uuids() {
-            if !model.has_row("Port", &port) {
-                continue;
-            }
-            let port_name = model.text("Port", &port, "name")?.to_owned();
-            let tag = model.get("Port", &port, "tag")?.as_i64();
-            let fake = model.get("Port", &port, "fake_bridge")?.as_bool() == Some(true);
-            match tag {
-                _ if port_name == name => {}
-                Some(vlan) if fake => {
-                    let vlan_of = Some((name.clone(), vlan));
-                    self.bridges.push(Bridge { name: port_name, row, vlan_of });
-                }
-                _ => ports.push((port_name, port, tag)),
+    fn is_attached(self, bridge: &Uuid) -> bool {
+        !self.0.holders("Open_vSwitch", "bridges", &Atom::Uuid(*bridge)).is_empty()
+    }
+
+    fn real(self, row: Uuid) -> Result<Bridge> {
+        Ok(Bridge { name: self.0.text("Bridge", &row, "name")?.to_owned(), row, vlan_of: None })
+    }
+
+    /// The VLAN bridges of a real one.
+    fn vlan_bridges(self, parent: &Bridge) -> Result<Vec<Bridge>> {
+        let mut bridges = Vec::new();
+        for port in self.0.holders("Port", "fake_bridge", &Atom::Boolean(true)) {
+            if self.0.holders("Bridge", "ports", &Atom::Uuid(port)).contains(&parent.row) {
+                bridges.extend(self.as_vlan_bridge(port, parent)?);
             }
         }
-        for (name, row, tag) in ports {
-            let of_vlan = |bridge: &Bridge| bridge.vlan_of.as_ref().map(|(_, vlan)| *vlan) == tag;
-            let vlan = self.bridges[first..].iter().position(|b| b.vlan_of.is_some() && of_vlan(b));
-            let interfaces = interfaces(model, row)?;
-            self.ports.push(Port { name, row, bridge: first + vlan.unwrap_or(0), interfaces });
+        Ok(bridges)
+    }
+
+    /// The VLAN bridge that a port of a real bridge stands for, if it does.
+    fn as_vlan_bridge(self, port: Uuid, parent: &Bridge) -> Result<Option<Bridge>> {
+        let name = self.0.text("Port", &port, "name")?;
+        let fake = self.0.get("Port", &port, "fake_bridge")?.as_bool() == Some(true);
+        let vlan = self.0.get("Port", &port, "tag")?.as_i64().filter(|_| fake && name != parent.name);
+        let vlan_of = |vlan| Some(VlanOf { parent: parent.name.clone(), vlan, port });
+        Ok(vlan.map(|vlan| Bridge { name: name.to_owned(), row: parent.row, vlan_of: vlan_of(vlan) }))
+    }
+
+    /// What a port is; `None` if it is on no bridge.
+    fn role(self, port: Uuid) -> Result<Option<Role>> {
+        let on = self.0.holders("Bridge", "ports", &Atom::Uuid(port));
+        let Some(row) = on.into_iter().find(|bridge| self.is_attached(bridge)) else { return Ok(None) };
+        let parent = self.real(row)?;
+        if self.0.text("Port", &port, "name")? == parent.name {
+            return Ok(Some(Role::Own));
         }
-        Ok(())
+        if let Some(bridge) = self.as_vlan_bridge(port, &parent)? {
+            return Ok(Some(Role::VlanBridge(bridge)));
+        }
+        let tag = self.0.get("Port", &port, "tag")?.as_i64();
+        let on_vlan = |bridge: &Bridge| bridge.vlan_of.as_ref().map(|v| v.vlan) == tag;
+        let vlan_bridge = self.vlan_bridges(&parent)?.into_iter().find(on_vlan);
+        Ok(Some(Role::Port(vlan_bridge.unwrap_or(parent))))
+    }
+
+    fn as_port(self, row: Uuid) -> Result<Option<Port>> {
+        let Some(Role::Port(bridge)) = self.role(row)? else { return Ok(None) };
+        let mut interfaces = Vec::new();
+        for interface in self.0.get("Port", &row, "interfaces")?.uuids() {
+            if self.0.has_row("Interface", &interface) {
+                interfaces.push((self.0.text("Interface", &interface, "name")?.to_owned(), interface));
+            }
+        }
+        interfaces.sort();
+        Ok(Some(Port { name: self.0.text("Port", &row, "name")?.to_owned(), row, bridge, interfaces }))
     }
 
     /// All bridges, by name.
-    pub(crate) fn bridges(&self) -> Vec<&Bridge> {
-        let mut bridges: Vec<&Bridge> = self.bridges.iter().collect();
+    pub(crate) fn bridges(self) -> Result<Vec<Bridge>> {
+        let mut bridges = Vec::new();
+        for row in self.0.rows("Bridge").filter(|row| self.is_attached(row)) {
+            let bridge = self.real(row)?;
+            bridges.extend(self.vlan_bridges(&bridge)?);
+            bridges.push(bridge);
+        }
         bridges.sort_by(|a, b| a.name.cmp(&b.name));
-        bridges
+        Ok(bridges)
     }
 
     /// The bridge of this name, if there is one.
-    pub(crate) fn bridge_if_any(&self, name: &str) -> Option<&Bridge> {
-        self.bridges.iter().find(|bridge| bridge.name == name)
+    pub(crate) fn bridge_if_any(self, name: &str) -> Result<Option<Bridge>> {
+        let named = self.0.holders("Bridge", "name", &text(name));
+        if let Some(row) = named.into_iter().find(|row| self.is_attached(row)) {
+            return self.real(row).map(Some);
+        }
+        for port in self.0.holders("Port", "name", &text(name)) {
+            if let Some(Role::VlanBridge(bridge)) = self.role(port)? {
+                return Ok(Some(bridge));
+            }
+        }
+        Ok(None)
     }
 
     /// The bridge of this name.
-    pub(crate) fn bridge(&self, name: &str) -> Result<&Bridge> {
-        self.bridge_if_any(name).ok_or_else(|| {
-            let there = listing(self.bridges().iter().map(|bridge| bridge.name.as_str()));
-            match there.is_empty() {
-                true => failed!("no bridge named {name}; there are none (add it: vsctl add-br {name})"),
-                false => failed!("no bridge named {name}; there are: {there} (see 'vsctl list-br')"),
-            }
+    pub(crate) fn bridge(self, name: &str) -> Result<Bridge> {
+        if let Some(bridge) = self.bridge_if_any(name)? {
+            return Ok(bridge);
+        }
+        let all = self.bridges()?;
+        Err(match listing(all.iter().map(|bridge| bridge.name.as_str())) {
+            none if none.is_empty() => failed!("no bridge named {name}; there are none (add it: vsctl add-br {name})"),
+            there => failed!("no bridge named {name}; there are: {there} (see 'vsctl list-br')"),
         })
     }
 
+    /// The bridge of this name, which must not be a VLAN bridge.
+    pub(crate) fn real_bridge(self, name: &str) -> Result<Bridge> {
+        let bridge = self.bridge(name)?;
+        match &bridge.vlan_of {
+            None => Ok(bridge),
+            Some(VlanOf { parent, vlan, .. }) => Err(failed!(
+                "{name} is a VLAN bridge (VLAN {vlan} of {parent}), which has no such setting; {parent} has"
+            )),
+        }
+    }
+
     /// The ports of a bridge, by name.
-    pub(crate) fn ports_of(&self, bridge: &Bridge) -> impl Iterator<Item = &Port> {
-        self.ports.iter().filter(move |port| self.bridges.get(port.bridge) == Some(bridge))
+    pub(crate) fn ports_of(self, bridge: &Bridge) -> Result<Vec<Port>> {
+        let mut ports = Vec::new();
+        for row in self.0.get("Bridge", &bridge.row, "ports")?.uuids() {
+            if self.0.has_row("Port", &row) {
+                ports.extend(self.as_port(row)?.filter(|port| port.bridge == *bridge));
+            }
+        }
+        ports.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(ports)
     }
 
     /// The port of this name, if there is one.
-    pub(crate) fn port_if_any(&self, name: &str) -> Option<&Port> {
-        self.ports.iter().find(|port| port.name == name)
+    pub(crate) fn port_if_any(self, name: &str) -> Result<Option<Port>> {
+        for row in self.0.holders("Port", "name", &text(name)) {
+            if let Some(port) = self.as_port(row)? {
+                return Ok(Some(port));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The port of this name.
+    pub(crate) fn port(self, name: &str) -> Result<Port> {
+        match self.port_if_any(name)? {
+            Some(port) => Ok(port),
+            None => Err(self.no_port(name)?),
+        }
     }
 
     /// The port that has an interface of this name, if there is one.
-    pub(crate) fn port_of_interface(&self, name: &str) -> Option<&Port> {
-        self.ports.iter().find(|port| port.interfaces.iter().any(|(own, _)| own == name))
-    }
-
-    /// The bridge that a port is on.
-    pub(crate) fn bridge_of(&self, port: &Port) -> Result<&Bridge> {
-        self.bridges.get(port.bridge).ok_or_else(|| failed!("port {} is on no bridge", port.name))
+    pub(crate) fn port_of_interface(self, name: &str) -> Result<Option<Port>> {
+        for interface in self.0.holders("Interface", "name", &text(name)) {
+            for row in self.0.holders("Port", "interfaces", &Atom::Uuid(interface)) {
+                if let Some(port) = self.as_port(row)? {
+                    return Ok(Some(port));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// Who has this name already.
-    pub(crate) fn taken(&self, name: &str) -> Option<Taken> {
-        if let Some(bridge) = self.bridge_if_any(name) {
-            return Some(Taken::Bridge(bridge.clone()));
+    pub(crate) fn taken(self, name: &str) -> Result<Option<Taken>> {
+        if let Some(bridge) = self.bridge_if_any(name)? {
+            return Ok(Some(Taken::Bridge(bridge)));
         }
-        if let Some(port) = self.port_if_any(name) {
-            return Some(Taken::Port(port.clone()));
+        if let Some(port) = self.port_if_any(name)? {
+            return Ok(Some(Taken::Port(port)));
         }
-        self.port_of_interface(name).map(|port| Taken::Interface(port.clone()))
+        Ok(self.port_of_interface(name)?.map(Taken::Interface))
     }
 
     /// The error for a port that is not there, with the ports that are.
-    pub(crate) fn no_port(&self, name: &str) -> Error {
-        if self.bridge_if_any(name).is_some() {
-            return failed!("no port named {name}; it is a bridge (see 'vsctl list-br')");
+    fn no_port(self, name: &str) -> Result<Error> {
+        if self.bridge_if_any(name)?.is_some() {
+            return Ok(failed!("no port named {name}; it is a bridge (see 'vsctl list-br')"));
         }
-        match listing(self.ports.iter().map(|port| port.name.as_str())) {
+        let mut names = Vec::new();
+        for row in self.0.rows("Port") {
+            names.extend(self.as_port(row)?.map(|port| port.name));
+        }
+        names.sort();
+        Ok(match listing(names.iter().map(String::as_str)) {
             none if none.is_empty() => failed!("no port named {name}; there are none"),
             there => failed!("no port named {name}; there are: {there}"),
-        }
+        })
     }
-}
-
-fn interfaces(model: &Model<'_>, port: Uuid) -> Result<Vec<(String, Uuid)>> {
-    let mut interfaces = Vec::new();
-    for interface in model.get("Port", &port, "interfaces")?.uuids() {
-        if model.has_row("Interface", &interface) {
-            interfaces.push((model.text("Interface", &interface, "name")?.to_owned(), interface));
-        }
-    }
-    interfaces.sort();
-    Ok(interfaces)
 }

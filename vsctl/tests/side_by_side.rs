@@ -124,12 +124,80 @@ remove bridge br0 external_ids 1=2 true
 get bridge br0 external_ids
 set bridge br0 external_ids={}
 get bridge br0 external_ids
+get-controller br0
+set-controller br0 tcp:192.0.2.1:6653 ssl:192.0.2.2
+get-controller br0
+--oneline get-controller br0 -- get-fail-mode br0
+set-controller br0 tcp:a tcp:a
+get-controller br0
+-- --inactivity-probe=3000 set-controller br0 tcp:b
+--columns=target,inactivity_probe,is_connected list controller
+--columns=target list controller br0
+# --inactivity-probe=3000 get-controller br0
+# get-controller nope
+# set-controller nope tcp:a
+set-controller br0 tcp:a -- set-controller br0 tcp:b -- get-controller br0 -- --columns=target list controller
+get-fail-mode br0
+# set-fail-mode br0 odd
+# set-fail-mode br0
+set-fail-mode br0 secure
+get-fail-mode br0
+del-fail-mode br0
+del-fail-mode br0
+get-fail-mode br0
+# set-fail-mode nope secure
+set-controller br0
+get-controller br0
+del-controller br0
+list controller
+get-manager
+set-manager ptcp:6640:127.0.0.1 punix:/tmp/m
+get-manager
+set-manager ptcp:6640:127.0.0.1
+--inactivity-probe=7 set-manager ptcp:6641
+--columns=target,inactivity_probe list manager
+get-manager -- del-manager -- get-manager
+del-manager
+get-manager
+# set-manager
+# set-manager ptcp:1 ptcp:1
+get-ssl
+set-ssl a 'b c' d
+get-ssl
+list ssl
+-- --bootstrap set-ssl x y z
+get-ssl
+--columns=ca_cert list ssl .
+# set-ssl a b
+# set-ssl a b c d
+set-ssl a b c -- get-ssl -- del-ssl -- get-ssl
+del-ssl
+get-ssl
 set bridge br0 protocols=OpenFlow13,OpenFlow10
 get bridge br0 protocols
 # set bridge br0 protocols=OpenFlow99
 set bridge br0 fail_mode=standalone
 clear bridge br0 fail_mode protocols
 set bridge br0 datapath_type=netdev
+br-get-external-id br0
+br-set-external-id br0 foo bar
+br-set-external-id br0 'a b' 'c d'
+br-set-external-id br0 foo baz -- br-set-external-id br0 zoo x -- br-get-external-id br0
+br-get-external-id br0
+br-get-external-id br0 foo
+br-get-external-id br0 nokey
+br-set-external-id br0 foo
+br-set-external-id br0 foo
+br-get-external-id br0
+# br-set-external-id br0
+# br-set-external-id br0 a b c
+# br-get-external-id nope
+-- --id=11111111-2222-3333-4444-555555555555 create qos type=x
+--id=11111111-2222-3333-4444-555555555556 create qos type=y queues:1=11111111-2222-3333-4444-555555555557 -- --id=11111111-2222-3333-4444-555555555557 create queue external_ids:a=b
+list qos
+# -- --id=11111111-2222-3333-4444-555555555555 create qos type=x
+# -- --id=1111 create qos type=x
+--all destroy qos -- --all destroy queue
 # set bridge br0 datapath_type=[]
 set open . external_ids:system-id=x other-config:y=z
 --columns=external_ids,other_config list open_vswitch .
@@ -189,7 +257,7 @@ del-port br0 p3
 add-port br0 p1 -- del-port p1 -- add-port br0 p1 tag=4
 get port p1 tag
 list-ports br0
-add-br br0.10 br0 10
+add-port br0 br0.10 tag=10 -- set interface br0.10 type=internal -- set port br0.10 fake_bridge=true
 --may-exist add-br br0.10 br0 10
 # --may-exist add-br br0.10
 # --may-exist add-br br0.10 br0 11
@@ -199,6 +267,19 @@ add-br br0.10 br0 10
 # add-br other br0 5000
 # add-br other nope 5
 # add-br other br0
+br-set-external-id br0.10 a b
+br-get-external-id br0.10
+br-get-external-id br0.10 a
+get port br0.10 external_ids
+br-set-external-id br0.10 a
+set-controller br0 tcp:a -- set-fail-mode br0 standalone
+get-controller br0.10
+get-fail-mode br0.10
+# set-controller br0.10 tcp:b
+# del-controller br0.10
+# set-fail-mode br0.10 secure
+# del-fail-mode br0.10
+del-controller br0 -- del-fail-mode br0
 list-br
 --real list-br
 --fake list-br

@@ -1,15 +1,18 @@
-//! Bridges: `add-br`, `del-br`, `list-br`, `br-exists`, `br-to-vlan`, `br-to-parent`.
+//! Bridges: `add-br`, `del-br`, `list-br`, `br-exists`, `br-to-vlan`, `br-to-parent`, `br-set-external-id`,
+//! `br-get-external-id`.
 
+use ovsdb::schema::DatabaseSchema;
 use ovsdb::value::{Atom, Datum, Uuid};
 
 use super::{Command, Context, Family, Opt, needs_topology};
 use crate::error::{Error, Result, fail};
 use crate::grammar::Parsed;
-use crate::topology::{Bridge, Taken, Topology};
+use crate::model::Needs;
+use crate::topology::{Bridge, Taken, Topology, VlanOf};
 
 pub(super) static FAMILY: Family = Family { title: "Bridges", commands: &COMMANDS };
 
-static COMMANDS: [Command; 6] = [
+static COMMANDS: [Command; 8] = [
     Command {
         name: "add-br",
         args: "BRIDGE [PARENT VLAN]",
@@ -20,9 +23,9 @@ static COMMANDS: [Command; 6] = [
 Adds a bridge and its own port, a network device of the host with the bridge's name: give it an
 address, set it up, and the host is on the bridge.
 
-With PARENT and VLAN it becomes a VLAN bridge: another name for that VLAN of PARENT. Ports added to
-it get the VLAN as their tag.",
-        examples: &["vsctl add-br br0", "vsctl --may-exist add-br br0", "vsctl add-br br0.10 br0 10"],
+PARENT and VLAN, with which ovs-vsctl makes a VLAN of PARENT pass for a bridge, are refused: an
+internal port with that tag does the same (vsctl add-port PARENT BRIDGE tag=VLAN type=internal).",
+        examples: &["vsctl add-br br0", "vsctl --may-exist add-br br0"],
         related: &["del-br", "add-port", "list-br"],
         needs: needs_topology,
         run: add_br,
@@ -66,7 +69,7 @@ VLAN bridges of it go too.",
         examples: &["vsctl br-exists br0"],
         related: &["list-br"],
         needs: needs_topology,
-        run: |cx, args| match Topology::read(cx.model)?.bridge_if_any(args.arg(0)) {
+        run: |cx, args| match Topology::of(cx.model).bridge_if_any(args.arg(0))? {
             Some(_) => Ok(()),
             None => Err(Error::Absent),
         },
@@ -82,8 +85,8 @@ VLAN bridges of it go too.",
         related: &["br-to-parent", "add-br"],
         needs: needs_topology,
         run: |cx, args| {
-            let vlan = Topology::read(cx.model)?.bridge(args.arg(0))?.vlan_of.clone();
-            cx.line(&vlan.map_or(0, |(_, vlan)| vlan).to_string());
+            let bridge = Topology::of(cx.model).bridge(args.arg(0))?;
+            cx.line(&bridge.vlan_of.map_or(0, |of| of.vlan).to_string());
             Ok(())
         },
     },
@@ -98,12 +101,75 @@ VLAN bridges of it go too.",
         related: &["br-to-vlan", "add-br"],
         needs: needs_topology,
         run: |cx, args| {
-            let bridge = Topology::read(cx.model)?.bridge(args.arg(0))?.clone();
-            cx.line(&bridge.vlan_of.map_or(bridge.name, |(parent, _)| parent));
+            let bridge = Topology::of(cx.model).bridge(args.arg(0))?;
+            cx.line(&bridge.vlan_of.map_or(bridge.name, |of| of.parent));
             Ok(())
         },
     },
+    Command {
+        name: "br-set-external-id",
+        args: "BRIDGE KEY [VALUE]",
+        count: (2, 3),
+        options: &[],
+        summary: "note something about a bridge, or take the note back",
+        help: "\
+External ids mean nothing to the switch; they are for whoever manages it. Without VALUE the key is
+removed. 'vsctl set bridge br0 external_ids:KEY=VALUE' does the same.",
+        examples: &["vsctl br-set-external-id br0 owner bo", "vsctl br-set-external-id br0 owner"],
+        related: &["br-get-external-id", "set"],
+        needs: external_ids_needs,
+        run: |cx, args| {
+            let bridge = Topology::of(cx.model).bridge(args.arg(0))?;
+            let (table, row, prefix) = external_ids_of(&bridge);
+            let key = format!("{prefix}{}", args.arg(1));
+            match args.args_from(2) {
+                [value] => {
+                    let pair = Datum::map_of_strings([(key, value)]);
+                    cx.model.add_to(table, &row, "external_ids", pair)
+                }
+                _ => cx.model.take_from(table, &row, "external_ids", Datum::string(key)),
+            }
+        },
+    },
+    Command {
+        name: "br-get-external-id",
+        args: "BRIDGE [KEY]",
+        count: (1, 2),
+        options: &[],
+        summary: "print what is noted about a bridge",
+        help: "Prints the value of KEY, if it is there, or KEY=VALUE of all keys, one a line.",
+        examples: &["vsctl br-get-external-id br0", "vsctl br-get-external-id br0 owner"],
+        related: &["br-set-external-id", "get"],
+        needs: external_ids_needs,
+        run: |cx, args| {
+            let bridge = Topology::of(cx.model).bridge(args.arg(0))?;
+            let (table, row, prefix) = external_ids_of(&bridge);
+            let ids = cx.model.get(table, &row, "external_ids")?.clone();
+            for (key, value) in ids.string_pairs() {
+                match (key.strip_prefix(prefix), args.args_from(1)) {
+                    (Some(key), [wanted]) if key == wanted => cx.line(value),
+                    (Some(key), []) => cx.line(&format!("{key}={value}")),
+                    _ => {}
+                }
+            }
+            cx.model.rely_on(table, &row, "external_ids")
+        },
+    },
 ];
+
+fn external_ids_needs(args: &Parsed, schema: &DatabaseSchema, needs: &mut Needs) -> Result<()> {
+    needs.column("Bridge", "external_ids");
+    needs.column("Port", "external_ids");
+    needs_topology(args, schema, needs)
+}
+
+/// Where a bridge's external ids are, and what their keys begin with there.
+fn external_ids_of(bridge: &Bridge) -> (&'static str, Uuid, &'static str) {
+    match &bridge.vlan_of {
+        None => ("Bridge", bridge.row, ""),
+        Some(of) => ("Port", of.port, "fake-bridge-"),
+    }
+}
 
 fn add_br(cx: &mut Context<'_, '_>, args: &Parsed) -> Result<()> {
     let name = args.arg(0);
@@ -115,15 +181,19 @@ fn add_br(cx: &mut Context<'_, '_>, args: &Parsed) -> Result<()> {
         [parent, vlan] => Some((parent.as_str(), parse_vlan(vlan)?)),
         _ => fail!("add-br takes BRIDGE, or BRIDGE PARENT VLAN"),
     };
-    let all = Topology::read(cx.model)?;
-    match (all.taken(name), args.has("--may-exist")) {
-        (Some(Taken::Bridge(there)), true) => return check_same(&there, parent),
-        (Some(taken), _) => fail!("cannot add bridge {name}: {}", why_taken(&all, name, &taken)?),
-        (None, _) => {}
-    }
-    match parent {
-        None => add_real(cx, name),
-        Some((parent, vlan)) => add_vlan_bridge(cx, &all, name, all.bridge(parent)?, vlan),
+    let taken = Topology::of(cx.model).taken(name)?;
+    match (taken, args.has("--may-exist"), parent) {
+        (Some(Taken::Bridge(there)), true, _) => check_same(&there, parent),
+        (Some(taken), ..) => fail!("cannot add bridge {name}: {}", why_taken(name, &taken)),
+        (None, _, None) => add_real(cx, name),
+        (None, _, Some((parent, vlan))) => {
+            let parent = Topology::of(cx.model).bridge(parent)?.name;
+            fail!(
+                "no VLAN bridges are made: bridges here know VLANs themselves, and a VLAN needs no bridge of its own\n\
+                 'vsctl add-port {parent} {name} tag={vlan} type=internal' gives the host a port of that name in VLAN \
+                 {vlan}; other ports are put into it by tag={vlan}."
+            )
+        }
     }
 }
 
@@ -139,98 +209,70 @@ fn check_same(there: &Bridge, parent: Option<(&str, i64)>) -> Result<()> {
     let name = &there.name;
     match (&there.vlan_of, parent) {
         (None, None) => Ok(()),
-        (Some((parent, vlan)), Some(wanted)) if (parent.as_str(), *vlan) == wanted => Ok(()),
+        (Some(of), Some(wanted)) if (of.parent.as_str(), of.vlan) == wanted => Ok(()),
         (None, Some(_)) => fail!("{name} exists, but is no VLAN bridge"),
-        (Some((parent, vlan)), _) => {
+        (Some(VlanOf { parent, vlan, .. }), _) => {
             fail!("{name} exists, but is the VLAN bridge of VLAN {vlan} of {parent}")
         }
     }
 }
 
 /// What a name that is to be given is already.
-pub(super) fn why_taken(all: &Topology, name: &str, taken: &Taken) -> Result<String> {
-    Ok(match taken {
+pub(super) fn why_taken(name: &str, taken: &Taken) -> String {
+    match taken {
+        Taken::Bridge(bridge) if bridge.vlan_of.is_some() => "a VLAN bridge of that name exists".to_owned(),
         Taken::Bridge(_) => format!("a bridge of that name exists (del-br {name} deletes it)"),
-        Taken::Port(port) => {
-            format!("a port of that name exists on bridge {}", all.bridge_of(port)?.name)
-        }
+        Taken::Port(port) => format!("a port of that name exists on bridge {}", port.bridge.name),
         Taken::Interface(port) => {
-            format!("port {} on bridge {} has an interface of that name", port.name, all.bridge_of(port)?.name)
+            format!("port {} on bridge {} has an interface of that name", port.name, port.bridge.name)
         }
-    })
+    }
 }
 
 fn add_real(cx: &mut Context<'_, '_>, name: &str) -> Result<()> {
     let port = insert_port(cx, name, "internal")?;
-    let bridge = cx.model.insert("Bridge", Uuid::new_v4())?;
+    let bridge = cx.model.insert("Bridge")?;
     cx.model.set("Bridge", &bridge, "name", Datum::string(name))?;
     cx.model.set("Bridge", &bridge, "ports", Datum::uuid(port))?;
     let switch = cx.switch()?;
-    cx.model.change("Open_vSwitch", &switch, "bridges", |set| insert_uuid(set, bridge))
-}
-
-fn add_vlan_bridge(cx: &mut Context<'_, '_>, all: &Topology, name: &str, parent: &Bridge, vlan: i64) -> Result<()> {
-    if parent.vlan_of.is_some() {
-        fail!("cannot add VLAN bridge {name} to {}: that is a VLAN bridge itself", parent.name);
-    }
-    let wanted = Some((parent.name.clone(), vlan));
-    if let Some(other) = all.bridges().into_iter().find(|b| b.vlan_of == wanted) {
-        fail!("cannot add VLAN bridge {name}: VLAN {vlan} of {} has {} already", parent.name, other.name);
-    }
-    let port = insert_port(cx, name, "internal")?;
-    cx.model.set("Port", &port, "fake_bridge", Datum::boolean(true))?;
-    cx.model.set("Port", &port, "tag", Datum::integer(vlan))?;
-    cx.model.change("Bridge", &parent.row, "ports", |set| insert_uuid(set, port))
+    cx.model.add_to("Open_vSwitch", &switch, "bridges", Datum::uuid(bridge))
 }
 
 /// Adds a Port row with one Interface, both called `name`; puts it on no bridge yet.
 pub(super) fn insert_port(cx: &mut Context<'_, '_>, name: &str, ty: &str) -> Result<Uuid> {
-    let interface = cx.model.insert("Interface", Uuid::new_v4())?;
-    cx.model.set("Interface", &interface, "name", Datum::string(name))?;
-    cx.model.set("Interface", &interface, "type", Datum::string(ty))?;
-    let port = cx.model.insert("Port", Uuid::new_v4())?;
+    let interface = insert_interface(cx, name, ty)?;
+    let port = cx.model.insert("Port")?;
     cx.model.set("Port", &port, "name", Datum::string(name))?;
     cx.model.set("Port", &port, "interfaces", Datum::uuid(interface))?;
     Ok(port)
 }
 
-/// Adds a reference.
-pub(super) fn insert_uuid(set: &mut Datum, uuid: Uuid) {
-    if let Datum::Set(set) = set {
-        set.insert(Atom::Uuid(uuid));
-    }
-}
-
-/// Takes references away; the switch deletes the rows that nothing refers to any more.
-pub(super) fn remove_uuids(set: &mut Datum, uuids: &[Uuid]) {
-    if let Datum::Set(set) = set {
-        set.retain(|atom| !matches!(atom, Atom::Uuid(uuid) if uuids.contains(uuid)));
-    }
+/// Adds an Interface row.
+pub(super) fn insert_interface(cx: &mut Context<'_, '_>, name: &str, ty: &str) -> Result<Uuid> {
+    let interface = cx.model.insert("Interface")?;
+    cx.model.set("Interface", &interface, "name", Datum::string(name))?;
+    cx.model.set("Interface", &interface, "type", Datum::string(ty))?;
+    Ok(interface)
 }
 
 fn del_br(cx: &mut Context<'_, '_>, args: &Parsed) -> Result<()> {
-    let all = Topology::read(cx.model)?;
+    let all = Topology::of(cx.model);
     let name = args.arg(0);
-    if args.has("--if-exists") && all.bridge_if_any(name).is_none() {
+    if args.has("--if-exists") && all.bridge_if_any(name)?.is_none() {
         return Ok(());
     }
-    let bridge = all.bridge(name)?;
-    let row = bridge.row;
+    let Bridge { row, vlan_of, .. } = all.bridge(name)?;
+    if let Some(of) = vlan_of {
+        let ports = all.ports_of(&all.bridge(name)?)?;
+        let gone: Vec<Uuid> = ports.iter().map(|port| port.row).chain([of.port]).collect();
+        gone.iter().try_for_each(|port| forget_port(cx, port))?;
+        return cx.model.take_from("Bridge", &row, "ports", Datum::set_of(gone.into_iter().map(Atom::Uuid)));
+    }
     let ports: Vec<Uuid> = cx.model.get("Bridge", &row, "ports")?.uuids().collect();
-    if bridge.vlan_of.is_none() {
-        ports.iter().try_for_each(|port| forget_port(cx, port))?;
-        cx.model.forget("Bridge", &row)?;
-        let switch = cx.switch()?;
-        return cx.model.change("Open_vSwitch", &switch, "bridges", |set| remove_uuids(set, &[row]));
-    }
-    let mut gone: Vec<Uuid> = all.ports_of(bridge).map(|port| port.row).collect();
-    for port in ports {
-        if cx.model.text("Port", &port, "name")? == name {
-            gone.push(port);
-        }
-    }
-    gone.iter().try_for_each(|port| forget_port(cx, port))?;
-    cx.model.change("Bridge", &row, "ports", |set| remove_uuids(set, &gone))
+    ports.iter().try_for_each(|port| forget_port(cx, port))?;
+    cx.model.forget("Bridge", &row)?;
+    let switch = cx.switch()?;
+    cx.model.take_from("Open_vSwitch", &switch, "bridges", Datum::uuid(row))
 }
 
 /// Takes a port that is on no bridge any more, and its interfaces, out of sight.
@@ -242,7 +284,7 @@ pub(super) fn forget_port(cx: &mut Context<'_, '_>, port: &Uuid) -> Result<()> {
 
 fn list_br(cx: &mut Context<'_, '_>, args: &Parsed) -> Result<()> {
     let (real, fake) = (args.has("--real"), args.has("--fake"));
-    for bridge in Topology::read(cx.model)?.bridges() {
+    for bridge in Topology::of(cx.model).bridges()? {
         let shown = if bridge.vlan_of.is_some() { !real } else { !fake };
         if shown || (real && fake) {
             cx.line(&bridge.name);

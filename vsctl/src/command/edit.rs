@@ -1,7 +1,7 @@
 //! Changing records: `set`, `clear`, `add`, `remove`, `create`, `destroy`.
 
 use ovsdb::schema::{ColumnType, DatabaseSchema};
-use ovsdb::value::{Atom, Datum, Uuid};
+use ovsdb::value::{Atom, Datum, Uuid, parse_uuid};
 
 use super::{Command, Context, Family, Opt};
 use crate::columns::{Spec, Table, find_table};
@@ -87,8 +87,8 @@ there need not be removed, and is no error.",
         count: (1, usize::MAX),
         options: &[Opt {
             name: "--id",
-            value: Some("@NAME"),
-            help: "call the record @NAME in other commands of this run",
+            value: Some("@NAME|UUID"),
+            help: "call the record @NAME in this run, or give it this UUID",
         }],
         summary: "create a record and print its UUID",
         help: "\
@@ -185,11 +185,7 @@ fn assign_to_new(cx: &mut Context<'_, '_>, table: Table<'_>, row: Uuid, spec: &S
     let (column, schema) = table.column(&spec.column)?;
     match read(cx, column, &schema.ty, spec)? {
         Assignment::Column(value) => cx.model.set(table.name, &row, column, value),
-        Assignment::Key(key, value) => cx.model.change(table.name, &row, column, |datum| {
-            if let Datum::Map(map) = datum {
-                map.insert(key, value);
-            }
-        }),
+        Assignment::Key(key, value) => cx.model.add_to(table.name, &row, column, Datum::Map([(key, value)].into())),
     }
 }
 
@@ -226,11 +222,7 @@ fn add(cx: &mut Context<'_, '_>, args: &Parsed) -> Result<()> {
     let (column, schema) = table.mutable_column(args.arg(2))?;
     for word in args.args_from(3) {
         let more = parse_datum(&elements_of(&schema.ty), word, cx.names).map_err(|e| e.at(word))?;
-        cx.model.change(table.name, &row, column, |datum| match (datum, more) {
-            (Datum::Set(set), Datum::Set(more)) => set.extend(more),
-            (Datum::Map(map), Datum::Map(more)) => map.extend(more),
-            _ => {}
-        })?;
+        cx.model.add_to(table.name, &row, column, more)?;
     }
     let now = cx.model.get(table.name, &row, column)?;
     if now.len() > schema.ty.max as usize {
@@ -256,12 +248,7 @@ fn remove(cx: &mut Context<'_, '_>, args: &Parsed) -> Result<()> {
             other => other,
         };
         let less = less.map_err(|e| e.at(word))?;
-        cx.model.change(table.name, &row, column, |datum| match (datum, less) {
-            (Datum::Set(set), Datum::Set(less)) => set.retain(|atom| !less.contains(atom)),
-            (Datum::Map(map), Datum::Set(less)) => map.retain(|key, _| !less.contains(key)),
-            (Datum::Map(map), Datum::Map(less)) => map.retain(|k, v| less.get(k) != Some(v)),
-            _ => {}
-        })?;
+        cx.model.take_from(table.name, &row, column, less)?;
     }
     if cx.model.get(table.name, &row, column)?.len() < schema.ty.min as usize {
         fail!("column {column} of {} cannot be empty; 'set' gives it another value", table.name);
@@ -271,11 +258,16 @@ fn remove(cx: &mut Context<'_, '_>, args: &Parsed) -> Result<()> {
 
 fn create(cx: &mut Context<'_, '_>, args: &Parsed) -> Result<()> {
     let table = find_table(cx.model.schema(), args.arg(0))?;
-    let uuid = match args.value("--id") {
-        Some(name) => cx.names.create(name, !table.schema.is_root)?,
-        None => Uuid::new_v4(),
+    let row = match args.value("--id") {
+        None => cx.model.insert(table.name)?,
+        Some(id) => match parse_uuid(id) {
+            Some(uuid) => cx.model.insert_chosen(table.name, uuid).map(|()| uuid)?,
+            None => {
+                let uuid = cx.names.create(id, !table.schema.is_root)?;
+                cx.model.insert_promised(table.name, uuid).map(|()| uuid)?
+            }
+        },
     };
-    let row = cx.model.insert(table.name, uuid)?;
     for word in args.args_from(1) {
         let spec = Spec::assignment(word)?;
         assign_to_new(cx, table, row, &spec).map_err(|e| e.at(word))?;

@@ -2,11 +2,14 @@
 //! One family a file. `vsctl --help`, `vsctl help COMMAND` and the grammar all read these rows.
 
 mod bridge;
+mod controller;
 mod edit;
 mod look;
+mod manager;
 mod port;
 mod short_form;
 mod switch;
+mod targets;
 
 use std::collections::BTreeMap;
 
@@ -68,8 +71,19 @@ pub(crate) struct Family {
 }
 
 /// All commands.
-pub(crate) static FAMILIES: [&Family; 5] =
-    [&bridge::FAMILY, &port::FAMILY, &switch::FAMILY, &look::FAMILY, &edit::FAMILY];
+pub(crate) static FAMILIES: [&Family; 7] = [
+    &bridge::FAMILY,
+    &port::FAMILY,
+    &switch::FAMILY,
+    &look::FAMILY,
+    &edit::FAMILY,
+    &controller::FAMILY,
+    &manager::FAMILY,
+];
+
+/// Of `set-controller` and `set-manager`.
+const INACTIVITY_PROBE: Opt =
+    Opt { name: "--inactivity-probe", value: Some("MSECS"), help: "stored; how long a connection may be silent" };
 
 /// Commands that ovs-vsctl has and this vsctl not yet.
 pub(crate) const LATER: &[&str] = &[
@@ -77,29 +91,15 @@ pub(crate) const LATER: &[&str] = &[
     "add-bond",
     "add-bond-iface",
     "add-zone-tp",
-    "br-get-external-id",
-    "br-set-external-id",
     "comment",
     "del-aa-mapping",
     "del-bond-iface",
-    "del-controller",
     "del-dp-cap",
-    "del-fail-mode",
-    "del-manager",
-    "del-ssl",
     "del-zone-tp",
     "emer-reset",
     "get-aa-mapping",
-    "get-controller",
-    "get-fail-mode",
-    "get-manager",
-    "get-ssl",
     "list-dp-cap",
     "list-zone-tp",
-    "set-controller",
-    "set-fail-mode",
-    "set-manager",
-    "set-ssl",
     "wait-until",
 ];
 

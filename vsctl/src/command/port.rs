@@ -1,12 +1,12 @@
 //! Ports and their interfaces: `add-port`, `del-port`, `list-ports`, `port-to-br`, `list-ifaces`,
 //! `iface-to-br`.
 
-use super::bridge::{forget_port, insert_port, insert_uuid, remove_uuids, why_taken};
+use super::bridge::{forget_port, insert_port, why_taken};
 use super::{Command, Context, Family, Opt, needs_topology, short_form};
 use crate::error::{Result, fail, failed};
 use crate::grammar::Parsed;
 use crate::topology::{Taken, Topology};
-use ovsdb::value::{Datum, Uuid};
+use ovsdb::value::Datum;
 
 pub(super) static FAMILY: Family = Family { title: "Ports", commands: &COMMANDS };
 
@@ -77,8 +77,8 @@ be on that bridge.",
         related: &["list-ifaces", "port-to-br", "show"],
         needs: needs_topology,
         run: |cx, args| {
-            let all = Topology::read(cx.model)?;
-            all.ports_of(all.bridge(args.arg(0))?).for_each(|port| cx.line(&port.name));
+            let all = Topology::of(cx.model);
+            all.ports_of(&all.bridge(args.arg(0))?)?.iter().for_each(|port| cx.line(&port.name));
             Ok(())
         },
     },
@@ -93,9 +93,8 @@ be on that bridge.",
         related: &["iface-to-br", "list-ports"],
         needs: needs_topology,
         run: |cx, args| {
-            let all = Topology::read(cx.model)?;
-            let port = all.port_if_any(args.arg(0)).ok_or_else(|| all.no_port(args.arg(0)))?;
-            cx.line(&all.bridge_of(port)?.name);
+            let port = Topology::of(cx.model).port(args.arg(0))?;
+            cx.line(&port.bridge.name);
             Ok(())
         },
     },
@@ -122,9 +121,8 @@ be on that bridge.",
         related: &["port-to-br", "list-ifaces"],
         needs: needs_topology,
         run: |cx, args| {
-            let all = Topology::read(cx.model)?;
-            match all.port_of_interface(args.arg(0)) {
-                Some(port) => cx.line(&all.bridge_of(port)?.name),
+            match Topology::of(cx.model).port_of_interface(args.arg(0))? {
+                Some(port) => cx.line(&port.bridge.name),
                 None => fail!("no interface named {} on any bridge; see 'vsctl show'", args.arg(0)),
             }
             Ok(())
@@ -138,17 +136,19 @@ fn add_port(cx: &mut Context<'_, '_>, args: &Parsed) -> Result<()> {
         fail!("the name of a port cannot be empty");
     }
     let settings = short_form::read(cx.model.schema(), args.args_from(2))?;
-    let all = Topology::read(cx.model)?;
-    match (all.taken(name), args.has("--may-exist")) {
+    match (Topology::of(cx.model).taken(name)?, args.has("--may-exist")) {
         (Some(Taken::Port(there)), true) => {
-            let on = &all.bridge_of(&there)?.name;
+            let on = &there.bridge.name;
             if on != bridge {
                 fail!("port {name} exists, but on bridge {on}, not on {bridge}");
             }
-            let [(_, interface)] = there.interfaces[..] else {
+            let [(own, interface)] = &there.interfaces[..] else {
                 fail!("port {name} exists on bridge {on}, but is a bond");
             };
-            for word in short_form::not_so(cx, &settings, there.row, interface)? {
+            if own != name {
+                fail!("port {name} exists on bridge {on}, but its interface is {own}");
+            }
+            for word in short_form::not_so(cx, &settings, there.row, *interface)? {
                 cx.notes.push(format!(
                     "port {name} exists already and is not changed: {word} does not hold; \
                      'vsctl set' changes it"
@@ -156,18 +156,18 @@ fn add_port(cx: &mut Context<'_, '_>, args: &Parsed) -> Result<()> {
             }
             return Ok(());
         }
-        (Some(taken), _) => fail!("cannot add port {name}: {}", why_taken(&all, name, &taken)?),
+        (Some(taken), _) => fail!("cannot add port {name}: {}", why_taken(name, &taken)),
         (None, _) => {}
     }
-    let bridge = all.bridge(bridge)?;
+    let bridge = Topology::of(cx.model).bridge(bridge)?;
     let port = insert_port(cx, name, "")?;
-    if let Some((_, vlan)) = bridge.vlan_of {
-        cx.model.set("Port", &port, "tag", Datum::integer(vlan))?;
+    if let Some(of) = &bridge.vlan_of {
+        cx.model.set("Port", &port, "tag", Datum::integer(of.vlan))?;
     }
     let interface = cx.model.get("Port", &port, "interfaces")?.as_uuid();
     let interface = interface.ok_or_else(|| failed!("port {name} has no interface"))?;
     short_form::apply(cx, &settings, port, interface)?;
-    cx.model.change("Bridge", &bridge.row, "ports", |set| insert_uuid(set, port))
+    cx.model.add_to("Bridge", &bridge.row, "ports", Datum::uuid(port))
 }
 
 fn del_port(cx: &mut Context<'_, '_>, args: &Parsed) -> Result<()> {
@@ -175,38 +175,35 @@ fn del_port(cx: &mut Context<'_, '_>, args: &Parsed) -> Result<()> {
         [on, name] => (Some(on.as_str()), name.as_str()),
         _ => (None, args.arg(0)),
     };
-    let all = Topology::read(cx.model)?;
+    let all = Topology::of(cx.model);
     let on = match on {
-        Some(on) if args.has("--if-exists") && all.bridge_if_any(on).is_none() => return Ok(()),
+        Some(on) if args.has("--if-exists") && all.bridge_if_any(on)?.is_none() => return Ok(()),
         Some(on) => Some(all.bridge(on)?),
         None => None,
     };
-    let found = match all.port_if_any(name) {
-        None if args.has("--with-iface") => all.port_of_interface(name),
+    let found = match all.port_if_any(name)? {
+        None if args.has("--with-iface") => all.port_of_interface(name)?,
         found => found,
     };
-    let Some(port) = found else {
-        if all.bridge_if_any(name).is_some() {
-            fail!("{name} is its bridge's own port; 'vsctl del-br {name}' deletes the bridge");
+    let port = match found {
+        Some(port) => port,
+        None if all.bridge_if_any(name)?.is_some() => {
+            fail!("{name} is its bridge's own port; 'vsctl del-br {name}' deletes the bridge")
         }
-        if args.has("--if-exists") {
-            return Ok(());
-        }
-        return Err(all.no_port(name));
+        None if args.has("--if-exists") => return Ok(()),
+        None => all.port(name)?,
     };
-    let bridge = all.bridge_of(port)?;
-    if let Some(on) = on.filter(|on| *on != bridge) {
-        fail!("port {name} is on bridge {}, not on {}", bridge.name, on.name);
+    if let Some(on) = on.filter(|on| *on != port.bridge) {
+        fail!("port {name} is on bridge {}, not on {}", port.bridge.name, on.name);
     }
-    let port: Uuid = port.row;
-    forget_port(cx, &port)?;
-    cx.model.change("Bridge", &bridge.row, "ports", |set| remove_uuids(set, &[port]))
+    forget_port(cx, &port.row)?;
+    cx.model.take_from("Bridge", &port.bridge.row, "ports", Datum::uuid(port.row))
 }
 
 fn list_ifaces(cx: &mut Context<'_, '_>, args: &Parsed) -> Result<()> {
-    let all = Topology::read(cx.model)?;
-    let ports = all.ports_of(all.bridge(args.arg(0))?);
-    let mut names: Vec<&str> = ports.flat_map(|port| &port.interfaces).map(|(name, _)| name.as_str()).collect();
+    let all = Topology::of(cx.model);
+    let ports = all.ports_of(&all.bridge(args.arg(0))?)?;
+    let mut names: Vec<&str> = ports.iter().flat_map(|port| &port.interfaces).map(|(name, _)| name.as_str()).collect();
     names.sort_unstable();
     names.iter().for_each(|name| cx.line(name));
     Ok(())

@@ -11,9 +11,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ovsdb::schema::{ColumnType, DatabaseSchema};
 use ovsdb::value::{Atom, Datum, Uuid};
-use serde_json::{Map, Value, json};
 
-use crate::error::{Result, failed};
+use crate::error::{Result, fail, failed};
+
+mod index;
+mod operations;
+
+use index::Indexes;
+pub(crate) use operations::Operations;
 
 /// Tables and columns to read before the commands run.
 #[derive(Debug, Default)]
@@ -44,6 +49,8 @@ enum Gone {
 #[derive(Debug, Default)]
 struct Row {
     inserted: bool,
+    /// Inserted under a UUID that the user chose; others get theirs from the switch.
+    chosen: bool,
     gone: Option<Gone>,
     /// The values now.
     now: BTreeMap<String, Datum>,
@@ -65,20 +72,28 @@ impl Row {
     }
 }
 
+/// The rows of a table.
+#[derive(Debug)]
+struct Table {
+    rows: BTreeMap<Uuid, Row>,
+    indexes: Indexes,
+}
+
+impl Table {
+    fn new(name: &str, rows: BTreeMap<Uuid, Row>) -> Table {
+        let mut indexes = Indexes::of(name);
+        for (uuid, row) in &rows {
+            row.now.iter().for_each(|(column, value)| indexes.add(column, *uuid, value));
+        }
+        Table { rows, indexes }
+    }
+}
+
 /// The snapshot and what was changed on top of it.
 #[derive(Debug)]
 pub(crate) struct Model<'s> {
     schema: &'s DatabaseSchema,
-    tables: BTreeMap<String, BTreeMap<Uuid, Row>>,
-}
-
-/// Operations that carry out the changes.
-#[derive(Debug, Default)]
-pub(crate) struct Operations {
-    /// RFC 7047 §5.2.
-    pub list: Vec<Value>,
-    /// Where in `list` rows are inserted, and what the model calls them.
-    pub inserts: Vec<(usize, Uuid)>,
+    tables: BTreeMap<String, Table>,
 }
 
 impl<'s> Model<'s> {
@@ -88,7 +103,10 @@ impl<'s> Model<'s> {
         rows: BTreeMap<String, BTreeMap<Uuid, BTreeMap<String, Datum>>>,
     ) -> Model<'s> {
         let row = |(uuid, now)| (uuid, Row { now, ..Row::default() });
-        let table = |(name, rows): (String, BTreeMap<_, _>)| (name, rows.into_iter().map(row).collect());
+        let table = |(name, rows): (String, BTreeMap<_, _>)| {
+            let table = Table::new(&name, rows.into_iter().map(row).collect());
+            (name, table)
+        };
         Model { schema, tables: rows.into_iter().map(table).collect() }
     }
 
@@ -99,8 +117,19 @@ impl<'s> Model<'s> {
 
     /// The rows of a table that was asked for.
     pub(crate) fn rows(&self, table: &str) -> impl Iterator<Item = Uuid> {
-        let rows = self.tables.get(table).into_iter().flatten();
+        let rows = self.tables.get(table).into_iter().flat_map(|table| &table.rows);
         rows.filter(|(_, row)| row.gone.is_none()).map(|(uuid, _)| *uuid)
+    }
+
+    /// The rows of a table whose set in `column` holds `atom`.
+    pub(crate) fn holders(&self, table: &str, column: &str, atom: &Atom) -> Vec<Uuid> {
+        let Some(rows) = self.tables.get(table) else { return Vec::new() };
+        let mut found = rows.indexes.holders(column, atom).unwrap_or_else(|| {
+            let holds = |row: &Row| row.now.get(column).is_some_and(|value| value.atoms().any(|a| a == atom));
+            rows.rows.iter().filter(|(_, row)| holds(row)).map(|(uuid, _)| *uuid).collect()
+        });
+        found.retain(|uuid| self.has_row(table, uuid));
+        found
     }
 
     /// Whether the row is there.
@@ -109,12 +138,12 @@ impl<'s> Model<'s> {
     }
 
     fn row(&self, table: &str, uuid: &Uuid) -> Result<&Row> {
-        let row = self.tables.get(table).and_then(|rows| rows.get(uuid));
+        let row = self.tables.get(table).and_then(|table| table.rows.get(uuid));
         row.filter(|row| row.gone.is_none()).ok_or_else(|| failed!("there is no row {uuid} in {table}"))
     }
 
     fn row_mut(&mut self, table: &str, uuid: &Uuid) -> Result<&mut Row> {
-        let row = self.tables.get_mut(table).and_then(|rows| rows.get_mut(uuid));
+        let row = self.tables.get_mut(table).and_then(|table| table.rows.get_mut(uuid));
         row.filter(|row| row.gone.is_none()).ok_or_else(|| failed!("there is no row {uuid} in {table}"))
     }
 
@@ -147,48 +176,109 @@ impl<'s> Model<'s> {
 
     /// Replaces a column's value.
     pub(crate) fn set(&mut self, table: &str, uuid: &Uuid, column: &str, to: Datum) -> Result<()> {
-        self.write(table, uuid, column, to, true)
+        self.write(table, uuid, column, true, |value| {
+            let old = std::mem::replace(value, to.clone());
+            (old, to)
+        })
     }
 
-    /// Changes some elements of a column; the others stay what they are when this is committed.
-    pub(crate) fn change(
+    /// Adds members to a set, or pairs to a map (of a key that is there, the new value holds). What else is in the
+    /// column stays what it is when this is committed.
+    pub(crate) fn add_to(&mut self, table: &str, uuid: &Uuid, column: &str, more: Datum) -> Result<()> {
+        let whole = self.ty(table, column)?.is_scalar();
+        self.write(table, uuid, column, whole, |value| {
+            match (value, &more) {
+                (Datum::Set(set), Datum::Set(more)) => set.extend(more.iter().cloned()),
+                (Datum::Map(map), Datum::Map(more)) => {
+                    map.extend(more.iter().map(|(key, value)| (key.clone(), value.clone())));
+                }
+                _ => {}
+            }
+            (Datum::empty_set(), more)
+        })
+    }
+
+    /// Takes members from a set; from a map, the pairs or, given a set, those with the keys in it.
+    pub(crate) fn take_from(&mut self, table: &str, uuid: &Uuid, column: &str, less: Datum) -> Result<()> {
+        let whole = self.ty(table, column)?.is_scalar();
+        self.write(table, uuid, column, whole, |value| {
+            match (value, &less) {
+                (Datum::Set(set), Datum::Set(less)) => {
+                    for atom in less {
+                        set.remove(atom);
+                    }
+                }
+                (Datum::Map(map), Datum::Set(less)) => {
+                    for key in less {
+                        map.remove(key);
+                    }
+                }
+                (Datum::Map(map), Datum::Map(less)) => {
+                    for (key, value) in less {
+                        if map.get(key) == Some(value) {
+                            map.remove(key);
+                        }
+                    }
+                }
+                _ => {}
+            }
+            (less, Datum::empty_set())
+        })
+    }
+
+    /// Lets `change` have the value; it says which members it took and which it added.
+    fn write(
         &mut self,
         table: &str,
         uuid: &Uuid,
         column: &str,
-        change: impl FnOnce(&mut Datum),
+        whole: bool,
+        change: impl FnOnce(&mut Datum) -> (Datum, Datum),
     ) -> Result<()> {
-        let mut to = self.get(table, uuid, column)?.clone();
-        change(&mut to);
-        let whole = self.ty(table, column)?.is_scalar();
-        self.write(table, uuid, column, to, whole)
-    }
-
-    fn write(&mut self, table: &str, uuid: &Uuid, column: &str, to: Datum, whole: bool) -> Result<()> {
         self.ty(table, column)?;
         let row = self.row_mut(table, uuid)?;
-        let old = row.now.insert(column.to_owned(), to);
-        if row.inserted {
-            return Ok(());
+        let Some(value) = row.now.get_mut(column) else { fail!("{table} column {column} has not been read") };
+        if !row.inserted && !row.before.contains_key(column) {
+            row.before.insert(column.to_owned(), value.clone());
         }
-        let old = old.ok_or_else(|| failed!("{table} column {column} has not been read"))?;
-        row.before.entry(column.to_owned()).or_insert(old);
-        if whole {
+        let (less, more) = change(value);
+        if whole && !row.inserted {
             row.whole.insert(column.to_owned());
+        }
+        if let Some(table) = self.tables.get_mut(table) {
+            table.indexes.take(column, *uuid, &less);
+            table.indexes.add(column, *uuid, &more);
         }
         Ok(())
     }
 
     /// Adds a row, all its columns at their defaults.
-    pub(crate) fn insert(&mut self, table: &str, uuid: Uuid) -> Result<Uuid> {
-        let columns = match self.schema.tables.get(table) {
-            Some(table) => &table.columns,
-            None => return Err(failed!("the switch has no table {table}")),
-        };
-        let now = columns.iter().map(|(name, c)| (name.clone(), c.ty.default_datum())).collect();
-        let row = Row { inserted: true, now, ..Row::default() };
-        self.tables.entry(table.to_owned()).or_default().insert(uuid, row);
-        Ok(uuid)
+    pub(crate) fn insert(&mut self, table: &str) -> Result<Uuid> {
+        let uuid = Uuid::new_v4();
+        self.insert_row(table, uuid, false).map(|()| uuid)
+    }
+
+    /// The same under a UUID that was promised by an `@name`; the switch will choose another.
+    pub(crate) fn insert_promised(&mut self, table: &str, uuid: Uuid) -> Result<()> {
+        self.insert_row(table, uuid, false)
+    }
+
+    /// The same under a UUID that the switch must use.
+    pub(crate) fn insert_chosen(&mut self, table: &str, uuid: Uuid) -> Result<()> {
+        match self.tables.values().any(|table| table.rows.contains_key(&uuid)) {
+            true => fail!("there is a row {uuid} already"),
+            false => self.insert_row(table, uuid, true),
+        }
+    }
+
+    fn insert_row(&mut self, name: &str, uuid: Uuid, chosen: bool) -> Result<()> {
+        let Some(schema) = self.schema.tables.get(name) else { fail!("the switch has no table {name}") };
+        let now = schema.columns.iter().map(|(name, c)| (name.clone(), c.ty.default_datum())).collect();
+        let row = Row { inserted: true, chosen, now, ..Row::default() };
+        let table = self.tables.entry(name.to_owned()).or_insert_with(|| Table::new(name, BTreeMap::new()));
+        row.now.iter().for_each(|(column, value)| table.indexes.add(column, uuid, value));
+        table.rows.insert(uuid, row);
+        Ok(())
     }
 
     /// Deletes a row.
@@ -206,141 +296,9 @@ impl<'s> Model<'s> {
 
     /// Rows of a table that were inserted or changed.
     pub(crate) fn touched(&self, table: &str) -> Vec<Uuid> {
-        let rows = self.tables.get(table).into_iter().flatten();
+        let rows = self.tables.get(table).into_iter().flat_map(|table| &table.rows);
         let here = rows.filter(|(_, row)| row.is_changed() && row.gone.is_none());
         here.map(|(uuid, _)| *uuid).collect()
-    }
-
-    /// The operations that carry out the changes; `None` if there is nothing to do.
-    pub(crate) fn operations(&self) -> Option<Operations> {
-        let all = || self.tables.iter().flat_map(|(name, rows)| rows.iter().map(move |r| (name, r)));
-        if !all().any(|(_, (_, row))| row.is_changed()) {
-            return None;
-        }
-        let mut ops = Operations::default();
-        ops.list.extend(all().filter_map(|(table, (uuid, row))| self.guard(table, uuid, row)));
-        let inserted = |row: &Row| row.inserted && row.gone.is_none();
-        for (table, (uuid, row)) in all().filter(|(_, (_, row))| inserted(row)) {
-            ops.inserts.push((ops.list.len(), *uuid));
-            let values = self.non_default(table, row);
-            ops.list.push(json!({
-                "op": "insert", "table": table, "uuid-name": row_name(uuid), "row": values,
-            }));
-        }
-        for (table, (uuid, row)) in all().filter(|(_, (_, row))| !row.inserted) {
-            match row.gone {
-                Some(Gone::Unreferenced) => {}
-                Some(Gone::Deleted) => ops.list.push(json!({
-                    "op": "delete", "table": table, "where": self.at(uuid),
-                })),
-                None => {
-                    ops.list.extend(self.update(table, uuid, row));
-                    ops.list.extend(self.mutate(table, uuid, row));
-                }
-            }
-        }
-        Some(ops)
-    }
-
-    /// Fails the transaction if the row is gone or what was relied on has changed.
-    fn guard(&self, table: &str, uuid: &Uuid, row: &Row) -> Option<Value> {
-        let written = match row.gone {
-            None => !row.before.is_empty(),
-            Some(gone) => gone == Gone::Deleted,
-        };
-        if row.inserted || (row.relied_on.is_empty() && !written) {
-            return None;
-        }
-        let mut values = Map::from_iter([("_uuid".to_owned(), self.atom(&Atom::Uuid(*uuid)))]);
-        for column in &row.relied_on {
-            let old = row.before.get(column).or_else(|| row.now.get(column))?;
-            values.insert(column.clone(), self.value(old));
-        }
-        let columns: Vec<&String> = values.keys().collect();
-        Some(json!({
-            "op": "wait", "timeout": 0, "table": table, "where": self.at(uuid),
-            "columns": columns, "until": "==", "rows": [values],
-        }))
-    }
-
-    fn non_default(&self, table: &str, row: &Row) -> Map<String, Value> {
-        let is_default = |column: &str, value: &Datum| self.ty(table, column).is_ok_and(|ty| ty.is_default(value));
-        let set = row.now.iter().filter(|(column, value)| !is_default(column, value));
-        set.map(|(column, value)| (column.clone(), self.value(value))).collect()
-    }
-
-    fn update(&self, table: &str, uuid: &Uuid, row: &Row) -> Option<Value> {
-        let written = row.whole.iter().filter_map(|column| Some((column, row.now.get(column)?)));
-        let values: Map<String, Value> = written.map(|(column, value)| (column.clone(), self.value(value))).collect();
-        let update = json!({
-            "op": "update", "table": table, "where": self.at(uuid), "row": values,
-        });
-        (!values.is_empty()).then_some(update)
-    }
-
-    fn mutate(&self, table: &str, uuid: &Uuid, row: &Row) -> Option<Value> {
-        let mut mutations = Vec::new();
-        for (column, old) in row.before.iter().filter(|(column, _)| !row.whole.contains(*column)) {
-            let (gone, come) = difference(old, row.now.get(column)?);
-            if !gone.is_empty() {
-                mutations.push(json!([column, "delete", self.value(&gone)]));
-            }
-            if !come.is_empty() {
-                mutations.push(json!([column, "insert", self.value(&come)]));
-            }
-        }
-        let mutate = json!({
-            "op": "mutate", "table": table, "where": self.at(uuid), "mutations": mutations,
-        });
-        (!mutations.is_empty()).then_some(mutate)
-    }
-
-    /// The `where` that means this row.
-    pub(crate) fn at(&self, uuid: &Uuid) -> Value {
-        json!([["_uuid", "==", self.atom(&Atom::Uuid(*uuid))]])
-    }
-
-    /// A value for the switch; rows of this transaction by the names it gives them.
-    fn value(&self, datum: &Datum) -> Value {
-        match datum {
-            Datum::Set(set) if set.len() == 1 => set.first().map_or(Value::Null, |a| self.atom(a)),
-            Datum::Set(set) => json!(["set", set.iter().map(|a| self.atom(a)).collect::<Vec<_>>()]),
-            Datum::Map(map) => {
-                let pair = |(k, v): (&Atom, &Atom)| json!([self.atom(k), self.atom(v)]);
-                json!(["map", map.iter().map(pair).collect::<Vec<_>>()])
-            }
-        }
-    }
-
-    fn atom(&self, atom: &Atom) -> Value {
-        let inserted = |uuid| self.tables.values().any(|rows| rows.get(uuid).is_some_and(|row| row.inserted));
-        match atom {
-            Atom::Uuid(uuid) if inserted(uuid) => json!(["named-uuid", row_name(uuid)]),
-            other => other.to_json(),
-        }
-    }
-}
-
-/// What a transaction calls a row that it inserts: an `<id>`, so without dashes.
-fn row_name(uuid: &Uuid) -> String {
-    format!("row{}", uuid.simple())
-}
-
-/// What to delete from `old` (of a map the keys) and what to insert then, to make it `new`.
-fn difference(old: &Datum, new: &Datum) -> (Datum, Datum) {
-    match (old, new) {
-        (Datum::Set(old), Datum::Set(new)) => {
-            (Datum::Set(old.difference(new).cloned().collect()), Datum::Set(new.difference(old).cloned().collect()))
-        }
-        (Datum::Map(old), Datum::Map(new)) => {
-            let gone = old.iter().filter(|(key, value)| new.get(key) != Some(value));
-            let come = new.iter().filter(|(key, value)| old.get(key) != Some(value));
-            (
-                Datum::Set(gone.map(|(key, _)| key.clone()).collect()),
-                Datum::Map(come.map(|(key, value)| (key.clone(), value.clone())).collect()),
-            )
-        }
-        (old, new) => (old.clone(), new.clone()),
     }
 }
 
@@ -348,6 +306,7 @@ fn difference(old: &Datum, new: &Datum) -> (Datum, Datum) {
 mod tests {
     use super::*;
     use ovsdb::vswitch_schema::vswitch_schema;
+    use serde_json::{Value, json};
 
     fn uuid(n: u128) -> Uuid {
         Uuid::from_u128(n)
@@ -391,7 +350,7 @@ mod tests {
         assert!(model.operations().is_none());
         model.set("Bridge", &uuid(2), "stp_enable", Datum::boolean(false)).unwrap();
         model.rely_on("Bridge", &uuid(2), "name").unwrap();
-        model.insert("Port", uuid(3)).unwrap();
+        model.insert_promised("Port", uuid(3)).unwrap();
         model.delete("Port", &uuid(3)).unwrap();
         model.forget("Bridge", &uuid(2)).unwrap();
         assert!(model.operations().is_none());
@@ -402,10 +361,11 @@ mod tests {
     fn new_rows_and_references_to_them() {
         let schema = vswitch_schema();
         let mut model = model(&schema);
-        let port = model.insert("Port", uuid(3)).unwrap();
+        let port = uuid(3);
+        model.insert_promised("Port", port).unwrap();
         model.set("Port", &port, "name", Datum::string("p1")).unwrap();
         model.set("Port", &port, "tag", Datum::empty_set()).unwrap();
-        model.change("Bridge", &uuid(2), "ports", |ports| *ports = Datum::uuid(port)).unwrap();
+        model.add_to("Bridge", &uuid(2), "ports", Datum::uuid(port)).unwrap();
         let ops = model.operations().unwrap();
         let name = "row00000000000000000000000000000003";
         assert_eq!(
@@ -425,10 +385,9 @@ mod tests {
     fn elements_are_mutated_and_whole_columns_updated() {
         let schema = vswitch_schema();
         let mut model = model(&schema);
-        let change = |datum: &mut Datum| *datum = Datum::map_of_strings([("a", "1"), ("b", "3"), ("c", "4")]);
-        model.change("Bridge", &uuid(2), "external_ids", change).unwrap();
+        model.add_to("Bridge", &uuid(2), "external_ids", Datum::map_of_strings([("b", "3"), ("c", "4")])).unwrap();
         model.set("Bridge", &uuid(2), "fail_mode", Datum::string("secure")).unwrap();
-        model.change("Bridge", &uuid(2), "stp_enable", |datum| *datum = Datum::boolean(true)).unwrap();
+        model.set("Bridge", &uuid(2), "stp_enable", Datum::boolean(true)).unwrap();
         let at = json!([["_uuid", "==", json_uuid(2)]]);
         assert_eq!(
             model.operations().unwrap().list,
@@ -498,14 +457,17 @@ mod tests {
         let columns = ["name", "ports", "external_ids", "fail_mode"].map(read).into();
         let rows = BTreeMap::from([("Bridge".to_owned(), BTreeMap::from([(bridge, columns)]))]);
         let mut model = Model::new(&schema, rows);
-        let port = model.insert("Port", uuid(3)).unwrap();
-        let interface = model.insert("Interface", uuid(4)).unwrap();
+        let port = uuid(3);
+        model.insert_promised("Port", port).unwrap();
+        let interface = uuid(4);
+        model.insert_promised("Interface", interface).unwrap();
         model.set("Interface", &interface, "name", Datum::string("p1")).unwrap();
         model.set("Port", &port, "name", Datum::string("p1")).unwrap();
         model.set("Port", &port, "interfaces", Datum::uuid(interface)).unwrap();
-        model.change("Bridge", &bridge, "ports", |ports| *ports = Datum::uuid(port)).unwrap();
+        model.add_to("Bridge", &bridge, "ports", Datum::uuid(port)).unwrap();
         let ids = Datum::map_of_strings([("b", "3"), ("c", "4")]);
-        model.change("Bridge", &bridge, "external_ids", |map| *map = ids.clone()).unwrap();
+        model.add_to("Bridge", &bridge, "external_ids", ids.clone()).unwrap();
+        model.take_from("Bridge", &bridge, "external_ids", Datum::string("a")).unwrap();
         model.rely_on("Bridge", &bridge, "fail_mode").unwrap();
         let ops = model.operations().unwrap().list;
         let reply = commit(&mut db, &ops);
