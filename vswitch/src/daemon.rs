@@ -6,8 +6,8 @@
 //! `cur_cfg` at his `next_cfg` finds the rest done, or the reason in `error`.
 
 use crate::Args;
-use crate::config::Config;
 use crate::config::interface::{Kind, Wanted};
+use crate::config::{Config, Notes};
 use crate::netlink::{Network, watch};
 use crate::reconcile::apply::Applier;
 use crate::reconcile::desired::{Desired, desired, paths};
@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 use uuid::Uuid;
 
 /// Session events waiting for the loop; sessions wait when there are more.
@@ -82,7 +82,8 @@ impl Daemon {
         let (events, sessions) = mpsc::channel(SESSION_QUEUE);
         let listener = tokio::spawn(listener.run(events));
         let fixed = status::fixed_columns(server.database(), start::system());
-        let config = Config::read(server.database());
+        // Notes that are there already are to be logged as new ones.
+        let config = Config { notes: Notes::new(), ..Config::read(server.database()) };
         let mut daemon = Daemon {
             server,
             listener,
@@ -148,8 +149,8 @@ impl Daemon {
             }
             Event::Link(events) => self.network.take(events).await?,
             Event::Datapath(DatapathEvent::DeviceDied { port, errno }) => {
-                let why = std::io::Error::from_raw_os_error(errno);
-                warn!("port {port}: its device is gone or broken: {why}");
+                // The worker has logged it.
+                debug!("port {port}: its device died, errno {errno}");
                 self.applier.broke(port);
                 self.retry.plan(Instant::now());
                 false
