@@ -1,12 +1,14 @@
 //! What control may ask of a worker, and how it reaches it. Commands are taken between two rounds, in order.
 
+use super::Worker;
 use super::poller::Wake;
 use crate::port::Device;
 use crate::switch::mac_table::FdbEntry;
 use crate::switch::state::Snapshot;
+use crate::time::Instant;
 use crate::types::{BridgeId, DeviceId};
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, SyncSender};
+use std::sync::mpsc::{Sender, SyncSender, TryRecvError};
 
 /// A request to a worker. Answers go into channels with room for one, so that the worker never waits.
 pub enum Command {
@@ -51,6 +53,45 @@ impl Remote {
     pub fn send(&self, command: Command) {
         if self.commands.send(command).is_ok() {
             self.wake.ring();
+        }
+    }
+}
+
+impl Worker {
+    /// Does everything that control has asked for since the last time.
+    pub(super) fn take_commands(&mut self, now: Instant) {
+        self.wake.quiet();
+        loop {
+            match self.commands.try_recv() {
+                Ok(command) => self.obey(command, now),
+                Err(TryRecvError::Empty) => return,
+                Err(TryRecvError::Disconnected) => {
+                    self.stopped = true;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Answers are sent last; whoever has stopped waiting for one does not need it.
+    fn obey(&mut self, command: Command, now: Instant) {
+        match command {
+            Command::Adopt { snapshot, added, removed, done } => {
+                // Removed first: a TAP that changes its port comes with the same descriptor.
+                removed.into_iter().for_each(|id| self.devices.remove(&self.poller, id));
+                added.into_iter().for_each(|(id, device)| self.devices.add(&self.poller, id, device));
+                self.switch.adopt(&snapshot, now);
+                self.snapshot = snapshot;
+                let _ = done.send(());
+            }
+            Command::Fdb { bridge, reply } => {
+                let _ = reply.send(self.switch.fdb(bridge, now));
+            }
+            Command::Flush { bridge, done } => {
+                self.switch.flush(bridge);
+                let _ = done.send(());
+            }
+            Command::Stop => self.stopped = true,
         }
     }
 }

@@ -1,92 +1,21 @@
 //! The worker's loop: wait, then one batch from every ready device through the switch and out, again and again.
 //!
-//! One thread owns everything here: devices, frame memory, learned addresses; nothing in the walk takes a lock. What is
-//! forwarded by is an immutable snapshot, replaced between two rounds together with the devices it refers to.
 //! Fairness: a round takes one batch from each ready device, so a flood on one port delays another by a batch, no more.
 //! A device that reports its end is dropped at once: it can never make the loop spin.
 
-use super::command::{Command, Remote};
-use super::devices::DeviceTable;
-use super::poller::{Poller, Wake};
+use super::Worker;
 use super::spin::Spin;
-use super::transmit::Transmit;
 use crate::control::DatapathEvent;
-use crate::packet::{Batch, Pool};
 use crate::port::Rx;
-use crate::stats::WorkerCounters;
-use crate::switch::state::{Attachment, Snapshot};
-use crate::switch::verdict::DropReason;
-use crate::switch::{Switch, TxQueues};
+use crate::switch::state::Attachment;
 use crate::time::{Duration, Instant};
 use crate::types::DeviceId;
 use std::io;
-use std::os::fd::AsFd;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 
-/// The token of the wake-up for commands; devices have their identifiers.
-const COMMANDS: u64 = u64::MAX;
-
-/// One forwarding thread's state. [`Worker::run`] is the loop; [`Worker::poll_once`] is one round, for whoever wants to
-/// drive it without a thread.
-pub struct Worker {
-    devices: DeviceTable,
-    poller: Poller,
-    wake: Wake,
-    commands: Receiver<Command>,
-    events: Sender<DatapathEvent>,
-    snapshot: Arc<Snapshot>,
-    switch: Switch,
-    pool: Pool,
-    batch: Batch,
-    lost: Vec<(DropReason, u64)>,
-    tx: TxQueues,
-    transmit: Transmit,
-    counters: Arc<WorkerCounters>,
-    /// The devices of the round under way.
-    round: Vec<DeviceId>,
-    stopped: bool,
-}
+/// The poller's token of the wake-up for commands; devices have their identifiers.
+pub const COMMANDS: u64 = u64::MAX;
 
 impl Worker {
-    /// A worker without devices, keeping up to `spare_buffers` frame buffers, and control's end of it.
-    pub fn new(spare_buffers: usize, events: Sender<DatapathEvent>) -> io::Result<(Self, Remote)> {
-        let (commands_in, commands) = channel();
-        let (poller, wake) = (Poller::new()?, Wake::new()?);
-        poller.watch(wake.as_fd(), COMMANDS)?;
-        let remote = Remote { commands: commands_in, wake: wake.clone() };
-        let worker = Self {
-            devices: DeviceTable::default(),
-            poller,
-            wake,
-            commands,
-            events,
-            snapshot: Arc::default(),
-            switch: Switch::new(),
-            pool: Pool::new(spare_buffers),
-            batch: Batch::new(),
-            lost: Vec::new(),
-            tx: TxQueues::new(),
-            transmit: Transmit::default(),
-            counters: Arc::default(),
-            round: Vec::new(),
-            stopped: false,
-        };
-        Ok((worker, remote))
-    }
-
-    /// The counters that this worker writes.
-    #[must_use]
-    pub fn counters(&self) -> Arc<WorkerCounters> {
-        Arc::clone(&self.counters)
-    }
-
-    /// The engine, to look into.
-    #[must_use]
-    pub fn switch(&self) -> &Switch {
-        &self.switch
-    }
-
     /// Forwards until it is told to stop. This is the only place where the datapath reads a clock.
     pub fn run(mut self) {
         let origin = std::time::Instant::now();
@@ -171,42 +100,6 @@ impl Worker {
             tracing::warn!("{}: device lost: {}", port.name, io::Error::from_raw_os_error(errno));
             // Nobody may be listening; the log has said it then.
             let _ = self.events.send(died);
-        }
-    }
-
-    fn take_commands(&mut self, now: Instant) {
-        self.wake.quiet();
-        loop {
-            match self.commands.try_recv() {
-                Ok(command) => self.obey(command, now),
-                Err(TryRecvError::Empty) => return,
-                Err(TryRecvError::Disconnected) => {
-                    self.stopped = true;
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Answers are sent last; whoever has stopped waiting for one does not need it.
-    fn obey(&mut self, command: Command, now: Instant) {
-        match command {
-            Command::Adopt { snapshot, added, removed, done } => {
-                // Removed first: a TAP that changes its port comes with the same descriptor.
-                removed.into_iter().for_each(|id| self.devices.remove(&self.poller, id));
-                added.into_iter().for_each(|(id, device)| self.devices.add(&self.poller, id, device));
-                self.switch.adopt(&snapshot, now);
-                self.snapshot = snapshot;
-                let _ = done.send(());
-            }
-            Command::Fdb { bridge, reply } => {
-                let _ = reply.send(self.switch.fdb(bridge, now));
-            }
-            Command::Flush { bridge, done } => {
-                self.switch.flush(bridge);
-                let _ = done.send(());
-            }
-            Command::Stop => self.stopped = true,
         }
     }
 }

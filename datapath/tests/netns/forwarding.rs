@@ -190,6 +190,33 @@ fn pods_of_two_hosts_talk_over_vxlan() {
 }
 
 #[test]
+fn a_kernel_vxlan_device_is_a_good_peer() {
+    if !root("a_kernel_vxlan_device_is_a_good_peer") {
+        return;
+    }
+    let (mut host, peer) = (Host::new("host"), Space::new("peer"));
+    host.space.cable("ul", &peer, "ul");
+    for (space, address) in [(&host.space, "192.0.2.1/24"), (&peer, "192.0.2.2/24")] {
+        space.ip(&format!("addr add {address} dev ul"));
+        space.ip("link set ul mtu 1600");
+    }
+    peer.ip("link add vx0 type vxlan id 5000 dstport 4789 remote 192.0.2.1 dev ul");
+    peer.ip("addr add 10.1.0.2/24 dev vx0");
+    peer.ip("link set vx0 mtu 1450 up");
+    let pod = host.pod("p1", "10.1.0.1/24");
+    pod.ip("link set eth0 mtu 1450");
+    host.add("vx0", PortKind::Vxlan(vxlan(5000, "192.0.2.2", None)));
+    assert!(pod.pings("10.1.0.2"));
+    // Nothing on a veth underlay finishes or segments: the kernel's super-frames come as they are.
+    transfer(&peer, &pod, "10.1.0.1:5000", 50);
+    assert!(carried_whole(&host, "p1"), "{:?}", host.stats("p1"));
+    transfer(&pod, &peer, "10.1.0.2:5000", 50);
+    assert_eq!(host.stats("vx0").drops, []);
+    assert_eq!(host.stats("p1").drops, []);
+    assert!(eventually(|| host.adds_up(&["p1", "vx0"])), "{:?} {:?}", host.stats("vx0"), host.datapath.totals());
+}
+
+#[test]
 fn a_tunnel_is_used_from_its_local_address_and_by_its_vni_only() {
     if !root("a_tunnel_is_used_from_its_local_address_and_by_its_vni_only") {
         return;
