@@ -78,7 +78,8 @@ impl Datapath {
         let (done, acknowledged) = mpsc::sync_channel(1);
         let snapshot = Arc::new(self.books.snapshot());
         self.worker.send(Command::Adopt { snapshot, added, removed, done });
-        self.wait(&acknowledged, "a new configuration");
+        // Closes what the worker has given up.
+        drop(self.wait(&acknowledged, "a new configuration"));
         results
     }
 

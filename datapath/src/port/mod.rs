@@ -8,6 +8,7 @@ use crate::packet::{Batch, ChecksumState, Frame, GsoKind, Meta, Pool};
 use crate::switch::verdict::DropReason;
 use std::os::fd::BorrowedFd;
 
+mod clsact;
 mod cmsg;
 mod keep_out;
 pub mod memory;

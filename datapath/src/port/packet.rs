@@ -51,13 +51,14 @@ impl PacketSocket {
         };
         let index = libc::c_int::try_from(ifindex).unwrap_or(0);
         let fd = socket(index).map_err(error("opening a packet socket", "it needs CAP_NET_RAW"))?;
-        let needs = "it needs Linux 6.6 and CAP_BPF with CAP_NET_ADMIN, or CAP_SYS_ADMIN";
-        let keep_out = KeepOut::attach(ifindex).map_err(error("keeping the host's stack out (tcx ingress)", needs))?;
+        let needs = "it needs CAP_BPF and CAP_NET_ADMIN, or CAP_SYS_ADMIN";
+        let keep_out = KeepOut::attach(ifindex).map_err(error("keeping the host's stack out of it", needs))?;
+        let status = [("io", "packet"), ("keep_out", keep_out.describe())].map(|(k, v)| (k.to_owned(), v.to_owned()));
         let gone = "is the device still there?";
         sys::bind_packet(fd.as_fd(), index, ETH_P_ALL).map_err(error("binding a packet socket to it", gone))?;
         let (receiver, sending) = (Receiver::new(), Messages::new());
         let port = Self { fd, ifindex: index, _keep_out: keep_out, receiver, sending };
-        Ok((port, vec![("io".to_owned(), "packet".to_owned())]))
+        Ok((port, status.into()))
     }
 
     fn receive_error(&mut self, error: &io::Error, lost: &mut Vec<(DropReason, u64)>) -> Rx {

@@ -18,10 +18,11 @@ pub enum Command {
         snapshot: Arc<Snapshot>,
         /// Devices to take over.
         added: Vec<(DeviceId, Box<dyn Device>)>,
-        /// Devices to close.
+        /// Devices to give up.
         removed: Vec<DeviceId>,
-        /// Told when it is done.
-        done: SyncSender<()>,
+        /// Told when it is done, with the devices given up: closing a socket may take the kernel milliseconds, during
+        /// which a worker has better things to do.
+        done: SyncSender<Vec<Box<dyn Device>>>,
     },
     /// Tell the learned addresses of a bridge.
     Fdb {
@@ -78,11 +79,11 @@ impl Worker {
         match command {
             Command::Adopt { snapshot, added, removed, done } => {
                 // Removed first: a TAP that changes its port comes with the same descriptor.
-                removed.into_iter().for_each(|id| self.devices.remove(&self.poller, id));
+                let closed = removed.into_iter().filter_map(|id| self.devices.remove(&self.poller, id)).collect();
                 added.into_iter().for_each(|(id, device)| self.devices.add(&self.poller, id, device));
                 self.switch.adopt(&snapshot, now);
                 self.snapshot = snapshot;
-                let _ = done.send(());
+                let _ = done.send(closed);
             }
             Command::Fdb { bridge, reply } => {
                 let _ = reply.send(self.switch.fdb(bridge, now));

@@ -33,11 +33,11 @@ impl DeviceTable {
         self.mark_ready(id);
     }
 
-    /// Closes a device; one that has died is gone already.
-    pub fn remove(&mut self, poller: &Poller, id: DeviceId) {
-        if let Some(slot) = self.slots.get_mut(id.0 as usize).and_then(Option::take) {
-            slot.device.descriptors().into_iter().for_each(|fd| poller.forget(fd));
-        }
+    /// Gives a device up; `None` when it has died before.
+    pub fn remove(&mut self, poller: &Poller, id: DeviceId) -> Option<Box<dyn Device>> {
+        let slot = self.slots.get_mut(id.0 as usize)?.take()?;
+        slot.device.descriptors().into_iter().for_each(|fd| poller.forget(fd));
+        Some(slot.device)
     }
 
     /// The device, unless it was removed or has died.

@@ -94,7 +94,7 @@ impl Worker {
 
     /// Drops a device that has reported its end, and tells control which ports have lost it.
     fn bury(&mut self, id: DeviceId, errno: i32) {
-        self.devices.remove(&self.poller, id);
+        drop(self.devices.remove(&self.poller, id));
         for port in self.snapshot.ports.iter().flatten().filter(|p| p.device == id) {
             let died = DatapathEvent::DeviceDied { port: port.name.to_string(), errno };
             tracing::warn!("{}: device lost: {}", port.name, io::Error::from_raw_os_error(errno));
