@@ -2,18 +2,13 @@
 
 use crate::netlink::link::LinkTable;
 use crate::netlink::route::Route;
-use datapath::tunnel::Vxlan;
+use datapath::tunnel::{Vxlan, vxlan};
 use datapath::types::L3Mtu;
 
-/// Bytes that VXLAN adds between the underlay's layer 3 and the inner frame's: outer IP, UDP (8), VXLAN (8) and the
-/// inner Ethernet header (14), which counts on the underlay but not in the inner MTU.
+/// Bytes that the tunnel adds between the underlay's layer 3 and the inner frame's.
 #[must_use]
 pub fn overhead(tunnel: &Vxlan) -> u32 {
-    const COMMON: u32 = 8 + 8 + 14;
-    match tunnel.remote {
-        std::net::SocketAddr::V4(_) => 20 + COMMON,
-        std::net::SocketAddr::V6(_) => 40 + COMMON,
-    }
+    if tunnel.remote.is_ipv4() { vxlan::OVERHEAD_V4 } else { vxlan::OVERHEAD_V6 }
 }
 
 /// The largest layer-3 packet that the tunnel carries unfragmented: the MTU of the way to its remote end less the
