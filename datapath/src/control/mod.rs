@@ -11,7 +11,7 @@ mod spec;
 pub use spec::{Action, Applied, ApplyError, BridgeSpec, DatapathEvent, PortKind, PortSpec, PortStats, Totals};
 
 use crate::stats::{DropCounters, PortCounters, WorkerCounters};
-use crate::switch::mac_table::FdbEntry;
+use crate::switch::mac_table::{FdbEntry, TableStats};
 use crate::switch::verdict::DropReason;
 use crate::time::Duration;
 use crate::types::BridgeId;
@@ -48,6 +48,10 @@ pub struct Datapath {
     worker: Remote,
     counters: Arc<WorkerCounters>,
     events: Option<mpsc::Receiver<DatapathEvent>>,
+    /// The counters of ports that the change under way removes: they count until the worker has taken it over.
+    leaving: Vec<Arc<PortCounters>>,
+    /// What ports counted that are gone.
+    retired: PortStats,
     /// `None` when the caller drives the worker itself: then nothing is waited for.
     thread: Option<JoinHandle<()>>,
 }
@@ -67,7 +71,8 @@ impl Datapath {
         let (worker, remote) = Worker::new(config.spare_buffers, events_in)?;
         let counters = worker.counters();
         let (books, devices) = (Books::default(), Devices::default());
-        Ok((Self { books, devices, worker: remote, counters, events: Some(events), thread: None }, worker))
+        let (events, leaving, retired) = (Some(events), Vec::new(), PortStats::default());
+        Ok((Self { books, devices, worker: remote, counters, events, leaving, retired, thread: None }, worker))
     }
 
     /// Performs all actions in order and then publishes the result at once. A failed action changes nothing and leaves
@@ -80,6 +85,9 @@ impl Datapath {
         self.worker.send(Command::Adopt { snapshot, added, removed, done });
         // Closes what the worker has given up.
         drop(self.wait(&acknowledged, "a new configuration"));
+        for counters in self.leaving.drain(..) {
+            self.retired.add(&PortStats::of(&counters));
+        }
         results
     }
 
@@ -87,6 +95,14 @@ impl Datapath {
     #[must_use]
     pub fn port_stats(&self, name: &str) -> Option<PortStats> {
         self.books.ports.get(name).map(|port| PortStats::of(&port.counters))
+    }
+
+    /// The counters of all ports added up, of those that are gone, too: none of it ever decreases.
+    #[must_use]
+    pub fn all_ports(&self) -> PortStats {
+        let mut sum = self.retired.clone();
+        self.books.ports.values().for_each(|port| sum.add(&PortStats::of(&port.counters)));
+        sum
     }
 
     /// The counters that belong to no single port.
@@ -108,6 +124,14 @@ impl Datapath {
         let (reply, answer) = mpsc::sync_channel(1);
         self.worker.send(Command::Fdb { bridge: self.bridge_id(bridge)?, reply });
         self.wait(&answer, "the learned addresses")
+    }
+
+    /// How full the table of a bridge is and what it went through.
+    #[must_use]
+    pub fn table_stats(&self, bridge: &str) -> Option<TableStats> {
+        let (reply, answer) = mpsc::sync_channel(1);
+        self.worker.send(Command::TableStats { bridge: self.bridge_id(bridge)?, reply });
+        self.wait(&answer, "the size of a table")
     }
 
     /// Forgets the addresses that a bridge has learned; `false` if there is no such bridge.
@@ -157,6 +181,7 @@ impl Datapath {
     fn remove_port(&mut self, name: &str) -> Result<Applied, ApplyError> {
         let record = self.books.ports.remove(name).ok_or_else(|| ApplyError::NoSuchPort(name.to_owned()))?;
         self.devices.close(record.device, &record.spec.name);
+        self.leaving.push(record.counters);
         Ok(Applied::default())
     }
 
@@ -213,6 +238,19 @@ impl PortStats {
             tx_packets: c.tx_packets.get(),
             tx_bytes: c.tx_bytes.get(),
             drops: seen(&c.drops),
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.rx_packets += other.rx_packets;
+        self.rx_bytes += other.rx_bytes;
+        self.tx_packets += other.tx_packets;
+        self.tx_bytes += other.tx_bytes;
+        for &(reason, n) in &other.drops {
+            match self.drops.iter_mut().find(|(r, _)| *r == reason) {
+                Some((_, sum)) => *sum += n,
+                None => self.drops.push((reason, n)),
+            }
         }
     }
 }
@@ -337,6 +375,20 @@ mod tests {
         let fdb = datapath.fdb("br0").unwrap();
         assert_eq!(fdb.len(), 1);
         assert_eq!(datapath.port_name(fdb[0].port), Some("a"));
+        // A runt: dropped, and counted for good.
+        a.inject(crate::packet::Frame::from_bytes(&[0; 6]));
+        while datapath.all_ports().drops.is_empty() {
+            std::thread::yield_now();
+        }
+        let before = datapath.all_ports();
+        assert_eq!((before.rx_packets, before.tx_packets, before.rx_bytes, before.tx_bytes), (2, 1, 66, 60));
+        assert_eq!(before.drops, [(DropReason::Malformed, 1)]);
+        datapath.apply(vec![Action::RemovePort { name: "b".to_owned() }]);
+        assert_eq!(datapath.all_ports(), before, "what a port counted stays when it goes");
+        datapath.apply(vec![Action::AddPort(port("b", "br0", memory()))]);
+        assert_eq!(datapath.all_ports(), before);
+        let stats = TableStats { entries: 1, learned: 1, ..TableStats::default() };
+        assert_eq!((datapath.table_stats("br0"), datapath.table_stats("br1")), (Some(stats), None));
         assert!(datapath.flush_fdb("br0") && !datapath.flush_fdb("br1"));
         assert_eq!(datapath.fdb("br0"), Some(vec![]));
         a.kill(libc::EBADFD);

@@ -41,6 +41,10 @@ pub struct FdbEntry {
 pub struct TableStats {
     /// Entries, expired ones that are not yet freed included.
     pub entries: usize,
+    /// Addresses that were new.
+    pub learned: u64,
+    /// Entries that were silent for the ageing time.
+    pub expired: u64,
     /// Addresses that turned up at another port.
     pub moves: u64,
     /// Entries that made room for others.
@@ -82,6 +86,8 @@ pub struct MacTable {
     aging: Duration,
     grain: Duration,
     capacity: usize,
+    learned: u64,
+    expired: u64,
     moves: u64,
     evicted: u64,
 }
@@ -97,6 +103,8 @@ impl MacTable {
             aging,
             grain: grain(aging),
             capacity,
+            learned: 0,
+            expired: 0,
             moves: 0,
             evicted: 0,
         }
@@ -131,13 +139,18 @@ impl MacTable {
     /// Renews an entry, and moves it if it was another port's.
     fn refresh(&mut self, key: Key, was: Entry, port: PortId, now: Instant) {
         self.entries.insert(key, Entry { port, seen: now });
+        let expired = now - was.seen > self.aging;
+        if expired {
+            self.expired += 1;
+            self.learned += 1;
+        }
         if was.port == port {
             if let Some(list) = self.recency.get_mut(&port) {
                 list.promote(&key);
             }
             return;
         }
-        if now - was.seen <= self.aging {
+        if !expired {
             self.moves += 1;
         }
         self.unlist(key, was.port);
@@ -152,6 +165,7 @@ impl MacTable {
         if self.entries.len() >= self.capacity {
             self.evict(Some(port));
         }
+        self.learned += 1;
         self.entries.insert(key, Entry { port, seen: now });
         self.enlist(key, port);
     }
@@ -176,6 +190,7 @@ impl MacTable {
                     return true;
                 }
                 budget -= 1;
+                self.expired += 1;
                 self.forget_oldest(port);
             }
         }
@@ -212,7 +227,16 @@ impl MacTable {
     /// How full it is and what it went through.
     #[must_use]
     pub fn stats(&self) -> TableStats {
-        TableStats { entries: self.entries.len(), moves: self.moves, evicted: self.evicted }
+        let &Self { learned, expired, moves, evicted, .. } = self;
+        TableStats { entries: self.entries.len(), learned, expired, moves, evicted }
+    }
+
+    /// The same as far as anybody can see at `now`: what has expired is no entry, freed or not.
+    #[must_use]
+    pub fn stats_at(&self, now: Instant) -> TableStats {
+        let entries = self.entries(now).count();
+        let unfreed = (self.entries.len() - entries) as u64;
+        TableStats { entries, expired: self.expired + unfreed, ..self.stats() }
     }
 
     fn oldest(&self, port: PortId) -> Option<&Entry> {
@@ -298,7 +322,7 @@ mod tests {
         assert_eq!(t.lookup(vlan(11), mac(1), at(0)), None);
         t.learn(vlan(11), mac(1), P2, at(0));
         assert_eq!(t.lookup(vlan(10), mac(1), at(0)), Some(P1));
-        assert_eq!(t.stats(), TableStats { entries: 2, moves: 0, evicted: 0 });
+        assert_eq!(t.stats(), TableStats { entries: 2, learned: 2, ..TableStats::default() });
         check(&t);
     }
 
@@ -310,7 +334,8 @@ mod tests {
         assert_eq!(t.lookup(vlan(0), mac(1), at(0)), Some(P2));
         check(&t);
         t.learn(vlan(0), mac(1), P1, at(301));
-        assert_eq!(t.stats(), TableStats { entries: 1, moves: 1, evicted: 0 }, "one that had expired has not moved");
+        let stats = TableStats { entries: 1, learned: 2, expired: 1, moves: 1, evicted: 0 };
+        assert_eq!(t.stats(), stats, "one that had expired has not moved");
         check(&t);
     }
 
@@ -326,8 +351,10 @@ mod tests {
         let seen: Vec<_> = t.entries(at(301)).map(|e| (e.mac, e.age.as_secs())).collect();
         assert_eq!(seen, [(mac(1), 101)]);
         assert_eq!(t.stats().entries, 2, "found no longer, but not yet freed");
+        let stats = TableStats { entries: 1, learned: 2, expired: 1, ..TableStats::default() };
+        assert_eq!(t.stats_at(at(301)), stats);
         assert!(!t.sweep(at(301)));
-        assert_eq!(t.stats().entries, 1);
+        assert_eq!(t.stats(), stats);
         check(&t);
     }
 
@@ -360,7 +387,7 @@ mod tests {
         (0..40).for_each(|i| t.learn(vlan(0), mac(i), P2, at(0)));
         (1000..5000).for_each(|i| t.learn(vlan(0), mac(i), P1, at(1)));
         assert!((0..40).all(|i| t.lookup(vlan(0), mac(i), at(1)) == Some(P2)));
-        assert_eq!(t.stats(), TableStats { entries: 100, moves: 0, evicted: 4000 - 60 });
+        assert_eq!(t.stats(), TableStats { entries: 100, learned: 4040, evicted: 4000 - 60, ..TableStats::default() });
         assert_eq!(t.lookup(vlan(0), mac(4999), at(1)), Some(P1), "the newest are in");
         assert_eq!(t.lookup(vlan(0), mac(4939), at(1)), None, "the oldest are out");
         check(&t);

@@ -78,6 +78,12 @@ impl Switch {
         self.tables.get(bridge).map(MacTable::stats).unwrap_or_default()
     }
 
+    /// The same as far as anybody can see at `now`: what has expired is no entry, freed or not.
+    #[must_use]
+    pub fn table_stats_at(&self, bridge: BridgeId, now: Instant) -> TableStats {
+        self.tables.get(bridge).map(|t| t.stats_at(now)).unwrap_or_default()
+    }
+
     /// Forgets all addresses of `bridge`.
     pub fn flush(&mut self, bridge: BridgeId) {
         if let Some(Some(table)) = self.tables.0.get_mut(bridge.0 as usize) {

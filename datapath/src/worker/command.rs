@@ -3,7 +3,7 @@
 use super::Worker;
 use super::poller::Wake;
 use crate::port::Device;
-use crate::switch::mac_table::FdbEntry;
+use crate::switch::mac_table::{FdbEntry, TableStats};
 use crate::switch::state::Snapshot;
 use crate::time::Instant;
 use crate::types::{BridgeId, DeviceId};
@@ -30,6 +30,13 @@ pub enum Command {
         bridge: BridgeId,
         /// Where to.
         reply: SyncSender<Vec<FdbEntry>>,
+    },
+    /// Tell how full a bridge's table of learned addresses is and what it went through.
+    TableStats {
+        /// Which bridge.
+        bridge: BridgeId,
+        /// Where to.
+        reply: SyncSender<TableStats>,
     },
     /// Forget the learned addresses of a bridge.
     Flush {
@@ -87,6 +94,9 @@ impl Worker {
             }
             Command::Fdb { bridge, reply } => {
                 let _ = reply.send(self.switch.fdb(bridge, now));
+            }
+            Command::TableStats { bridge, reply } => {
+                let _ = reply.send(self.switch.table_stats_at(bridge, now));
             }
             Command::Flush { bridge, done } => {
                 self.switch.flush(bridge);
