@@ -12,6 +12,8 @@ pub(crate) type Result<T> = std::result::Result<T, Error>;
 pub(crate) enum Error {
     /// Refused; nothing changed.
     Failed(String),
+    /// `wait-until`: what it waits for is not so.
+    NotYet(String),
     /// `br-exists`: there is no such bridge. Says nothing, only exits.
     Absent,
     /// Committed, but the switch reports some interface in error. One line each.
@@ -32,7 +34,7 @@ impl Error {
     /// The exit code that this error ends the process with.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Error::Failed(_) => 1,
+            Error::Failed(_) | Error::NotYet(_) => 1,
             Error::Absent => 2,
             Error::Degraded(_) => 65,
             Error::TimedOut(_) => 142,
@@ -43,7 +45,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Failed(text) | Error::TimedOut(text) => f.write_str(text),
+            Error::Failed(text) | Error::NotYet(text) | Error::TimedOut(text) => f.write_str(text),
             Error::Absent => Ok(()),
             Error::Degraded(lines) => f.write_str(&lines.join("\n")),
         }

@@ -120,7 +120,12 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request>
     if commands.is_empty() {
         fail!("missing command name; 'vsctl --help' lists the commands");
     }
-    Ok(Request::Run(globals(&matches)?, commands))
+    let mut globals = globals(&matches)?;
+    let default = matches.value_source("timeout") == Some(clap::parser::ValueSource::DefaultValue);
+    if default && commands.iter().any(|parsed| command::is_patient(parsed.command)) {
+        globals.timeout = None;
+    }
+    Ok(Request::Run(globals, commands))
 }
 
 /// The options every command has in common, for clap, which also knows the commands' own so
@@ -277,12 +282,6 @@ fn find_command(name: &str) -> Result<&'static Command> {
     if let Some(command) = command::find(name) {
         return Ok(command);
     }
-    if command::LATER.contains(&name) {
-        fail!(
-            "'{name}' is a command of ovs-vsctl that this vsctl does not have yet; \
-             ovs-vsctl --db=unix:SOCKET works on the same switch"
-        );
-    }
     match nearest(name, command::all().map(|c| c.name)) {
         Some(near) => fail!("unknown command '{name}'; did you mean '{near}'?"),
         None => fail!("unknown command '{name}'; 'vsctl --help' lists the commands"),
@@ -309,6 +308,9 @@ fn is_global(option: &str) -> bool {
 fn check_arguments(command: &Command, args: &[String]) -> Result<()> {
     let name = command.name;
     let (min, max) = command.count;
+    if (min, max) == (0, usize::MAX) {
+        return Ok(());
+    }
     // An option is so surely no argument that this can be said even where any argument would do.
     for arg in args.iter().filter(|arg| arg.starts_with("--")) {
         let option = arg.split('=').next().unwrap_or_default();
@@ -389,6 +391,10 @@ mod tests {
         let (globals, _) = read("--socket=/b list-br").unwrap();
         assert_eq!(globals.timeout, Some(Duration::from_secs(10)));
         assert!(globals.wait && globals.style.headings);
+        assert_eq!(read("list-br -- wait-until bridge br0").unwrap().0.timeout, None);
+        let (globals, _) = read("-t 10 wait-until bridge br0").unwrap();
+        assert_eq!(globals.timeout, Some(Duration::from_secs(10)));
+        assert_eq!(commands("comment --no-wait x")[0], "comment --no-wait x");
         assert_eq!((globals.style.format, globals.style.data), (Format::List, Data::String));
     }
 
@@ -436,7 +442,6 @@ mod tests {
         ] {
             assert_eq!(refused(line), text, "{line}");
         }
-        assert!(refused("add-bond br0 bond0 e1 e2").contains("ovs-vsctl that this vsctl does not have yet"));
     }
 
     #[test]

@@ -45,6 +45,7 @@ pub(crate) fn out_of_patience(patience: Duration, socket: &Path, stage: &Stage) 
     let what = match stage {
         Stage::Connecting => format!("no connection to {socket}; is vswitch running?"),
         Stage::Reading => format!("the switch at {socket} does not answer; nothing was changed"),
+        Stage::Until(not_yet) => format!("{not_yet}; nothing was changed"),
         Stage::Committing => {
             format!("the switch at {socket} does not say whether it made the change; 'vsctl show' tells")
         }
@@ -99,6 +100,10 @@ mod tests {
         let told = |stage| out_of_patience(Duration::from_secs(3), Path::new("/s"), &stage).to_string();
         assert_eq!(told(Stage::Connecting), "timed out after 3 s: no connection to /s; is vswitch running?");
         assert_eq!(told(Stage::Reading), "timed out after 3 s: the switch at /s does not answer; nothing was changed");
+        assert_eq!(
+            told(Stage::Until("there is no Bridge br0".to_owned())),
+            "timed out after 3 s: there is no Bridge br0; nothing was changed"
+        );
         assert!(told(Stage::Committing).contains("does not say whether it made the change"));
         assert!(told(Stage::Waiting { wanted: 5, reached: 4 }).contains("it is at cur_cfg 4 of 5"));
     }

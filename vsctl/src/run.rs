@@ -7,7 +7,7 @@ use ovsdb::schema::DatabaseSchema;
 use ovsdb::value::{Atom, Datum, Uuid, parse_uuid};
 
 use crate::command::Context;
-use crate::error::{Result, fail, failed};
+use crate::error::{Error, Result, fail, failed};
 use crate::grammar::{Globals, Parsed};
 use crate::model::{Model, Needs};
 use crate::output::{Format, Table, one_line};
@@ -48,10 +48,22 @@ impl Run<'_> {
         let mut session = Session::connect(self.globals, self.stage).await?;
         let schema = session.schema().await?;
         let needs = needs(self.commands, &schema)?;
-        let mut refused = false;
-        for _ in 0..ATTEMPTS {
+        let (mut refused, mut watching, mut overtaken) = (false, false, 0);
+        while overtaken < ATTEMPTS {
             let mut model = session.snapshot(&schema, &needs).await?;
-            let mut printed = carry_out(self.commands, &mut model)?;
+            let mut printed = match carry_out(self.commands, &mut model) {
+                Err(Error::NotYet(what)) if watching => {
+                    session.change(what).await?;
+                    continue;
+                }
+                // What changes between this snapshot and the watch, the next snapshot shows.
+                Err(Error::NotYet(_)) => {
+                    session.watch(&needs).await?;
+                    watching = true;
+                    continue;
+                }
+                printed => printed?,
+            };
             let ops = model.operations().filter(|_| !self.globals.dry_run);
             let Some(ops) = ops else {
                 return self.print(&printed);
@@ -62,7 +74,7 @@ impl Run<'_> {
             };
             let comment = format!("vsctl {}", self.line);
             match session.commit(ops, raise, &comment).await? {
-                Outcome::Overtaken => {}
+                Outcome::Overtaken => overtaken += 1,
                 // Somebody may have taken the same name since the snapshot; a new snapshot tells.
                 Outcome::Refused(error) if refused => fail!("the switch refuses this: {error}"),
                 Outcome::Refused(_) => refused = true,

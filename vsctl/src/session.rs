@@ -2,12 +2,12 @@
 //! the switch has acted on it.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
-use ovsdb::client::{Client, ClientError};
+use ovsdb::client::{Client, ClientError, Notification};
 use ovsdb::error::OpError;
 use ovsdb::schema::DatabaseSchema;
 use ovsdb::value::{Datum, NoSymbols, Uuid, parse_uuid};
@@ -18,6 +18,9 @@ use crate::grammar::Globals;
 use crate::model::{Model, Needs, Operations};
 
 const DB: &str = "Open_vSwitch";
+/// Names of monitors.
+const WATCH: &str = "watch";
+const CUR_CFG: &str = "cur_cfg";
 /// Between attempts to connect, with `--retry`.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 
@@ -28,6 +31,8 @@ pub(crate) enum Stage {
     Connecting,
     /// Nothing is changed yet.
     Reading,
+    /// `wait-until` waits, because this is so.
+    Until(String),
     /// The transaction is on its way.
     Committing,
     /// Everything is committed.
@@ -129,6 +134,33 @@ impl<'a> Session<'a> {
         Ok(Model::new(schema, tables))
     }
 
+    /// Has the switch tell of every change to what the commands look at.
+    pub(crate) async fn watch(&mut self, needs: &Needs) -> Result<()> {
+        let table = |(table, columns): (&String, &BTreeSet<String>)| {
+            let mut request = json!({"select": {"initial": false}});
+            request["columns"] = columns.iter().cloned().collect();
+            (table.clone(), json!([request]))
+        };
+        let tables: serde_json::Map<String, Value> = needs.0.iter().map(table).collect();
+        self.call("monitor", vec![json!(DB), json!(WATCH), tables.into()]).await.map(|_| ())
+    }
+
+    /// Waits until something changes, after [`Session::watch`], while `not_yet` is so.
+    pub(crate) async fn change(&mut self, not_yet: String) -> Result<()> {
+        self.stage.replace(Stage::Until(not_yet));
+        self.notification().await.map_err(|e| failed!("the switch went away while vsctl waited: {e}"))?;
+        self.stage.replace(Stage::Reading);
+        Ok(())
+    }
+
+    async fn notification(&mut self) -> std::result::Result<Notification, ClientError> {
+        let next = self.client.notification().await?;
+        if self.verbose {
+            eprintln!("vsctl: < {} {}", next.method, Value::from(next.params.clone()));
+        }
+        Ok(next)
+    }
+
     /// Commits. With `raise` the switch's row raises its `next_cfg`, to be waited for.
     pub(crate) async fn commit(&mut self, ops: Operations, raise: Option<Value>, comment: &str) -> Result<Outcome> {
         let Operations { mut list, inserts } = ops;
@@ -165,7 +197,7 @@ impl<'a> Session<'a> {
     pub(crate) async fn wait_for(&mut self, wanted: i64) -> Result<()> {
         self.stage.replace(Stage::Waiting { wanted, reached: 0 });
         let tables = json!({ DB: [{ "columns": ["cur_cfg"] }] });
-        let mut update = self.call("monitor", vec![json!(DB), json!("cur_cfg"), tables]).await?;
+        let mut update = self.call("monitor", vec![json!(DB), json!(CUR_CFG), tables]).await?;
         loop {
             let rows = update[DB].as_object().into_iter().flatten();
             let news = rows.filter_map(|(_, row)| row["new"]["cur_cfg"].as_i64()).max();
@@ -175,15 +207,13 @@ impl<'a> Session<'a> {
                     return Ok(());
                 }
             }
-            let next = self
-                .client
-                .notification()
-                .await
-                .map_err(|e| failed!("committed, but the switch went away before it had acted on it: {e}"))?;
-            if self.verbose {
-                eprintln!("vsctl: < {} {}", next.method, Value::from(next.params.clone()));
-            }
-            update = next.params.into_iter().nth(1).unwrap_or_default();
+            update = loop {
+                let lost = |e| failed!("committed, but the switch went away before it had acted on it: {e}");
+                let mut params = self.notification().await.map_err(lost)?.params.into_iter();
+                if params.next() == Some(json!(CUR_CFG)) {
+                    break params.next().unwrap_or_default();
+                }
+            };
         }
     }
 

@@ -217,6 +217,42 @@ fn it_waits_until_the_switch_has_acted() {
 }
 
 #[test]
+fn wait_until_waits() {
+    let server = Server::ours();
+    quietly(&server, "add-br br0");
+    let ran = server.vsctl(&split("--no-wait --timeout=1 wait-until interface br0 ofport!=[] -- add-br br1"));
+    assert_eq!((ran.code, ran.out.as_str()), (142, ""));
+    assert_eq!(
+        ran.err,
+        "vsctl: timed out after 1 s: ofport!=[] does not hold for Interface br0; nothing was changed\n"
+    );
+    assert_eq!(quietly(&server, "list-br"), "br0\n");
+
+    // Rows that come, and columns that change.
+    let start = |line: &str| {
+        let mut command = server.command(&split(line));
+        command.stdout(std::process::Stdio::piped()).spawn().expect("vsctl starts")
+    };
+    let mut waiting = [
+        start("--no-wait wait-until port p1"),
+        start("--no-wait wait-until interface br0 ofport=65534 -- get interface br0 ofport"),
+        start("--no-wait wait-until bridge br0 external_ids:a{>=}b -- set bridge br0 external_ids:seen=yes"),
+    ];
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert!(waiting.iter_mut().all(|child| child.try_wait().expect("a child").is_none()));
+    for line in ["add-port br0 p1", "set interface br0 ofport=65534", "set bridge br0 external_ids:a=b"] {
+        quietly(&server, line);
+    }
+    let printed = waiting.map(|child| {
+        let output = child.wait_with_output().expect("vsctl ends");
+        assert!(output.status.success());
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    });
+    assert_eq!(printed, ["", "65534\n", ""]);
+    assert_eq!(quietly(&server, "get bridge br0 external_ids"), "{a=b, seen=yes}\n");
+}
+
+#[test]
 fn ports_in_error_are_told() {
     let server = Server::ours();
     quietly(&server, "init");

@@ -1,19 +1,17 @@
-//! Looking at records: `list`, `find`, `get`.
+//! Looking at records: `list`, `find`, `get`, `wait-until`.
 
-use std::cmp::Ordering;
-use std::collections::BTreeSet;
+use ovsdb::schema::{ColumnType, DatabaseSchema};
+use ovsdb::value::Uuid;
 
-use ovsdb::schema::{BaseType, ColumnType, DatabaseSchema};
-use ovsdb::value::{Atom, AtomType, Datum, Uuid};
-
+use super::condition::{self, UUID_COLUMN, column, typed, uuid_type, value};
 use super::{Command, Context, Family, Opt};
-use crate::columns::{Operator, Spec, Table, find_table};
-use crate::error::{Result, fail};
+use crate::columns::{Spec, find_table};
+use crate::error::{Error, Result, fail};
 use crate::grammar::Parsed;
 use crate::model::Needs;
 use crate::output;
 use crate::records;
-use crate::text::{parse_atom, parse_datum};
+use crate::text::parse_atom;
 
 pub(super) static FAMILY: Family = Family { title: "Looking at records", commands: &COMMANDS };
 
@@ -21,7 +19,7 @@ const IF_EXISTS: Opt = Opt { name: "--if-exists", value: None, help: "skip what 
 const COLUMNS: Opt =
     Opt { name: "--columns", value: Some("COLUMN[,COLUMN]..."), help: "only these columns, in this order" };
 
-static COMMANDS: [Command; 3] = [
+static COMMANDS: [Command; 4] = [
     Command {
         name: "list",
         args: "TABLE [RECORD]...",
@@ -85,14 +83,24 @@ satisfied, except with operators on sets, for which such a record has the empty 
         needs: get_needs,
         run: get,
     },
+    Command {
+        name: WAIT_UNTIL,
+        args: "TABLE RECORD [COLUMN[:KEY]OPERATOR VALUE]...",
+        count: (2, usize::MAX),
+        options: &[],
+        summary: "wait until a record is there and satisfies conditions",
+        help: "\
+The conditions are those of 'find'. It waits for ever unless --timeout is given. The other commands
+of the line run when the conditions hold; those that it says more about are best put behind it.",
+        examples: &["vsctl --timeout=30 wait-until interface vx0 ofport!=[]", "vsctl wait-until bridge br0 -- show"],
+        related: &["find", "get"],
+        needs: wait_needs,
+        run: wait_until,
+    },
 ];
 
-/// What tables call the identifier of a row.
-const UUID_COLUMN: &str = "_uuid";
-
-fn uuid_type() -> ColumnType {
-    ColumnType::scalar(BaseType::any(AtomType::Uuid))
-}
+/// The command that may take its time.
+pub(super) const WAIT_UNTIL: &str = "wait-until";
 
 /// Columns to print, by name and type: those of `--columns`, or all.
 fn columns(schema: &DatabaseSchema, args: &Parsed) -> Result<Vec<(String, ColumnType)>> {
@@ -107,30 +115,6 @@ fn columns(schema: &DatabaseSchema, args: &Parsed) -> Result<Vec<(String, Column
         fail!("--columns={wanted}: expected at least one column");
     }
     Ok(columns)
-}
-
-fn column(table: Table<'_>, word: &str) -> Result<(String, ColumnType)> {
-    if word.eq_ignore_ascii_case(UUID_COLUMN) {
-        return Ok((UUID_COLUMN.to_owned(), uuid_type()));
-    }
-    let (name, column) = table.column(word)?;
-    Ok((name.to_owned(), column.ty.clone()))
-}
-
-fn value(cx: &Context<'_, '_>, table: &str, row: &Uuid, column: &str) -> Result<Datum> {
-    match column {
-        UUID_COLUMN => Ok(Datum::uuid(*row)),
-        _ => cx.model.get(table, row, column).cloned(),
-    }
-}
-
-/// The type of the column, and of the values of one of its keys.
-fn typed(table: Table<'_>, spec: &Spec) -> Result<(String, ColumnType)> {
-    let (name, ty) = column(table, &spec.column)?;
-    if spec.key.is_some() && !ty.is_map() {
-        fail!("column {name} of {} is no map and has no keys", table.name);
-    }
-    Ok((name, ty))
 }
 
 fn print_needs(args: &Parsed, schema: &DatabaseSchema, needs: &mut Needs) -> Result<()> {
@@ -191,87 +175,38 @@ fn list(cx: &mut Context<'_, '_>, args: &Parsed) -> Result<()> {
 fn find_needs(args: &Parsed, schema: &DatabaseSchema, needs: &mut Needs) -> Result<()> {
     print_needs(args, schema, needs)?;
     let table = find_table(schema, args.arg(0))?;
-    for word in args.args_from(1) {
-        let (name, _) = typed(table, &Spec::condition(word)?).map_err(|e| e.at(word))?;
-        if name != UUID_COLUMN {
-            needs.column(table.name, &name);
-        }
-    }
-    Ok(())
+    condition::need(table, args.args_from(1), needs)
 }
 
 fn find(cx: &mut Context<'_, '_>, args: &Parsed) -> Result<()> {
     let table = find_table(cx.model.schema(), args.arg(0))?;
-    let mut rows = sorted_rows(cx, table.name)?;
-    for word in args.args_from(1) {
-        let spec = Spec::condition(word)?;
-        let mut kept = Vec::new();
-        for row in rows {
-            if satisfies(cx, table, &row, &spec).map_err(|e| e.at(word))? {
-                kept.push(row);
-            }
+    let mut rows = Vec::new();
+    for row in sorted_rows(cx, table.name)? {
+        if condition::hold(cx, table, &row, args.args_from(1))? {
+            rows.push(row);
         }
-        rows = kept;
     }
     print(cx, args, rows)
 }
 
-fn satisfies(cx: &mut Context<'_, '_>, table: Table<'_>, row: &Uuid, spec: &Spec) -> Result<bool> {
-    let Some((operator, text)) = &spec.right else {
-        fail!("the condition has no operator");
+fn wait_needs(args: &Parsed, schema: &DatabaseSchema, needs: &mut Needs) -> Result<()> {
+    let table = find_table(schema, args.arg(0))?;
+    records::need(needs, table.name);
+    condition::need(table, args.args_from(2), needs)
+}
+
+fn wait_until(cx: &mut Context<'_, '_>, args: &Parsed) -> Result<()> {
+    let table = find_table(cx.model.schema(), args.arg(0))?;
+    let what = format!("{} {}", table.name, args.arg(1));
+    let Some(row) = records::find(cx.model, cx.names, table.name, args.arg(1))? else {
+        return Err(Error::NotYet(format!("there is no {what}")));
     };
-    let (name, mut ty) = typed(table, spec)?;
-    let mut have = value(cx, table.name, row, &name)?;
-    if let Some(key) = &spec.key
-        && let Some(value_type) = ty.value.take()
-    {
-        let key = parse_atom(&ty.key, key, cx.names)?;
-        let at_key = match &have {
-            Datum::Map(map) => map.get(&key).cloned(),
-            Datum::Set(_) => None,
-        };
-        if at_key.is_none() && !operator.is_set_operator() {
-            return Ok(false);
+    for word in args.args_from(2) {
+        if !condition::hold(cx, table, &row, std::slice::from_ref(word))? {
+            return Err(Error::NotYet(format!("{word} does not hold for {what}")));
         }
-        have = Datum::set_of(at_key);
-        ty = ColumnType { key: value_type, value: None, min: 0, max: ty.max };
     }
-    let wanted = parse_datum(&ty, text, cx.names)?;
-    Ok(compare(&have, *operator, &wanted))
-}
-
-fn compare(have: &Datum, operator: Operator, wanted: &Datum) -> bool {
-    let within = |a: &Datum, b: &Datum| elements(a).is_subset(&elements(b));
-    match operator {
-        Operator::Equal | Operator::SetEqual => have == wanted,
-        Operator::NotEqual | Operator::SetNotEqual => have != wanted,
-        Operator::Less => order(have, wanted) == Ordering::Less,
-        Operator::Greater => order(have, wanted) == Ordering::Greater,
-        Operator::LessOrEqual => order(have, wanted) != Ordering::Greater,
-        Operator::GreaterOrEqual => order(have, wanted) != Ordering::Less,
-        Operator::Subset => have.len() < wanted.len() && within(have, wanted),
-        Operator::Superset => have.len() > wanted.len() && within(wanted, have),
-        Operator::SubsetOrEqual => within(have, wanted),
-        Operator::SupersetOrEqual => within(wanted, have),
-        Operator::Disjoint => elements(have).is_disjoint(&elements(wanted)),
-    }
-}
-
-/// Members, or pairs of key and value.
-fn elements(datum: &Datum) -> BTreeSet<(&Atom, Option<&Atom>)> {
-    match datum {
-        Datum::Set(set) => set.iter().map(|atom| (atom, None)).collect(),
-        Datum::Map(map) => map.iter().map(|(key, value)| (key, Some(value))).collect(),
-    }
-}
-
-/// Fewer elements first; then by the elements, in order; of maps, by all keys before any value.
-fn order(a: &Datum, b: &Datum) -> Ordering {
-    let (left, right) = (elements(a), elements(b));
-    let firsts =
-        |set: &BTreeSet<(&Atom, Option<&Atom>)>| set.iter().map(|(first, _)| (*first).clone()).collect::<Vec<_>>();
-    let by_len = left.len().cmp(&right.len());
-    by_len.then_with(|| firsts(&left).cmp(&firsts(&right))).then_with(|| left.cmp(&right))
+    Ok(())
 }
 
 fn get_needs(args: &Parsed, schema: &DatabaseSchema, needs: &mut Needs) -> Result<()> {

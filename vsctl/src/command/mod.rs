@@ -1,7 +1,11 @@
 //! The commands, as rows of tables: name, arguments, options, help, what to read and what to do.
 //! One family a file. `vsctl --help`, `vsctl help COMMAND` and the grammar all read these rows.
 
+mod auto_attach;
+mod bond;
 mod bridge;
+mod condition;
+mod conntrack;
 mod controller;
 mod edit;
 mod look;
@@ -71,37 +75,22 @@ pub(crate) struct Family {
 }
 
 /// All commands.
-pub(crate) static FAMILIES: [&Family; 7] = [
+pub(crate) static FAMILIES: [&Family; 10] = [
     &bridge::FAMILY,
     &port::FAMILY,
+    &bond::FAMILY,
     &switch::FAMILY,
     &look::FAMILY,
     &edit::FAMILY,
     &controller::FAMILY,
     &manager::FAMILY,
+    &conntrack::FAMILY,
+    &auto_attach::FAMILY,
 ];
 
 /// Of `set-controller` and `set-manager`.
 const INACTIVITY_PROBE: Opt =
     Opt { name: "--inactivity-probe", value: Some("MSECS"), help: "stored; how long a connection may be silent" };
-
-/// Commands that ovs-vsctl has and this vsctl not yet.
-pub(crate) const LATER: &[&str] = &[
-    "add-aa-mapping",
-    "add-bond",
-    "add-bond-iface",
-    "add-zone-tp",
-    "comment",
-    "del-aa-mapping",
-    "del-bond-iface",
-    "del-dp-cap",
-    "del-zone-tp",
-    "emer-reset",
-    "get-aa-mapping",
-    "list-dp-cap",
-    "list-zone-tp",
-    "wait-until",
-];
 
 /// What a command works with and leaves behind.
 pub(crate) struct Context<'m, 's> {
@@ -140,6 +129,11 @@ pub(crate) fn find(name: &str) -> Option<&'static Command> {
     all().find(|command| command.name == name)
 }
 
+/// Whether a line with this command may wait for ever.
+pub(crate) fn is_patient(command: &Command) -> bool {
+    command.name == look::WAIT_UNTIL
+}
+
 /// All options of commands, and whether they take a value.
 pub(crate) fn option_names() -> BTreeMap<&'static str, bool> {
     all().flat_map(|c| c.options).map(|o| (o.name, o.value.is_some())).collect()
@@ -166,7 +160,6 @@ mod tests {
             for related in command.related {
                 assert!(find(related).is_some(), "{name}: {related}");
             }
-            assert!(!LATER.contains(&name), "{name}");
         }
     }
 

@@ -1,7 +1,7 @@
-//! The switch as a whole: `init`, `show`.
+//! The switch as a whole: `show`, `init`, `emer-reset`, `comment`.
 
 use ovsdb::schema::DatabaseSchema;
-use ovsdb::value::Uuid;
+use ovsdb::value::{Atom, Datum, Uuid};
 
 use super::{Command, Context, Family};
 use crate::error::Result;
@@ -10,7 +10,7 @@ use crate::model::{Model, Needs};
 
 pub(super) static FAMILY: Family = Family { title: "The switch", commands: &COMMANDS };
 
-static COMMANDS: [Command; 2] = [
+static COMMANDS: [Command; 4] = [
     Command {
         name: "show",
         args: "",
@@ -38,7 +38,68 @@ A running vswitch has done this already, and so does any other command, so you w
         needs: |_, _, _| Ok(()),
         run: |_, _| Ok(()),
     },
+    Command {
+        name: "emer-reset",
+        args: "",
+        count: (0, 0),
+        options: &[],
+        summary: "undo all settings but bridges, ports and their VLANs",
+        help: "\
+Deletes controllers, managers, TLS names, mirrors, NetFlow, sFlow, IPFIX, fail modes, flooded VLANs,
+ingress policing, and other_config of bridges (but for hwaddr) and ports.",
+        examples: &["vsctl emer-reset"],
+        related: &["show", "clear"],
+        needs: reset_needs,
+        run: reset,
+    },
+    Command {
+        name: "comment",
+        args: "[WORD]...",
+        count: (0, usize::MAX),
+        options: &[],
+        summary: "do nothing, but be in the database's log",
+        help: "\
+The log of the database says of each transaction which command line it came from; 'ovsdb-tool
+show-log' prints it.",
+        examples: &["vsctl comment for ticket 4711 -- set port eth1 tag=10"],
+        related: &[],
+        needs: |_, _, _| Ok(()),
+        run: |_, _| Ok(()),
+    },
 ];
+
+/// What `emer-reset` empties or sets to zero.
+const RESET: &[(&str, &[&str])] = &[
+    ("Bridge", &["controller", "fail_mode", "flood_vlans", "ipfix", "mirrors", "netflow", "other_config", "sflow"]),
+    ("Interface", &["ingress_policing_burst", "ingress_policing_rate"]),
+    ("Open_vSwitch", &["manager_options", "ssl"]),
+    ("Port", &["other_config"]),
+];
+
+fn reset_needs(_: &Parsed, _: &DatabaseSchema, needs: &mut Needs) -> Result<()> {
+    RESET.iter().for_each(|(table, columns)| columns.iter().for_each(|column| needs.column(table, column)));
+    Ok(())
+}
+
+fn reset(cx: &mut Context<'_, '_>, _: &Parsed) -> Result<()> {
+    for (table, columns) in RESET {
+        let Some(schema) = cx.model.schema().tables.get(*table) else { continue };
+        for row in cx.model.rows(table).collect::<Vec<_>>() {
+            for column in *columns {
+                let Some(ty) = schema.columns.get(*column).map(|c| &c.ty) else { continue };
+                let mut to = ty.default_datum();
+                let hwaddr = Atom::String("hwaddr".to_owned());
+                if let (Datum::Map(kept), Datum::Map(now), "Bridge") =
+                    (&mut to, cx.model.get(table, &row, column)?, *table)
+                {
+                    kept.extend(now.get_key_value(&hwaddr).map(|(key, value)| (key.clone(), value.clone())));
+                }
+                cx.model.set(table, &row, column, to)?;
+            }
+        }
+    }
+    Ok(())
+}
 
 /// The tree: of each table the column that names a row, and the columns shown below it.
 const SHOWN: &[(&str, &str, &[&str])] = &[
