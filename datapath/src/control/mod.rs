@@ -20,7 +20,7 @@ use books::{Books, PortRecord};
 use devices::Devices;
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 
 /// How long a change waits for the worker before it goes on and says so in the log. A round of the worker takes
@@ -143,7 +143,7 @@ impl Datapath {
         true
     }
 
-    /// What happens by itself, from now on; `None` when somebody has taken it already.
+    /// What happens by itself, from now on; `None` when somebody has taken it already. It ends with the worker.
     pub fn events(&mut self) -> Option<mpsc::Receiver<DatapathEvent>> {
         self.events.take()
     }
@@ -160,11 +160,14 @@ impl Datapath {
 
     fn wait<T>(&self, answer: &mpsc::Receiver<T>, what: &str) -> Option<T> {
         self.thread.as_ref()?;
-        let taken = answer.recv_timeout(PATIENCE);
-        if taken.is_err() {
-            tracing::error!("the worker has not answered within {} s: {what}", PATIENCE.as_secs());
+        match answer.recv_timeout(PATIENCE) {
+            Ok(taken) => return Some(taken),
+            Err(RecvTimeoutError::Timeout) => {
+                tracing::error!("the worker has not answered within {} s: {what}", PATIENCE.as_secs());
+            }
+            Err(RecvTimeoutError::Disconnected) => tracing::error!("the worker has ended: {what} has no effect"),
         }
-        taken.ok()
+        None
     }
 
     fn perform(&mut self, action: Action) -> Result<Applied, ApplyError> {

@@ -246,6 +246,30 @@ fn an_unreachable_remote_is_counted() {
 }
 
 #[test]
+fn a_remote_that_does_not_listen_spoils_no_later_frame() {
+    if !root("a_remote_that_does_not_listen_spoils_no_later_frame") {
+        return;
+    }
+    let (mut host, peer) = (Host::new("host"), Space::new("peer"));
+    host.space.cable("ul", &peer, "ul");
+    for (space, address) in [(&host.space, "192.0.2.1/24"), (&peer, "192.0.2.2/24")] {
+        space.ip(&format!("addr add {address} dev ul"));
+        space.ip("link set ul mtu 1600");
+    }
+    let pod = host.pod("p1", "10.1.0.1/24");
+    host.add("vx0", PortKind::Vxlan(vxlan(5000, "192.0.2.2", None)));
+    // Each is answered by an ICMP error.
+    assert!(!pod.succeeds("ping -c 3 -i 0.2 -W 1 10.1.0.2"));
+    let stats = host.stats("vx0");
+    assert!(stats.tx_packets >= 3 && stats.drops.is_empty(), "{stats:?}");
+    // What does not fit the way there is refused by the kernel, and counted.
+    host.space.ip("link set ul mtu 1400");
+    pod.ip("neigh replace 10.1.0.2 lladdr 02:00:00:00:00:02 dev eth0");
+    assert!(!pod.succeeds("ping -s 1372 -c 1 -W 1 10.1.0.2"));
+    assert_eq!(host.stats("vx0").drops, [(DropReason::TxTooBig, 1)]);
+}
+
+#[test]
 fn a_far_end_with_a_smaller_mtu_costs_its_frames_and_no_others() {
     if !root("a_far_end_with_a_smaller_mtu_costs_its_frames_and_no_others") {
         return;
