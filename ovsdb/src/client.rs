@@ -1,53 +1,54 @@
-//! An OVSDB client over a Unix socket: requests one at a time, notifications kept until asked for.
+//! An OVSDB client over a Unix socket or TCP: requests one at a time, notifications kept until asked for.
 //!
 //! No task of its own: whoever awaits a [`Client`] moves its bytes, so it lives on any tokio runtime, and
 //! every method may be dropped half-way (in a timeout, in `select!`) without losing a byte. Input and output
 //! are pumped together, so a server that will not read before we do cannot bring us to a standstill. The
 //! server is trusted as far as [`Limits::CLIENT`].
 
+use crate::address::Address;
 use crate::io_error_text;
 use crate::jsonrpc::{Limits, Message, ProtocolError, Scanner};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 use thiserror::Error;
-use tokio::io::Interest;
-use tokio::net::UnixStream;
+use tokio::io::{Interest, Ready};
+use tokio::net::{TcpStream, UnixStream};
 
 /// Why a client could not do what it was asked.
 #[derive(Debug, Error)]
 pub enum ClientError {
-    /// Nobody answers at the socket.
-    #[error("{}: database connection failed ({}){}", path.display(), io_error_text(source), hint(source))]
+    /// Nobody answers.
+    #[error("{at}: database connection failed ({}){}", io_error_text(source), hint(at, source))]
     Connect {
-        /// The socket.
-        path: PathBuf,
+        /// Where.
+        at: Address,
         /// What the kernel said.
         source: io::Error,
     },
     /// The connection broke.
-    #[error("{}: connection lost ({})", path.display(), io_error_text(source))]
+    #[error("{at}: connection lost ({})", io_error_text(source))]
     Io {
-        /// The socket.
-        path: PathBuf,
+        /// Where.
+        at: Address,
         /// What the kernel said.
         source: io::Error,
     },
     /// The server closed the connection.
-    #[error("{}: the server closed the connection{}", path.display(), said.as_deref().unwrap_or_default())]
+    #[error("{at}: the server closed the connection{}", said.as_deref().unwrap_or_default())]
     Closed {
-        /// The socket.
-        path: PathBuf,
+        /// Where.
+        at: Address,
         /// Its last words, if any: `: why`.
         said: Option<String>,
     },
     /// The peer does not speak JSON-RPC.
-    #[error("{}: {source}", path.display())]
+    #[error("{at}: {source}")]
     Protocol {
-        /// The socket.
-        path: PathBuf,
+        /// Where.
+        at: Address,
         /// What it said instead.
         source: ProtocolError,
     },
@@ -61,7 +62,10 @@ pub enum ClientError {
     },
 }
 
-fn hint(error: &io::Error) -> &'static str {
+fn hint(at: &Address, error: &io::Error) -> &'static str {
+    if let Address::Tcp { .. } = at {
+        return "; does the server listen on TCP there?";
+    }
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             "; is the vswitch daemon running, and is this its socket?"
@@ -95,8 +99,8 @@ pub struct Notification {
 /// A connection to an OVSDB server.
 #[derive(Debug)]
 pub struct Client {
-    path: PathBuf,
-    stream: UnixStream,
+    at: Address,
+    stream: Stream,
     scanner: Scanner,
     /// Bytes still to be sent.
     out: Vec<u8>,
@@ -107,20 +111,17 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the Unix socket at `path`. Waits, as a blocking connect would, while the server has no time to
-    /// accept. Needs a runtime with time enabled.
+    /// Connects to the Unix socket at `path`; see [`Client::connect_to`].
     pub async fn connect(path: impl AsRef<Path>) -> Result<Client, ClientError> {
-        let path = path.as_ref().to_owned();
-        let connected = loop {
-            match UnixStream::connect(&path).await {
-                // The server is there, but has more connections to accept than the kernel holds for it.
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(CONNECT_PAUSE).await,
-                connected => break connected,
-            }
-        };
-        match connected {
+        Client::connect_to(Address::Unix(path.as_ref().to_owned())).await
+    }
+
+    /// Connects to a server. Waits, as a blocking connect would, while a server behind a Unix socket has no time to
+    /// accept. Needs a runtime with time enabled.
+    pub async fn connect_to(at: Address) -> Result<Client, ClientError> {
+        match Stream::connect(&at).await {
             Ok(stream) => Ok(Client {
-                path,
+                at,
                 stream,
                 scanner: Scanner::new(Limits::CLIENT),
                 out: Vec::new(),
@@ -128,7 +129,7 @@ impl Client {
                 notifications: VecDeque::new(),
                 said: None,
             }),
-            Err(source) => Err(ClientError::Connect { path, source }),
+            Err(source) => Err(ClientError::Connect { at, source }),
         }
     }
 
@@ -230,7 +231,7 @@ impl Client {
                 Ok(0) => return Err(self.closed()),
                 Ok(n) => self.scanner.push(piece.get(..n).unwrap_or_default()),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                // How a Unix socket closes when some of what we sent was not read.
+                // How a socket closes when some of what we sent was not read.
                 Err(e) if e.kind() == io::ErrorKind::ConnectionReset => return Err(self.closed()),
                 Err(e) => return Err(self.lost(e)),
             }
@@ -239,15 +240,63 @@ impl Client {
     }
 
     fn closed(&mut self) -> ClientError {
-        ClientError::Closed { path: self.path.clone(), said: self.said.take() }
+        ClientError::Closed { at: self.at.clone(), said: self.said.take() }
     }
 
     fn lost(&self, source: io::Error) -> ClientError {
-        ClientError::Io { path: self.path.clone(), source }
+        ClientError::Io { at: self.at.clone(), source }
     }
 
     fn protocol(&self, source: ProtocolError) -> ClientError {
-        ClientError::Protocol { path: self.path.clone(), source }
+        ClientError::Protocol { at: self.at.clone(), source }
+    }
+}
+
+/// The socket.
+#[derive(Debug)]
+enum Stream {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+impl Stream {
+    async fn connect(at: &Address) -> io::Result<Stream> {
+        match at {
+            Address::Unix(path) => loop {
+                match UnixStream::connect(path).await {
+                    // The server is there, but has more connections to accept than the kernel holds for it.
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(CONNECT_PAUSE).await,
+                    connected => break connected.map(Stream::Unix),
+                }
+            },
+            Address::Tcp { host, port } => {
+                let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                // Requests are small, and each waits for its reply.
+                stream.set_nodelay(true)?;
+                Ok(Stream::Tcp(stream))
+            }
+        }
+    }
+
+    async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+        match self {
+            Stream::Unix(stream) => stream.ready(interest).await,
+            Stream::Tcp(stream) => stream.ready(interest).await,
+        }
+    }
+
+    fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Unix(stream) => stream.try_read(buf),
+            Stream::Tcp(stream) => stream.try_read(buf),
+        }
+    }
+
+    fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Unix(stream) => stream.try_write(buf),
+            Stream::Tcp(stream) => stream.try_write(buf),
+        }
     }
 }
 
@@ -292,6 +341,23 @@ mod tests {
         };
         let (notification, ()) = tokio::join!(client.notification(), serve);
         assert_eq!(notification.expect("sent").params, [json!(2)]);
+    }
+
+    #[tokio::test]
+    async fn tcp_does_the_same() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        let at = Address::parse(&format!("tcp:127.0.0.1:{port}")).expect("an address");
+        let mut client = Client::connect_to(at.clone()).await.expect("listening");
+        let (mut server, _) = listener.accept().await.expect("connected");
+        server.write_all(br#"{"id":1,"result":[true],"error":null}"#).await.expect("open");
+        assert_eq!(client.call("m", vec![]).await.expect("replied"), json!([true]));
+        drop((server, listener));
+        let error = client.notification().await.expect_err("closed").to_string();
+        assert_eq!(error, format!("tcp:127.0.0.1:{port}: the server closed the connection"));
+        let error = Client::connect_to(at).await.expect_err("nobody there").to_string();
+        let expected = format!("tcp:127.0.0.1:{port}: database connection failed (Connection refused)");
+        assert!(error.starts_with(&expected), "{error}");
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
 //! OVSDB (RFC 7047): the database, its protocol, a server and a client.
 
+pub mod address;
 mod atom;
 pub mod client;
 mod column_type;
