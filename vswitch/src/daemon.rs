@@ -6,12 +6,16 @@
 //! `cur_cfg` at his `next_cfg` finds the rest done, or the reason in `error`.
 
 use crate::Args;
+use crate::appctl::coverage::Count;
+use crate::appctl::{self, Control, Farewell, View};
 use crate::config::interface::{Kind, Wanted};
 use crate::config::{Config, Notes};
+use crate::log::Log;
 use crate::netlink::{Network, watch};
 use crate::reconcile::apply::Applier;
 use crate::reconcile::desired::{Desired, desired, paths};
 use crate::reconcile::ofport::{Claim, assign};
+use crate::reconcile::plan::Specs;
 use crate::retry::Retry;
 use crate::start::{self, wall_clock};
 use crate::status::{self, Outcome, Rows};
@@ -38,6 +42,8 @@ const ROUNDS: usize = 4;
 pub enum Event {
     /// A client of the database.
     Session(SessionEvent),
+    /// A client of the control socket.
+    Control(SessionEvent),
     /// The host's network.
     Link(Vec<watch::Event>),
     /// A device that died.
@@ -53,6 +59,7 @@ pub struct Daemon {
     server: Server,
     listener: JoinHandle<()>,
     sessions: mpsc::Receiver<SessionEvent>,
+    control: Control,
     network: Network,
     datapath: Datapath,
     deaths: mpsc::UnboundedReceiver<DatapathEvent>,
@@ -64,23 +71,25 @@ pub struct Daemon {
     errors: BTreeMap<Uuid, (String, String)>,
     /// The columns that stay as they are.
     fixed: BTreeMap<&'static str, Datum>,
-    next_statistics: Instant,
+    last_statistics: Instant,
     retry: Retry,
 }
 
 impl Daemon {
-    /// Takes the database and the socket, and makes the datapath what the database says.
-    pub async fn open(args: &Args) -> anyhow::Result<Daemon> {
+    /// Takes the database and the sockets, and makes the datapath what the database says.
+    pub async fn open(args: &Args, log: Log) -> anyhow::Result<Daemon> {
         info!("{} starting: socket {}, database {}", status::VERSION, args.socket.display(), args.db.display());
         // Before any device is touched: whoever is refused here has changed nothing.
         let server = start::database(&args.db).await?;
         let listener = start::listener(&args.socket).await?;
+        let control = start::listener(&appctl::path(&args.socket)).await?;
         let network = Network::open().await.context("cannot follow the network (rtnetlink)")?;
         let mut datapath = Datapath::start(&DatapathConfig::default()).context("cannot start the datapath")?;
         let deaths = start::forward_events(&mut datapath)?;
         // Clients may connect from here on; they are answered when the loop runs.
         let (events, sessions) = mpsc::channel(SESSION_QUEUE);
         let listener = tokio::spawn(listener.run(events));
+        let control = Control::new(control, log, Instant::now());
         let fixed = status::fixed_columns(server.database(), start::system());
         // Notes that are there already are to be logged as new ones.
         let config = Config { notes: Notes::new(), ..Config::read(server.database()) };
@@ -88,6 +97,7 @@ impl Daemon {
             server,
             listener,
             sessions,
+            control,
             network,
             datapath,
             deaths,
@@ -96,7 +106,7 @@ impl Daemon {
             ofports: BTreeMap::new(),
             errors: BTreeMap::new(),
             fixed,
-            next_statistics: Instant::now(),
+            last_statistics: Instant::now(),
             retry: Retry::default(),
         };
         daemon.reconcile().await?;
@@ -105,7 +115,7 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// Serves until `stop` is done.
+    /// Serves until `stop` is done, or somebody asks for the end on the control socket.
     pub async fn run(mut self, mut stop: impl Future<Output = &'static str> + Unpin) -> anyhow::Result<()> {
         loop {
             let due = self.due();
@@ -114,56 +124,99 @@ impl Daemon {
                 events = self.network.next() => Event::Link(events.context("cannot read network events (rtnetlink)")?),
                 Some(event) = self.deaths.recv() => Event::Datapath(event),
                 Some(event) = self.sessions.recv() => Event::Session(event),
+                event = self.control.next() => Event::Control(event),
                 () = tokio::time::sleep_until(due.into()) => Event::Tick,
             };
-            if let Event::Signal(why) = event {
-                info!("stopping: {why}");
-                self.statistics();
-                // Takes the socket's file with it.
-                self.listener.abort();
-                let _ = self.listener.await;
-                return Ok(());
-            }
-            if self.take(event).await? {
-                self.reconcile().await?;
-            }
+            let farewell = match event {
+                Event::Signal(why) => {
+                    info!("stopping: {why}");
+                    None
+                }
+                Event::Control(event) => {
+                    let view = View { config: &self.config, datapath: &self.datapath, ofports: &self.ofports };
+                    let Some(farewell) = self.control.take(event, view) else { continue };
+                    info!("stopping: asked to on the control socket");
+                    Some(farewell)
+                }
+                event => {
+                    if self.take(event).await? {
+                        self.reconcile().await?;
+                    }
+                    continue;
+                }
+            };
+            self.end(farewell).await;
+            return Ok(());
         }
+    }
+
+    /// Lets go of everything, and answers who asked for it when it is gone.
+    async fn end(mut self, farewell: Option<Farewell>) {
+        self.statistics();
+        if farewell.as_ref().is_some_and(|f| f.exit.cleanup) {
+            self.applier.apply(&Specs::default(), false, |actions| self.datapath.apply(actions));
+        }
+        let Daemon { server, listener, control, network, datapath, .. } = self;
+        // Takes the socket's file with it.
+        listener.abort();
+        let _ = listener.await;
+        drop((datapath, network, server));
+        control.close(farewell).await;
     }
 
     /// When the loop has something to do by itself.
     fn due(&self) -> Instant {
-        self.retry.at().map_or(self.next_statistics, |at| at.min(self.next_statistics))
+        let others = [self.retry.at(), self.control.coverage.due()];
+        others.into_iter().flatten().fold(self.statistics_due(), Instant::min)
+    }
+
+    fn statistics_due(&self) -> Instant {
+        self.last_statistics + self.config.stats_interval
     }
 
     /// Takes an event in; whether the datapath may have to change.
     async fn take(&mut self, event: Event) -> anyhow::Result<bool> {
         Ok(match event {
             Event::Session(event) => {
-                let mut committed = self.server.handle(event, wall_clock()).is_some();
+                let mut committed = self.handle(event);
                 // What waits already is taken with it: one reconciliation for a burst of commits.
                 for _ in 1..SESSION_QUEUE {
                     let Ok(event) = self.sessions.try_recv() else { break };
-                    committed |= self.server.handle(event, wall_clock()).is_some();
+                    committed |= self.handle(event);
                 }
                 committed
             }
-            Event::Link(events) => self.network.take(events).await?,
+            Event::Link(events) => {
+                self.control.coverage.count(Count::NetworkEvent);
+                self.network.take(events).await?
+            }
             Event::Datapath(DatapathEvent::DeviceDied { port, errno }) => {
                 // The worker has logged it.
                 debug!("port {port}: its device died, errno {errno}");
+                self.control.coverage.count(Count::DeviceLost);
                 self.applier.broke(port);
                 self.retry.plan(Instant::now());
                 false
             }
             Event::Tick => self.tick(),
-            Event::Signal(_) => false,
+            Event::Control(_) | Event::Signal(_) => false,
         })
+    }
+
+    /// Takes in what a client of the database does; whether it committed anything.
+    fn handle(&mut self, event: SessionEvent) -> bool {
+        let committed = self.server.handle(event, wall_clock()).is_some();
+        if committed {
+            self.control.coverage.count(Count::Commit);
+        }
+        committed
     }
 
     fn tick(&mut self) -> bool {
         let now = Instant::now();
         let mut changed = self.retry.is_due(now);
-        if self.next_statistics <= now {
+        self.control.coverage.sample(now, &self.datapath);
+        if self.statistics_due() <= now {
             self.statistics();
             self.retry.relax();
             // Nobody tells of a path MTU that was learned or forgotten.
@@ -177,6 +230,7 @@ impl Daemon {
 
     /// Makes the datapath what the database says, and the database what came of it.
     async fn reconcile(&mut self) -> anyhow::Result<()> {
+        self.control.coverage.count(Count::Reconciliation);
         let mut retry = true;
         let mut wanted = Desired::default();
         for _ in 0..ROUNDS {
@@ -296,9 +350,9 @@ impl Daemon {
         self.errors = errors;
     }
 
-    /// Writes all counters, and sets when the next time is.
+    /// Writes all counters.
     fn statistics(&mut self) {
-        self.next_statistics = Instant::now() + self.config.stats_interval;
+        self.last_statistics = Instant::now();
         let mut rows = Rows::new();
         for (_, interface) in self.config.interfaces() {
             self.add_statistics(interface.uuid, &interface.name, &mut rows);

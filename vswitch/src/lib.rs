@@ -10,9 +10,11 @@
 //! [`daemon`] is the one loop that drives it, on one thread; session tasks and the datapath's workers run beside it and
 //! talk to it by channels only.
 
+pub mod appctl;
 pub mod args;
 pub mod config;
 pub mod daemon;
+pub mod log;
 pub mod mtu;
 pub mod netlink;
 pub mod reconcile;
@@ -24,10 +26,11 @@ pub use args::Args;
 
 use anyhow::Context;
 use daemon::Daemon;
+use log::Log;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Runs the daemon until SIGTERM or SIGINT.
-pub fn run(args: &Args) -> anyhow::Result<()> {
+/// Runs the daemon until SIGTERM, SIGINT or a word on its control socket.
+pub fn run(args: &Args, log: Log) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -41,15 +44,16 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
                 _ = int.recv() => "SIGINT",
             }
         };
-        serve(args, stop).await
+        serve(args, log, stop).await
     })
 }
 
-/// Runs the daemon until `stop` is done, whose output says why, in the network namespace of the calling thread.
-pub async fn serve(args: &Args, stop: impl Future<Output = &'static str>) -> anyhow::Result<()> {
+/// Runs the daemon until `stop` is done, whose output says why, or a client of its control socket asks for the end; in
+/// the network namespace of the calling thread.
+pub async fn serve(args: &Args, log: Log, stop: impl Future<Output = &'static str>) -> anyhow::Result<()> {
     let mut stop = std::pin::pin!(stop);
     let daemon = tokio::select! {
-        opened = Daemon::open(args) => opened?,
+        opened = Daemon::open(args, log) => opened?,
         why = &mut stop => {
             tracing::info!("stopping before the start was over: {why}");
             return Ok(());

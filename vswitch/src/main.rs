@@ -3,23 +3,23 @@
 use clap::Parser;
 use std::io::{IsTerminal, stderr};
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::prelude::*;
+use tracing_subscriber::{fmt, registry};
 use vswitch::Args;
+use vswitch::log::Log;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let filter = match EnvFilter::try_new(&args.log) {
-        Ok(filter) => filter,
+    let (log, filter) = match Log::new(&args.log) {
+        Ok(log) => log,
         Err(e) => {
-            eprintln!(
-                "vswitch: --log {}: {e}; use a level (error, warn, info, debug, trace) or 'info,ovsdb=debug'",
-                args.log
-            );
+            eprintln!("vswitch: --log: {e}");
             return ExitCode::from(2);
         }
     };
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(stderr().is_terminal()).init();
-    match vswitch::run(&args) {
+    let lines = fmt::layer().with_writer(stderr).with_ansi(stderr().is_terminal());
+    registry().with(lines.with_filter(filter)).init();
+    match vswitch::run(&args, log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             tracing::error!("{e:#}");

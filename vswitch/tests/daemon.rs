@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use vswitch::Args;
+use vswitch::log::Log;
 
 /// Bounds a failure; measures nothing.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -21,6 +22,11 @@ fn ip(line: &str) -> bool {
         eprintln!("ip {line}: {}", String::from_utf8_lossy(&done.stderr).trim());
     }
     done.status.success()
+}
+
+/// No subscriber: nothing is logged.
+fn log() -> Log {
+    Log::new("off").unwrap().0
 }
 
 /// A network namespace and a directory for the daemon's files; both go with it.
@@ -80,7 +86,7 @@ impl Host {
             runtime.block_on(async {
                 let args = self.args();
                 let (stop, stopped) = oneshot::channel();
-                let daemon = vswitch::serve(&args, async {
+                let daemon = vswitch::serve(&args, log(), async {
                     stopped.await.expect("the test ends the daemon");
                     "the test is over"
                 });
@@ -442,11 +448,11 @@ fn a_second_daemon_is_refused_and_the_first_goes_on() {
     let Some(host) = Host::new("a_second_daemon_is_refused_and_the_first_goes_on") else { return };
     host.serve(async |db| {
         db.apply(add_br("br0")).await;
-        let second = vswitch::serve(&host.args(), std::future::pending()).await.unwrap_err();
+        let second = vswitch::serve(&host.args(), log(), std::future::pending()).await.unwrap_err();
         let text = format!("{second:#}");
         assert!(text.contains("conf.db") && text.contains(&std::process::id().to_string()), "{text}");
         let elsewhere = Args { db: host.dir.path().join("other.db"), ..host.args() };
-        let second = vswitch::serve(&elsewhere, std::future::pending()).await.unwrap_err();
+        let second = vswitch::serve(&elsewhere, log(), std::future::pending()).await.unwrap_err();
         assert!(format!("{second:#}").contains("db.sock"), "{second:#}");
         db.apply(vec![del_br()]).await;
     });

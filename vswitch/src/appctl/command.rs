@@ -1,0 +1,286 @@
+//! The commands, one row each, and the words in which Open vSwitch refuses what is not among them.
+
+use super::coverage::{self, Coverage};
+use super::{View, fdb, vlog};
+use crate::log::Log;
+use crate::status;
+use serde_json::Value;
+use std::fmt::Write;
+
+/// What a command works on.
+pub struct Context<'a> {
+    /// What it looks at.
+    pub view: View<'a>,
+    /// What is logged.
+    pub log: &'a mut Log,
+    /// What is counted.
+    pub coverage: &'a Coverage,
+    /// Set if the daemon is to end.
+    pub exit: Option<Exit>,
+}
+
+/// A request to end the daemon.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Exit {
+    /// Whether ports are detached and internal interfaces removed from the host first.
+    pub cleanup: bool,
+}
+
+type Run = fn(&mut Context<'_>, &[&str]) -> Result<String, String>;
+
+/// One command.
+struct Command {
+    name: &'static str,
+    usage: &'static str,
+    /// The least and the most arguments; `usize::MAX`: any number.
+    arguments: (usize, usize),
+    run: Run,
+}
+
+const fn row(name: &'static str, usage: &'static str, arguments: (usize, usize), run: Run) -> Command {
+    Command { name, usage, arguments, run }
+}
+
+/// All of them, by name.
+const COMMANDS: [Command; 10] = [
+    row("coverage/read-counter", "COUNTER", (1, 1), coverage::read_counter),
+    row("coverage/show", "", (0, 0), coverage::show),
+    row("exit", "[--cleanup]", (0, 1), exit),
+    row("fdb/flush", "[bridge]", (0, 1), fdb::flush),
+    row("fdb/show", "bridge", (1, 1), fdb::show),
+    row("fdb/stats-show", "bridge", (1, 1), fdb::stats_show),
+    row("list-commands", "", (0, 0), list_commands),
+    row("version", "", (0, 0), version),
+    row("vlog/list", "", (0, 0), vlog::list),
+    row("vlog/set", "{spec | filter}...", (0, usize::MAX), vlog::set),
+];
+
+/// Carries out a request.
+pub fn run(cx: &mut Context<'_>, method: &str, params: &[Value]) -> Result<String, String> {
+    let Some(command) = COMMANDS.iter().find(|c| c.name == method) else {
+        return Err(format!(
+            "\"{method}\" is not a valid command (use \"list-commands\" to see a list of valid commands)"
+        ));
+    };
+    let (least, most) = command.arguments;
+    if params.len() < least {
+        return Err(format!("\"{method}\" command requires at least {least} arguments"));
+    }
+    if params.len() > most {
+        return Err(format!("\"{method}\" command takes at most {most} arguments"));
+    }
+    let words: Option<Vec<_>> = params.iter().map(Value::as_str).collect();
+    let words = words.ok_or_else(|| format!("\"{method}\" command has non-string argument"))?;
+    (command.run)(cx, &words)
+}
+
+fn list_commands(_: &mut Context<'_>, _: &[&str]) -> Result<String, String> {
+    let mut text = "The available commands are:\n".to_owned();
+    for command in &COMMANDS {
+        let _ = writeln!(text, "  {:<23} {}", command.name, command.usage);
+    }
+    Ok(text)
+}
+
+fn version(_: &mut Context<'_>, _: &[&str]) -> Result<String, String> {
+    Ok(status::VERSION.to_owned())
+}
+
+fn exit(cx: &mut Context<'_>, args: &[&str]) -> Result<String, String> {
+    match args.first() {
+        None => cx.exit = Some(Exit { cleanup: false }),
+        Some(&"--cleanup") => cx.exit = Some(Exit { cleanup: true }),
+        Some(other) => return Err(format!("exit: '{other}' is unknown; --cleanup also detaches all ports")),
+    }
+    Ok(String::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::config::tests::{br0_p1, database};
+    use crate::log::Filter;
+    use datapath::control::Datapath;
+    use datapath::control::{Action, BridgeSpec, DatapathConfig, PortKind, PortSpec};
+    use datapath::packet::Frame;
+    use datapath::port::Caps;
+    use datapath::port::memory::MemoryPort;
+    use datapath::switch::state::{Trunks, VlanMode};
+    use serde_json::json;
+    use std::collections::BTreeMap;
+    use std::time::Instant;
+    use uuid::Uuid;
+
+    /// A bridge br0 with its own port and p1 (number 7), in memory.
+    struct Switch {
+        config: Config,
+        datapath: Datapath,
+        ofports: BTreeMap<Uuid, u16>,
+        log: Log,
+        _filter: Filter,
+        coverage: Coverage,
+        memory: [MemoryPort; 2],
+    }
+
+    impl Switch {
+        fn new() -> Switch {
+            let config = Config::read(&database(&br0_p1(json!({}), json!({}), json!({}), json!({}))));
+            let [own, p1] = &config.bridges[0].interfaces[..] else { panic!("{config:?}") };
+            let ofports = BTreeMap::from([(own.uuid, 65_534), (p1.uuid, 7)]);
+            let mut datapath = Datapath::start(&DatapathConfig::default()).unwrap();
+            let memory = [0, 1].map(|_| MemoryPort::new(Caps::ALL).unwrap());
+            let mac_aging = config.bridges[0].settings.mac_aging;
+            let bridge = BridgeSpec { name: "br0".to_owned(), mac_aging, mac_table_size: 8192, secure: false };
+            let mut actions = vec![Action::AddBridge(bridge)];
+            for (name, port) in ["br0", "p1"].into_iter().zip(&memory) {
+                actions.push(Action::AddPort(PortSpec {
+                    name: name.to_owned(),
+                    bridge: "br0".to_owned(),
+                    kind: PortKind::Memory(port.clone()),
+                    vlan: VlanMode::Trunk(Trunks::All),
+                    up: true,
+                    mtu: None,
+                }));
+            }
+            assert!(datapath.apply(actions).iter().all(Result::is_ok));
+            let (log, _filter) = Log::new("info").unwrap();
+            let coverage = Coverage::new(Instant::now());
+            Switch { config, datapath, ofports, log, _filter, coverage, memory }
+        }
+
+        fn run(&mut self, method: &str, params: &[Value]) -> (Result<String, String>, Option<Exit>) {
+            let view = View { config: &self.config, datapath: &self.datapath, ofports: &self.ofports };
+            let mut cx = Context { view, log: &mut self.log, coverage: &self.coverage, exit: None };
+            let result = run(&mut cx, method, params);
+            (result, cx.exit)
+        }
+
+        /// A command line's result, or its error.
+        fn says(&mut self, line: &str) -> String {
+            let words: Vec<_> = line.split(' ').map(|word| json!(word)).collect();
+            let (result, exit) = self.run(words[0].as_str().unwrap(), &words[1..]);
+            assert_eq!(exit, None);
+            result.unwrap_or_else(|error| format!("error: {error}"))
+        }
+
+        /// A broadcast of the station `last` at a port; waits until the other has it.
+        fn send(&self, port: usize, last: u8) {
+            let mut frame = vec![0xff; 6];
+            frame.extend([2, 0, 0, 0, 0, last, 0x08, 0x06]);
+            frame.resize(60, 0);
+            self.memory[port].inject(Frame::from_bytes(&frame));
+            while self.memory[1 - port].drain().is_empty() {
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    #[test]
+    fn the_table_is_sorted_and_listed() {
+        assert!(COMMANDS.is_sorted_by(|a, b| a.name < b.name));
+        let listed = Switch::new().says("list-commands");
+        assert!(listed.starts_with("The available commands are:\n  coverage/read-counter   COUNTER\n"), "{listed}");
+        assert!(listed.contains("\n  fdb/show                bridge\n  fdb/stats-show          bridge\n"), "{listed}");
+        assert_eq!(listed.lines().count(), 1 + COMMANDS.len());
+    }
+
+    #[test]
+    fn what_is_refused_is_refused_in_open_vswitchs_words() {
+        let mut switch = Switch::new();
+        for (line, error) in [
+            ("nosuch", "\"nosuch\" is not a valid command (use \"list-commands\" to see a list of valid commands)"),
+            ("fdb/show", "\"fdb/show\" command requires at least 1 arguments"),
+            ("fdb/show br0 br1", "\"fdb/show\" command takes at most 1 arguments"),
+            ("version x", "\"version\" command takes at most 0 arguments"),
+            ("fdb/show br1", "no such bridge"),
+            ("fdb/flush br1", "no such bridge"),
+            ("fdb/stats-show br1", "no such bridge"),
+            ("coverage/read-counter x", "No such counter"),
+            ("vlog/set foo", "no destination, level, or module \"foo\""),
+            ("exit now", "exit: 'now' is unknown; --cleanup also detaches all ports"),
+        ] {
+            assert_eq!(switch.says(line), format!("error: {error}"));
+        }
+        let (result, _) = switch.run("fdb/show", &[json!(5)]);
+        assert_eq!(result.unwrap_err(), "\"fdb/show\" command has non-string argument");
+    }
+
+    #[test]
+    fn learned_addresses() {
+        let mut switch = Switch::new();
+        let head = " port  VLAN  MAC                Age\n";
+        assert_eq!(switch.says("fdb/show br0"), head);
+        switch.send(1, 9);
+        switch.send(0, 3);
+        let both = format!("{head}    7     0  02:00:00:00:00:09    0\nLOCAL     0  02:00:00:00:00:03    0\n");
+        assert_eq!(switch.says("fdb/show br0"), both);
+        switch.send(0, 9);
+        let stats = |now, learned, moved| {
+            format!(
+                "Statistics for bridge \"br0\":\n  Current/maximum MAC entries in the table: {now}/8192\n  \
+                 Current static MAC entries in the table : 0\n  Total number of learned MAC entries     : {learned}\n  \
+                 Total number of expired MAC entries     : 0\n  Total number of evicted MAC entries     : 0\n  \
+                 Total number of port moved MAC entries  : {moved}\n"
+            )
+        };
+        assert_eq!(switch.says("fdb/stats-show br0"), stats(2, 2, 1));
+        assert_eq!(switch.says("fdb/flush br0"), "table successfully flushed");
+        assert_eq!(switch.says("fdb/show br0"), head);
+        switch.send(1, 4);
+        assert_eq!(switch.says("fdb/flush"), "table successfully flushed");
+        assert_eq!(switch.says("fdb/stats-show br0"), stats(0, 3, 1));
+    }
+
+    #[test]
+    fn a_bridge_that_the_datapath_lacks_is_told_as_such() {
+        let mut switch = Switch::new();
+        switch.config.bridges[0].name = "br9".to_owned();
+        for command in ["fdb/show br9", "fdb/flush br9", "fdb/stats-show br9"] {
+            assert_eq!(switch.says(command), "error: the datapath tells nothing about br9; see the daemon's log");
+        }
+    }
+
+    #[test]
+    fn counters() {
+        let mut switch = Switch::new();
+        assert_eq!(switch.says("coverage/read-counter drop_malformed"), "0");
+        switch.memory[0].inject(Frame::from_bytes(&[0; 6]));
+        while switch.says("coverage/read-counter drop_malformed") != "1" {
+            std::thread::yield_now();
+        }
+        let shown = switch.says("coverage/show");
+        assert!(shown.contains("\nrx_packets "), "{shown}");
+        assert!(shown.contains("\ndrop_malformed             0.0/sec     0.000/sec        0.0000/sec   total: 1\n"));
+    }
+
+    #[test]
+    fn log_levels() {
+        let mut switch = Switch::new();
+        let listed = switch.says("vlog/list");
+        let head = "                 console    syslog    file\n                 -------    ------    ------\n";
+        assert!(listed.starts_with(&format!("{head}appctl            INFO        OFF        OFF\n")), "{listed}");
+        assert_eq!(switch.says("vlog/set ovsdb:console:err appctl:off any:file:off"), "");
+        let listed = switch.says("vlog/list");
+        for line in [
+            "appctl             OFF        OFF        OFF",
+            "daemon            INFO        OFF        OFF",
+            "ovsdb              ERR        OFF        OFF",
+            "ovsdb_server       ERR        OFF        OFF",
+        ] {
+            assert!(listed.contains(&format!("\n{line}\n")), "{listed}");
+        }
+        assert_eq!(switch.says("vlog/set warn,netlink_proto=trace"), "");
+        let listed = switch.says("vlog/list");
+        assert!(listed.contains("\nappctl            WARN "), "{listed}");
+        assert!(listed.ends_with("\nnetlink_proto     TRACE        OFF        OFF\n"), "{listed}");
+        assert!(switch.says("vlog/set ovsdb=loud").starts_with("error: 'ovsdb=loud'"));
+    }
+
+    #[test]
+    fn the_end() {
+        let mut switch = Switch::new();
+        assert_eq!(switch.run("exit", &[]), (Ok(String::new()), Some(Exit { cleanup: false })));
+        assert_eq!(switch.run("exit", &[json!("--cleanup")]), (Ok(String::new()), Some(Exit { cleanup: true })));
+    }
+}

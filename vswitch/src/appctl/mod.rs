@@ -1,0 +1,185 @@
+//! The control socket, for looking into the running switch: what `ovs-appctl -t PATH COMMAND` talks to.
+//!
+//! JSON-RPC 1.0 as Open vSwitch's daemons speak it: the method is the command, parameters are strings, the result is text
+//! for people, an error is a string. It only inspects and flushes (and sets what is logged, and ends the daemon): all
+//! configuration goes through the database.
+//!
+//! Commands run on the daemon's thread, one at a time, between its other events; sessions are tasks of the database's
+//! listener, with its limits. Whoever can open the socket (root and its group) may do all of this; what he sends is
+//! bounded by the listener, and a request that is not understood is answered or ends his connection, nothing else.
+
+pub mod command;
+pub mod coverage;
+mod fdb;
+mod vlog;
+
+use crate::config::Config;
+use crate::log::Log;
+pub use command::{Context, Exit};
+use coverage::{Count, Coverage};
+use datapath::control::Datapath;
+use ovsdb::jsonrpc::Message;
+use ovsdb::server::{Listener, Outbox, SessionEvent, SessionId};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tracing::{debug, warn};
+use uuid::Uuid;
+
+/// Session events waiting for the loop; sessions wait when there are more.
+const QUEUE: usize = 16;
+/// How long the last reply may take to reach who asked for the end.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// The control socket that belongs to a database socket: `.sock` replaced by `.ctl`.
+#[must_use]
+pub fn path(socket: &Path) -> PathBuf {
+    match socket.extension() {
+        Some(extension) if extension == "sock" => socket.with_extension("ctl"),
+        _ => {
+            let mut path = socket.as_os_str().to_owned();
+            path.push(".ctl");
+            path.into()
+        }
+    }
+}
+
+/// What commands look at.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    /// What was asked for.
+    pub config: &'a Config,
+    /// What forwards.
+    pub datapath: &'a Datapath,
+    /// Port numbers by interface row.
+    pub ofports: &'a BTreeMap<Uuid, u16>,
+}
+
+/// The control socket and those connected to it.
+pub struct Control {
+    listener: JoinHandle<()>,
+    events: mpsc::Receiver<SessionEvent>,
+    sessions: BTreeMap<SessionId, Outbox>,
+    log: Log,
+    /// What is counted.
+    pub coverage: Coverage,
+}
+
+impl Control {
+    /// Serves `listener`.
+    #[must_use]
+    pub fn new(listener: Listener, log: Log, now: Instant) -> Control {
+        let (to, events) = mpsc::channel(QUEUE);
+        let listener = tokio::spawn(listener.run(to));
+        Control { listener, events, sessions: BTreeMap::new(), log, coverage: Coverage::new(now) }
+    }
+
+    /// Waits for an event, to be given to [`Control::take`]. Dropping the future loses none.
+    pub async fn next(&mut self) -> SessionEvent {
+        match self.events.recv().await {
+            Some(event) => event,
+            // The listener has ended, and all sessions: nobody will ever come.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Takes an event in and answers it; returns a request to end the daemon, which is answered by [`Control::close`].
+    pub fn take(&mut self, event: SessionEvent, view: View<'_>) -> Option<Farewell> {
+        match event {
+            SessionEvent::Opened { session, out, peer } => {
+                debug!("{session} ({peer}): connected");
+                self.sessions.insert(session, out);
+            }
+            SessionEvent::Message { session, message: Message::Request { id, method, params } } => {
+                debug!("{session}: {method} {params:?}");
+                self.coverage.count(Count::ControlRequest);
+                let mut cx = Context { view, log: &mut self.log, coverage: &self.coverage, exit: None };
+                let result = command::run(&mut cx, &method, &params);
+                if let Some(exit) = cx.exit {
+                    return Some(Farewell { exit, session, id });
+                }
+                self.reply(session, id, result);
+            }
+            SessionEvent::Message { session, .. } => self.refuse(session, "it sent something that is no request"),
+            SessionEvent::Garbage { session, error } => self.refuse(session, &error.to_string()),
+            SessionEvent::Closed { session } => drop(self.sessions.remove(&session)),
+        }
+        None
+    }
+
+    fn reply(&mut self, session: SessionId, id: Value, result: Result<String, String>) {
+        let result = result.map(|text| json!(line(text))).map_err(|text| json!(line(text)));
+        let message = Message::Reply { id, result }.encode();
+        if let Some(Err(error)) = self.sessions.get(&session).map(|out| out.send(message)) {
+            self.refuse(session, &format!("{error:?}"));
+        }
+    }
+
+    fn refuse(&mut self, session: SessionId, why: &str) {
+        if self.sessions.remove(&session).is_some() {
+            warn!("{session}: control connection closed: {why}");
+        }
+    }
+
+    /// Ends the listener, which takes the socket's file with it; then answers who asked for the end.
+    pub async fn close(mut self, farewell: Option<Farewell>) {
+        self.listener.abort();
+        let _ = (&mut self.listener).await;
+        let Some(Farewell { session, id, .. }) = farewell else { return };
+        self.reply(session, id, Ok(String::new()));
+        // Closes the connection when the reply is sent.
+        self.sessions.clear();
+        let sent = async {
+            while let Some(event) = self.events.recv().await {
+                if matches!(event, SessionEvent::Closed { session: closed } if closed == session) {
+                    return;
+                }
+            }
+        };
+        if tokio::time::timeout(FAREWELL, sent).await.is_err() {
+            debug!("{session}: the last reply was not read");
+        }
+    }
+}
+
+/// Who asked for the end, and of what.
+#[derive(Debug)]
+pub struct Farewell {
+    /// What is to be done.
+    pub exit: Exit,
+    session: SessionId,
+    id: Value,
+}
+
+/// Text ends with a line feed, unless there is none: clients print it as it is.
+fn line(mut text: String) -> String {
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_is_beside_the_databases() {
+        for (socket, control) in [
+            ("/run/vswitch/db.sock", "/run/vswitch/db.ctl"),
+            ("db.sock", "db.ctl"),
+            ("/tmp/x", "/tmp/x.ctl"),
+            ("/tmp/x.y", "/tmp/x.y.ctl"),
+        ] {
+            assert_eq!(path(Path::new(socket)), Path::new(control));
+        }
+    }
+
+    #[test]
+    fn lines_are_ended_once() {
+        assert_eq!(["", "a", "a\n"].map(|t| line(t.to_owned())), ["", "a\n", "a\n"]);
+    }
+}
