@@ -11,19 +11,12 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::PathBuf;
-use std::time::Duration;
 
-use clap::{Arg, ArgAction, ArgMatches};
+use clap::{Arg, ArgMatches};
 
 use crate::command::{self, Command};
-use crate::error::{Result, fail, failed, listing, nearest};
-use crate::output::{Data, Format, Style};
-
-/// Where the switch listens unless told otherwise.
-pub(crate) const DEFAULT_SOCKET: &str = "/run/vswitch/db.sock";
-/// How long to wait in all unless told otherwise.
-const DEFAULT_TIMEOUT_SECS: &str = "10";
+use crate::error::{Result, fail, listing, nearest};
+use crate::globals::{self, Globals};
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -32,27 +25,6 @@ pub(crate) enum Request {
     Print(String),
     /// Run these commands as one transaction.
     Run(Globals, Vec<Parsed>),
-}
-
-/// The global options.
-#[derive(Debug)]
-pub(crate) struct Globals {
-    /// The Unix socket of the switch.
-    pub socket: PathBuf,
-    /// Wait for the switch to act on what was committed.
-    pub wait: bool,
-    /// Patience for the whole run; `None` waits for ever.
-    pub timeout: Option<Duration>,
-    /// Keep trying to connect.
-    pub retry: bool,
-    /// Commit nothing.
-    pub dry_run: bool,
-    /// Print every message to and from the switch on standard error.
-    pub verbose: bool,
-    /// One line of output for each command.
-    pub oneline: bool,
-    /// How tables are printed.
-    pub style: Style,
 }
 
 /// One command with its own options and arguments, counted and named as its table row says.
@@ -96,7 +68,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request>
             Err(word) => fail!("argument {word:?} is not UTF-8"),
         }
     }
-    let matches = globals_grammar().try_get_matches_from(words).map_err(|e| usage(&e))?;
+    let matches = globals::parse(words)?;
     if matches.get_count("help") > 0 {
         return Ok(Request::Print(crate::help::overview()));
     }
@@ -120,79 +92,16 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request>
     if commands.is_empty() {
         fail!("missing command name; 'vsctl --help' lists the commands");
     }
-    let mut globals = globals(&matches)?;
-    let default = matches.value_source("timeout") == Some(clap::parser::ValueSource::DefaultValue);
-    if default && commands.iter().any(|parsed| command::is_patient(parsed.command)) {
-        globals.timeout = None;
-    }
+    let patient = commands.iter().any(|parsed| command::is_patient(parsed.command));
+    let globals = globals::read(&matches, patient)?;
     Ok(Request::Run(globals, commands))
-}
-
-/// The options every command has in common, for clap, which also knows the commands' own so
-/// that the first command's may stand among them.
-pub(crate) fn globals_grammar() -> clap::Command {
-    let flag = |name: &'static str, help: &'static str| Arg::new(name).long(name).action(ArgAction::Count).help(help);
-    let option = |name: &'static str, value: &'static str, help: &'static str| {
-        let action = ArgAction::Set;
-        Arg::new(name).long(name).value_name(value).action(action).overrides_with(name).help(help)
-    };
-    let grammar = clap::Command::new("vsctl")
-        .no_binary_name(true)
-        .infer_long_args(true)
-        .disable_help_flag(true)
-        .disable_version_flag(true)
-        .args([
-            option("socket", "PATH", "the switch's socket").env("VSWITCH_SOCKET"),
-            option("db", "unix:PATH", "the same, as ovs-vsctl writes it"),
-            option("timeout", "SECS", "give up after SECS seconds; 0 waits for ever")
-                .short('t')
-                .default_value(DEFAULT_TIMEOUT_SECS),
-            flag("no-wait", "do not wait until the switch has acted on the change"),
-            flag("retry", "keep trying to connect until the timeout"),
-            flag("dry-run", "do everything but commit"),
-            flag("oneline", "one line of output for each command"),
-            option("format", "FORMAT", "tables as list, table, csv or json").short('f').default_value("list"),
-            option("data", "FORMAT", "cells as string, bare or json").short('d').default_value("string"),
-            flag("no-headings", "tables without their headings"),
-            flag("pretty", "indent JSON"),
-            flag("bare", "short for --format=list --data=bare --no-headings"),
-            flag("verbose", "print every message to and from the switch").short('v'),
-            flag("no-syslog", "accepted for ovs-vsctl's scripts: vsctl never writes to syslog"),
-            flag("help", "this text; 'vsctl help COMMAND' tells more about one").short('h'),
-            flag("version", "the version").short('V'),
-            Arg::new("words").num_args(0..).trailing_var_arg(true).hide(true),
-        ]);
-    command::option_names().into_iter().fold(grammar, |grammar, (name, takes_value)| {
-        let action = if takes_value { ArgAction::Set } else { ArgAction::Count };
-        let long = name.trim_start_matches('-');
-        grammar.arg(Arg::new(name).long(long).action(action).hide(true))
-    })
-}
-
-/// clap's complaint as one line of ours.
-fn usage(error: &clap::Error) -> crate::error::Error {
-    use clap::error::{ContextKind, ContextValue, ErrorKind};
-    let unknown = match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(option)) if error.kind() == ErrorKind::UnknownArgument => option,
-        _ => {
-            let text = error.to_string();
-            let first = text.lines().next().unwrap_or_default();
-            return failed!("{}; see 'vsctl --help'", first.strip_prefix("error: ").unwrap_or(first));
-        }
-    };
-    let known: Vec<String> =
-        globals_grammar().get_arguments().filter_map(|arg| arg.get_long()).map(|long| format!("--{long}")).collect();
-    match nearest(unknown, known.iter().map(String::as_str)) {
-        Some(near) => failed!("there is no option {unknown}; did you mean {near}?"),
-        None => failed!("there is no option {unknown}; see 'vsctl --help'"),
-    }
 }
 
 fn first_command_options(matches: &ArgMatches) -> BTreeMap<&'static str, String> {
     let mut options = BTreeMap::new();
     for (name, takes_value) in command::option_names() {
         if takes_value {
-            if let Some(value) = matches.get_one::<String>(name) {
+            if let Some(value) = matches.get_many::<String>(name).and_then(Iterator::last) {
                 options.insert(name, value.clone());
             }
         } else if matches.get_count(name) > 0 {
@@ -200,45 +109,6 @@ fn first_command_options(matches: &ArgMatches) -> BTreeMap<&'static str, String>
         }
     }
     options
-}
-
-fn globals(matches: &ArgMatches) -> Result<Globals> {
-    let text = |name: &str| matches.get_one::<String>(name).map_or("", String::as_str);
-    let flag = |name: &str| matches.get_count(name) > 0;
-    let socket = match matches.get_one::<String>("db").map(String::as_str) {
-        Some(db) => match db.strip_prefix("unix:") {
-            Some(path) => path,
-            None => fail!("--db={db}: vsctl reaches a switch only as unix:PATH"),
-        },
-        None if text("socket").is_empty() => DEFAULT_SOCKET,
-        None => text("socket"),
-    };
-    let timeout = match text("timeout").parse::<u32>() {
-        Ok(0) => None,
-        Ok(secs) => Some(Duration::from_secs(secs.into())),
-        Err(_) => fail!("--timeout={}: not a number of seconds", text("timeout")),
-    };
-    let bare_at = matches.indices_of("bare").into_iter().flatten().next_back();
-    let bare_wins = |name: &str| {
-        // As in ovs-vsctl the later one wins; a default has no place on the line.
-        let explicit = matches.value_source(name) == Some(clap::parser::ValueSource::CommandLine);
-        flag("bare") && (!explicit || matches.index_of(name) < bare_at)
-    };
-    Ok(Globals {
-        socket: PathBuf::from(socket),
-        wait: !flag("no-wait"),
-        timeout,
-        retry: flag("retry"),
-        dry_run: flag("dry-run"),
-        verbose: flag("verbose"),
-        oneline: flag("oneline"),
-        style: Style {
-            format: if bare_wins("format") { Format::List } else { Format::parse(text("format"))? },
-            data: if bare_wins("data") { Data::Bare } else { Data::parse(text("data"))? },
-            headings: !(flag("no-headings") || flag("bare")),
-            pretty: flag("pretty"),
-        },
-    })
 }
 
 fn parse_command(words: &[String], mut given: BTreeMap<&'static str, String>) -> Result<Parsed> {
@@ -302,7 +172,7 @@ fn no_such_option(command: &Command, option: &str) -> String {
 
 fn is_global(option: &str) -> bool {
     let long = |arg: &Arg| arg.get_long().filter(|_| !arg.is_hide_set()).map(|long| format!("--{long}"));
-    globals_grammar().get_arguments().any(|arg| long(arg).as_deref() == Some(option))
+    globals::grammar().get_arguments().any(|arg| long(arg).as_deref() == Some(option))
 }
 
 fn check_arguments(command: &Command, args: &[String]) -> Result<()> {
@@ -332,6 +202,9 @@ fn check_arguments(command: &Command, args: &[String]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::fail;
+    use crate::output::{Data, Format};
+    use std::time::Duration;
 
     fn read(line: &str) -> Result<(Globals, Vec<Parsed>)> {
         match parse(line.split_whitespace().map(OsString::from))? {
@@ -382,12 +255,10 @@ mod tests {
     #[test]
     fn global_options() {
         let (globals, _) = read("--db=unix:/a -t7 --no-wait --oneline -fjson -d bare --dry list-br").unwrap();
-        assert_eq!(globals.socket, PathBuf::from("/a"));
         assert_eq!(globals.timeout, Some(Duration::from_secs(7)));
         assert!(!globals.wait && globals.oneline && globals.dry_run && !globals.retry);
         assert_eq!((globals.style.format, globals.style.data), (Format::Json, Data::Bare));
-        let (globals, _) = read("--socket /b --timeout 0 list-br").unwrap();
-        assert_eq!((globals.socket, globals.timeout), (PathBuf::from("/b"), None));
+        assert_eq!(read("--socket /b --timeout 0 list-br").unwrap().0.timeout, None);
         let (globals, _) = read("--socket=/b list-br").unwrap();
         assert_eq!(globals.timeout, Some(Duration::from_secs(10)));
         assert!(globals.wait && globals.style.headings);
@@ -417,9 +288,8 @@ mod tests {
             ("--formt=json list port", "there is no option --formt; did you mean --format?"),
             ("--colour list port", "there is no option --colour; see 'vsctl --help'"),
             ("-t x list-br", "--timeout=x: not a number of seconds"),
-            ("-f xml list port", "--format=xml: there are list, table, csv and json"),
+            ("-f xml list port", "--format=xml: there are list, table, html, csv and json"),
             ("--data=xml list port", "--data=xml: there are string, bare and json"),
-            ("--db=tcp:1.2.3.4:6640 show", "--db=tcp:1.2.3.4:6640: vsctl reaches a switch only as unix:PATH"),
             ("br-exists", "too few arguments; it is: vsctl br-exists BRIDGE"),
             ("show br0", "too many arguments; it is: vsctl show"),
             (

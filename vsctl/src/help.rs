@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::command::{self, Command, FAMILIES};
 use crate::error::{Result, fail, nearest};
-use crate::grammar::globals_grammar;
+use crate::globals::{self, WITHOUT_EFFECT};
 
 /// The version, and that of the schema, as ovs-vsctl prints its own.
 pub(crate) fn version() -> String {
@@ -30,7 +30,13 @@ acted on them, and says so if a port could not be set up.
         }
     }
     text += &format!("\nOptions, before the first command:\n{}\n", options());
+    let without_effect: Vec<String> = WITHOUT_EFFECT.iter().map(|(name, ..)| format!("--{name}")).collect();
+    text += "\nAccepted without effect, for scripts that were written for ovs-vsctl:\n";
+    text += &wrapped(&without_effect);
     text += "
+SPEC is one or more of a level (off, emer, err, warn, info, dbg), where to (console, file) and what
+from (vsctl, jsonrpc), joined by ':'.
+
 Commands have options of their own, such as --may-exist and --if-exists, which go directly before
 the command's name; 'vsctl help COMMAND' tells them.
 
@@ -59,18 +65,32 @@ fn entry(left: &str, right: &str) -> String {
     }
 }
 
+/// Words in lines of at most 100 characters.
+fn wrapped(words: &[String]) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for word in words {
+        match lines.last_mut() {
+            Some(line) if line.len() + 1 + word.len() <= 100 => *line += &format!(" {word}"),
+            _ => lines.push(format!("  {word}")),
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
 fn options() -> String {
     let mut text = String::new();
-    for arg in globals_grammar().get_arguments().filter(|arg| !arg.is_hide_set()) {
+    for arg in globals::grammar().get_arguments().filter(|arg| !arg.is_hide_set()) {
         let long = arg.get_long().unwrap_or_default();
         let short = arg.get_short().map_or("    ".to_owned(), |short| format!("-{short}, "));
-        let value = match arg.get_action() {
-            clap::ArgAction::Set => format!("={}", arg.get_value_names().unwrap_or_default().join(" ")),
-            _ => String::new(),
+        let name = arg.get_value_names().unwrap_or_default().join(" ");
+        let value = match (arg.get_action().takes_values(), arg.is_require_equals_set()) {
+            (true, true) => format!("[={name}]"),
+            (true, false) => format!("={name}"),
+            (false, _) => String::new(),
         };
         let default = match (arg.get_env(), arg.get_default_values()) {
             (Some(env), _) => {
-                format!(" [{}, else {}]", env.display(), crate::grammar::DEFAULT_SOCKET)
+                format!(" [{}, else {}]", env.display(), globals::DEFAULT_SOCKET)
             }
             (None, [value]) => format!(" [{}]", value.display()),
             (None, _) => String::new(),

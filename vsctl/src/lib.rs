@@ -1,6 +1,6 @@
 //! The vswitch command line.
 //!
-//! A run reads its arguments ([`grammar`]), takes a snapshot of the tables that its commands look
+//! A run reads its arguments ([`grammar`], [`globals`]), takes a snapshot of the tables that its commands look
 //! at ([`session`], [`model`]), lets the commands ([`command`]) change the model, commits the
 //! difference as one transaction, prints, and waits for the switch to act on it ([`run`], [`report`]).
 //! Everything that comes from the command line or the switch is untrusted and ends in an
@@ -15,10 +15,12 @@ use grammar::Request;
 mod columns;
 mod command;
 mod error;
+mod globals;
 mod grammar;
 mod help;
 #[cfg(test)]
 mod lab;
+mod log;
 mod model;
 mod output;
 mod records;
@@ -32,18 +34,17 @@ mod topology;
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     let args: Vec<OsString> = args.into_iter().collect();
     let line: Vec<String> = args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
-    let result = match grammar::parse(args) {
-        Ok(Request::Print(text)) => print(&text),
-        Ok(Request::Run(globals, commands)) => run::run(&globals, &commands, &line.join(" ")),
-        Err(error) => Err(error),
+    let (result, log) = match grammar::parse(args) {
+        Ok(Request::Print(text)) => (print(&text), None),
+        Ok(Request::Run(globals, commands)) => (run::run(&globals, &commands, &line.join(" ")), Some(globals.log)),
+        Err(error) => (Err(error), None),
     };
-    match result {
-        Ok(()) => 0,
-        Err(error) => {
-            error.to_string().lines().for_each(|line| eprintln!("vsctl: {line}"));
-            error.exit_code()
-        }
+    let Err(error) = result else { return 0 };
+    match log {
+        Some(log) => log.error(&error.to_string()),
+        None => log::print_error(&error.to_string()),
     }
+    error.exit_code()
 }
 
 fn print(text: &str) -> Result<()> {

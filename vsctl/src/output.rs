@@ -1,7 +1,7 @@
 //! Tables of `list` and `find`, byte for byte as ovs-vsctl prints them.
 
 use ovsdb::schema::ColumnType;
-use ovsdb::value::Datum;
+use ovsdb::value::{Datum, parse_uuid};
 use serde_json::{Value, json};
 
 use crate::error::{Result, fail};
@@ -18,6 +18,8 @@ pub(crate) struct Style {
     pub headings: bool,
     /// Whether JSON is indented.
     pub pretty: bool,
+    /// Of aligned columns, how many bytes they may be wide at most.
+    pub max_width: Option<usize>,
 }
 
 /// A table's layout.
@@ -27,6 +29,8 @@ pub(crate) enum Format {
     List,
     /// Aligned columns.
     Table,
+    /// One `<table>` a table.
+    Html,
     /// RFC 4180.
     Csv,
     /// One object a table.
@@ -39,9 +43,10 @@ impl Format {
         Ok(match word {
             "list" => Format::List,
             "table" => Format::Table,
+            "html" => Format::Html,
             "csv" => Format::Csv,
             "json" => Format::Json,
-            _ => fail!("--format={word}: there are list, table, csv and json"),
+            _ => fail!("--format={word}: there are list, table, html, csv and json"),
         })
     }
 }
@@ -84,6 +89,7 @@ impl Table {
         match style.format {
             Format::List => self.list(style),
             Format::Table => self.aligned(style),
+            Format::Html => self.html(style),
             Format::Csv => self.csv(style),
             Format::Json => self.json(style),
         }
@@ -125,8 +131,15 @@ impl Table {
             lines.push(self.headings());
         }
         lines.extend(self.rows.iter().map(|row| self.cells(row, style.data)));
-        let width = |at: usize| lines.iter().map(|line| line[at].len()).max().unwrap_or(0);
+        let width = |at: usize| {
+            let needed = lines.iter().map(|line| line[at].len()).max().unwrap_or(0);
+            let heading = if style.headings { self.columns[at].0.len() } else { 0 };
+            style.max_width.map_or(needed, |max| needed.min(max.max(heading)))
+        };
         let widths: Vec<usize> = (0..self.columns.len()).map(width).collect();
+        for line in &mut lines {
+            line.iter_mut().zip(&widths).for_each(|(cell, width)| cut(cell, *width));
+        }
         if style.headings {
             lines.insert(1, widths.iter().map(|width| "-".repeat(*width)).collect());
         }
@@ -141,6 +154,23 @@ impl Table {
             text.push('\n');
         }
         text
+    }
+
+    fn html(&self, style: &Style) -> String {
+        let mut text = "<table border=1>\n".to_owned();
+        let mut add = |element: &str, cells: &[String]| {
+            text += "  <tr>\n";
+            for (cell, (column, _)) in cells.iter().zip(&self.columns) {
+                let anchor = if column == "_uuid" { "name=\"" } else { "href=\"#" };
+                text += &format!("    <{element}>{}</{element}>\n", html_cell(cell, anchor));
+            }
+            text += "  </tr>\n";
+        };
+        if style.headings {
+            add("th", &self.headings());
+        }
+        self.rows.iter().for_each(|row| add("td", &self.cells(row, style.data)));
+        text + "</table>\n"
     }
 
     fn csv(&self, style: &Style) -> String {
@@ -164,6 +194,36 @@ impl Table {
         text.push('\n');
         text
     }
+}
+
+/// Cuts a text after so many bytes, or before, where a character ends.
+fn cut(text: &mut String, width: usize) {
+    if text.len() > width {
+        let end = (0..=width).rev().find(|at| text.is_char_boundary(*at));
+        text.truncate(end.unwrap_or(0));
+    }
+}
+
+/// A cell's text; a UUID becomes the first eight of its digits, and an anchor or a link to one.
+fn html_cell(mut text: &str, anchor: &str) -> String {
+    const UUID_LEN: usize = 36;
+    let mut html = String::new();
+    while let Some(c) = text.chars().next() {
+        if let Some(uuid) = text.get(..UUID_LEN).filter(|uuid| parse_uuid(uuid).is_some()) {
+            html += &format!("<a {anchor}{uuid}\">{}</a>", &uuid[..8]);
+            text = &text[UUID_LEN..];
+            continue;
+        }
+        match c {
+            '&' => html += "&amp;",
+            '<' => html += "&lt;",
+            '>' => html += "&gt;",
+            '"' => html += "&quot;",
+            c => html.push(c),
+        }
+        text = &text[c.len_utf8()..];
+    }
+    html
 }
 
 /// JSON over several lines: two blanks a level, closing brackets at the end of the last line.
@@ -193,7 +253,7 @@ pub(crate) fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ovsdb::value::Atom;
+    use ovsdb::value::{Atom, Uuid};
     use ovsdb::vswitch_schema::vswitch_schema;
 
     fn table() -> Table {
@@ -211,7 +271,7 @@ mod tests {
     }
 
     fn print(format: Format, data: Data, headings: bool) -> String {
-        table().print(&Style { format, data, headings, pretty: false })
+        table().print(&Style { format, data, headings, pretty: false, max_width: None })
     }
 
     #[test]
@@ -242,6 +302,39 @@ p1    [10, 20] []  {a=\"b,c\", d=e}
 ";
         assert_eq!(print(Format::Table, Data::String, true), text);
         assert_eq!(print(Format::Table, Data::Bare, false), "p1  10 20   a=b,c d=e\np 2       5 \n");
+    }
+
+    #[test]
+    fn columns_no_wider_than_wanted() {
+        let cut = |max_width, headings| {
+            let style = Style { format: Format::Table, data: Data::String, headings, pretty: false, max_width };
+            table().print(&style)
+        };
+        let text = "\
+name  trunks tag external_ids
+----- ------ --- ------------
+p1    [10, 2 []  {a=\"b,c\", d=
+\"p 2\" []     5   {}
+";
+        assert_eq!(cut(Some(6), true), text);
+        assert_eq!(cut(Some(3), false), "p1  [10 [] {a=\n\"p  []  5  {}\n");
+    }
+
+    #[test]
+    fn html() {
+        let mut table = table();
+        let uuid = Uuid::from_u128(0x11112222_3333_4444_5555_666677778888);
+        table.columns.truncate(1);
+        table.columns.push(("_uuid".to_owned(), table.columns[0].1.clone()));
+        table.rows = vec![vec![Datum::string(format!("<x>&{uuid}ü")), Datum::uuid(uuid)]];
+        let row = "  <tr>\n    <td>&quot;&lt;x&gt;&amp;<a href=\"#11112222-3333-4444-5555-666677778888\">11112222</a>ü\
+            &quot;</td>\n    <td><a name=\"11112222-3333-4444-5555-666677778888\">11112222</a></td>\n  </tr>\n";
+        let head = "  <tr>\n    <th>name</th>\n    <th>_uuid</th>\n  </tr>\n";
+        let print = |headings| {
+            table.print(&Style { format: Format::Html, data: Data::String, headings, pretty: false, max_width: None })
+        };
+        assert_eq!(print(true), format!("<table border=1>\n{head}{row}</table>\n"));
+        assert_eq!(print(false), format!("<table border=1>\n{row}</table>\n"));
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! What to tell when all is committed: interfaces in error, warnings; and what to tell when it took too long.
 
-use std::path::Path;
 use std::time::Duration;
 
-use crate::error::{Error, Result};
+use ovsdb::address::Address;
+
+use crate::error::{Error, Result, listing};
 use crate::session::{InterfaceState, Stage};
 
 /// What `status` warns of, under keys that end in `_warning`: something works that was hardly meant so.
@@ -40,8 +41,11 @@ fn failure(state: &InterfaceState) -> Option<&str> {
 }
 
 /// The error for a run that took longer than it may.
-pub(crate) fn out_of_patience(patience: Duration, socket: &Path, stage: &Stage) -> Error {
-    let (secs, socket) = (patience.as_secs(), socket.display());
+pub(crate) fn out_of_patience(patience: Duration, remotes: &[Address], stage: &Stage) -> Error {
+    let (secs, socket) = (
+        patience.as_secs(),
+        listing(remotes.iter().map(Address::to_string).collect::<Vec<_>>().iter().map(String::as_str)),
+    );
     let what = match stage {
         Stage::Connecting => format!("no connection to {socket}; is vswitch running?"),
         Stage::Reading => format!("the switch at {socket} does not answer; nothing was changed"),
@@ -97,7 +101,7 @@ mod tests {
 
     #[test]
     fn patience() {
-        let told = |stage| out_of_patience(Duration::from_secs(3), Path::new("/s"), &stage).to_string();
+        let told = |stage| out_of_patience(Duration::from_secs(3), &[Address::Unix("/s".into())], &stage).to_string();
         assert_eq!(told(Stage::Connecting), "timed out after 3 s: no connection to /s; is vswitch running?");
         assert_eq!(told(Stage::Reading), "timed out after 3 s: the switch at /s does not answer; nothing was changed");
         assert_eq!(

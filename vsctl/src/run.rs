@@ -8,7 +8,8 @@ use ovsdb::value::{Atom, Datum, Uuid, parse_uuid};
 
 use crate::command::Context;
 use crate::error::{Error, Result, fail, failed};
-use crate::grammar::{Globals, Parsed};
+use crate::globals::Globals;
+use crate::grammar::Parsed;
 use crate::model::{Model, Needs};
 use crate::output::{Format, Table, one_line};
 use crate::report::{check, out_of_patience, warnings};
@@ -20,6 +21,7 @@ const ATTEMPTS: u32 = 100;
 
 /// Runs the commands of a line as one transaction.
 pub(crate) fn run(globals: &Globals, commands: &[Parsed], line: &str) -> Result<()> {
+    globals.log.info(&format!("called as vsctl {line}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| failed!("cannot start: {error}"))?;
     let stage = RefCell::new(Stage::Connecting);
@@ -29,7 +31,7 @@ pub(crate) fn run(globals: &Globals, commands: &[Parsed], line: &str) -> Result<
             None => run.all().await,
             Some(patience) => match tokio::time::timeout(patience, run.all()).await {
                 Ok(result) => result,
-                Err(_) => Err(out_of_patience(patience, &globals.socket, &stage.borrow())),
+                Err(_) => Err(out_of_patience(patience, &globals.remotes, &stage.borrow())),
             },
         }
     })
@@ -94,7 +96,7 @@ impl Run<'_> {
 
     fn print(&self, printed: &Printed) -> Result<()> {
         crate::print(&printed.text(self.globals))?;
-        printed.notes.iter().for_each(|note| eprintln!("vsctl: {note}"));
+        printed.notes.iter().for_each(|note| self.globals.log.warn(note));
         Ok(())
     }
 
@@ -112,7 +114,7 @@ impl Run<'_> {
             return Ok(());
         }
         let states = session.interfaces(schema, &rows).await?;
-        states.iter().flat_map(warnings).for_each(|warning| eprintln!("vsctl: {warning}"));
+        states.iter().flat_map(warnings).for_each(|warning| self.globals.log.warn(&warning));
         check(&states)
     }
 }
@@ -163,7 +165,7 @@ impl Printed {
         for (out, table) in &self.outputs {
             match table {
                 Some(table) => {
-                    if tables > 0 && globals.style.format != Format::Json {
+                    if tables > 0 && !matches!(globals.style.format, Format::Json | Format::Html) {
                         text.push('\n');
                     }
                     tables += 1;

@@ -4,9 +4,9 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
-use std::path::Path;
 use std::time::Duration;
 
+use ovsdb::address::Address;
 use ovsdb::client::{Client, ClientError, Notification};
 use ovsdb::error::OpError;
 use ovsdb::schema::DatabaseSchema;
@@ -14,7 +14,8 @@ use ovsdb::value::{Datum, NoSymbols, Uuid, parse_uuid};
 use serde_json::{Value, json};
 
 use crate::error::{Result, fail, failed};
-use crate::grammar::Globals;
+use crate::globals::Globals;
+use crate::log::Log;
 use crate::model::{Model, Needs, Operations};
 
 const DB: &str = "Open_vSwitch";
@@ -57,35 +58,34 @@ pub(crate) enum Outcome {
 /// A connection to the switch.
 pub(crate) struct Session<'a> {
     client: Client,
-    verbose: bool,
+    log: &'a Log,
     stage: &'a RefCell<Stage>,
 }
 
 impl<'a> Session<'a> {
     /// Connects.
-    pub(crate) async fn connect(globals: &Globals, stage: &'a RefCell<Stage>) -> Result<Session<'a>> {
+    pub(crate) async fn connect(globals: &'a Globals, stage: &'a RefCell<Stage>) -> Result<Session<'a>> {
         let client = loop {
-            match Client::connect(&globals.socket).await {
-                Ok(client) => break client,
+            match reach(globals).await {
                 Err(_) if globals.retry => tokio::time::sleep(RETRY_AFTER).await,
-                Err(error) => return Err(unreachable_switch(&globals.socket, &error)),
+                reached => break reached?,
             }
         };
         stage.replace(Stage::Reading);
-        Ok(Session { client, verbose: globals.verbose, stage })
+        Ok(Session { client, log: &globals.log, stage })
     }
 
     async fn call(&mut self, method: &str, params: Vec<Value>) -> Result<Value> {
-        if self.verbose {
-            eprintln!("vsctl: > {method} {}", Value::from(params.clone()));
+        if self.log.traces() {
+            self.log.trace(&format!("> {method} {}", Value::from(params.clone())));
         }
         let result = self.client.call(method, params).await;
-        if self.verbose {
-            match &result {
-                Ok(_) if method == "get_schema" => eprintln!("vsctl: < (the schema)"),
-                Ok(result) => eprintln!("vsctl: < {result}"),
-                Err(error) => eprintln!("vsctl: < {error}"),
-            }
+        if self.log.traces() {
+            self.log.trace(&match &result {
+                Ok(_) if method == "get_schema" => "< (the schema)".to_owned(),
+                Ok(result) => format!("< {result}"),
+                Err(error) => format!("< {error}"),
+            });
         }
         result.map_err(|error| failed!("{error}"))
     }
@@ -155,8 +155,8 @@ impl<'a> Session<'a> {
 
     async fn notification(&mut self) -> std::result::Result<Notification, ClientError> {
         let next = self.client.notification().await?;
-        if self.verbose {
-            eprintln!("vsctl: < {} {}", next.method, Value::from(next.params.clone()));
+        if self.log.traces() {
+            self.log.trace(&format!("< {} {}", next.method, Value::from(next.params.clone())));
         }
         Ok(next)
     }
@@ -255,26 +255,41 @@ pub(crate) struct InterfaceState {
     pub status: Datum,
 }
 
-fn unreachable_switch(socket: &Path, error: &ClientError) -> crate::error::Error {
-    let path = socket.display();
-    let ClientError::Connect { source, .. } = error else {
-        return failed!("{error}");
+/// Calls each place in turn.
+async fn reach(globals: &Globals) -> Result<Client> {
+    let mut failures = Vec::new();
+    for at in &globals.remotes {
+        match Client::connect_to(at.clone()).await {
+            Ok(client) => return Ok(client),
+            Err(error) => failures.push(unreachable_switch(&error)),
+        }
+    }
+    fail!("{}", failures.join("\n"))
+}
+
+fn unreachable_switch(error: &ClientError) -> String {
+    let ClientError::Connect { at, source } = error else {
+        return error.to_string();
     };
     let elsewhere = "name its socket with --socket PATH or VSWITCH_SOCKET";
-    match source.kind() {
-        ErrorKind::NotFound => failed!(
-            "cannot reach the switch: {path} does not exist\n\
+    match (at, source.kind()) {
+        (Address::Tcp { port, .. }, ErrorKind::ConnectionRefused) => format!(
+            "cannot reach the switch: nobody listens on {at}\n\
+             On its host, 'vsctl set-manager ptcp:{port}' has it listen there."
+        ),
+        (Address::Unix(_), ErrorKind::NotFound) => format!(
+            "cannot reach the switch: {at} does not exist\n\
              Start the daemon ('vswitch', as root), or {elsewhere}."
         ),
-        ErrorKind::ConnectionRefused => failed!(
-            "cannot reach the switch: nobody listens on {path}\n\
+        (Address::Unix(_), ErrorKind::ConnectionRefused) => format!(
+            "cannot reach the switch: nobody listens on {at}\n\
              The daemon has ended; start it again ('vswitch', as root), or {elsewhere}."
         ),
-        ErrorKind::PermissionDenied => failed!(
-            "cannot reach the switch: no permission to use {path}\n\
+        (Address::Unix(_), ErrorKind::PermissionDenied) => format!(
+            "cannot reach the switch: no permission to use {at}\n\
              Run vsctl as root or as a member of the socket's group."
         ),
-        _ => failed!("cannot reach the switch: {error}"),
+        _ => format!("cannot reach the switch: {error}"),
     }
 }
 

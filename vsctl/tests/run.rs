@@ -41,6 +41,54 @@ fn without_a_switch() {
 }
 
 #[test]
+fn a_switch_elsewhere() {
+    let ran = run(vsctl().args(["--db=tcp:127.0.0.1:1", "show"]));
+    assert_eq!((ran.code, ran.out.as_str()), (1, ""));
+    assert_eq!(
+        ran.err,
+        "vsctl: cannot reach the switch: nobody listens on tcp:127.0.0.1:1\n\
+         vsctl: On its host, 'vsctl set-manager ptcp:1' has it listen there.\n"
+    );
+    let server = Server::ours();
+    let listener = std::net::TcpListener::bind("[::1]:0").expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    let socket = server.socket();
+    std::thread::spawn(move || {
+        // A tunnel, as ssh makes one.
+        while let Ok((caller, _)) = listener.accept() {
+            let callee = std::os::unix::net::UnixStream::connect(&socket).expect("the server");
+            let (mut from, mut to) = (caller.try_clone().expect("a copy"), callee.try_clone().expect("a copy"));
+            std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+            let (mut from, mut to) = (callee, caller);
+            std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+        }
+    });
+    let db = format!("--db=unix:/nonexistent,tcp:[::1]:{port}");
+    let ran = run(vsctl().args([&db, "--no-wait", "add-br", "br0", "--", "list-br"]));
+    assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (0, "br0\n", ""));
+}
+
+#[test]
+fn what_is_logged() {
+    let server = Server::ours();
+    let log = server.socket().with_file_name("vsctl.log");
+    let file = format!("--log-file={}", log.display());
+    server.vsctl(&["--no-wait", &file, "add-br", "br0"]);
+    server.vsctl(&["--no-wait", &file, "-vconsole:off", "set-manager", "odd"]);
+    let ran = server.vsctl(&["--no-wait", &file, "-vfile:err", "-vjsonrpc:console:dbg", "list-ports", "br1"]);
+    assert!(ran.err.starts_with("vsctl: > get_schema [\"Open_vSwitch\"]\nvsctl: < (the schema)\n"), "{}", ran.err);
+    let text = std::fs::read_to_string(log).expect("a log");
+    let told: Vec<&str> = text.lines().filter_map(|line| line.split_once('|').map(|(_, told)| told)).collect();
+    assert_eq!(told.len(), 4, "{text}");
+    assert!(told[0].starts_with("00001|vsctl|INFO|called as vsctl --socket "), "{text}");
+    assert!(told[2].starts_with("00002|vsctl|WARN|odd is stored, but hardly a target"), "{text}");
+    assert!(told[3].starts_with("00001|vsctl|ERR|no bridge named br1"), "{text}");
+    let ran = server.vsctl(&["--no-wait", "--log-file=/nonexistent/log", "list-br"]);
+    assert_eq!((ran.code, ran.out.as_str()), (0, "br0\n"));
+    assert!(ran.err.starts_with("vsctl: no log: /nonexistent/log: "), "{}", ran.err);
+}
+
+#[test]
 fn a_socket_that_nobody_serves() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("db.sock");
