@@ -59,6 +59,10 @@ impl Outcome<'_> {
         let mut rows = Rows::new();
         for bridge in &self.config.bridges {
             rows.insert(("Bridge", bridge.uuid), bridge_columns(bridge));
+            for port in &bridge.ports {
+                let status = Datum::map_of_strings(port.notes.clone());
+                rows.insert(("Port", port.uuid), BTreeMap::from([("status", status)]));
+            }
             for interface in &bridge.interfaces {
                 rows.insert(("Interface", interface.uuid), self.interface_columns(interface));
             }
@@ -141,10 +145,13 @@ pub fn fixed_columns(database: &Database, system: (String, String)) -> BTreeMap<
 pub fn remotes(database: &Database) -> Rows {
     let of_table = |table: &'static str, text: &str| {
         let status = Datum::map_of_strings([("state", "VOID"), ("last_error", text)]);
-        let columns = BTreeMap::from([("is_connected", Datum::boolean(false)), ("status", status)]);
+        let mut columns = BTreeMap::from([("is_connected", Datum::boolean(false)), ("status", status)]);
+        if table == "Controller" {
+            columns.insert("role", Datum::string("other"));
+        }
         database.rows(table).map(move |(uuid, _)| ((table, *uuid), columns.clone())).collect::<Vec<_>>()
     };
-    let mut rows = of_table("Controller", "OpenFlow is not supported by this version");
+    let mut rows = of_table("Controller", "OpenFlow is not supported");
     rows.extend(of_table("Manager", "managers are not supported by this version; connect to the Unix socket"));
     rows.into_iter().collect()
 }

@@ -2,7 +2,7 @@
 
 use super::bridge::{BridgeSettings, unicast};
 use super::port::{Vlans, vlan_mode};
-use super::{Columns, Notes, Options, Refusal, bridge, listed, note_unsupported, tunnel};
+use super::{Columns, Notes, Options, Refusal, bridge, listed, tunnel, unsupported};
 use datapath::switch::state::VlanMode;
 use datapath::tunnel::Vxlan;
 use datapath::types::{MacAddr, VlanId};
@@ -63,6 +63,8 @@ pub(super) struct Place<'a> {
     pub bridge: &'a str,
     pub bridge_row: Uuid,
     pub settings: &'a BridgeSettings,
+    /// Why the bridge cannot be made.
+    pub refused: Option<&'a str>,
 }
 
 pub(super) fn read(uuid: Uuid, row: &Columns<'_>, place: &Place<'_>) -> Interface {
@@ -70,7 +72,9 @@ pub(super) fn read(uuid: Uuid, row: &Columns<'_>, place: &Place<'_>) -> Interfac
     let port = place.port;
     let own = name == place.bridge;
     let mut notes = Notes::new();
-    let wanted = if place.members > 1 {
+    let wanted = if let Some(why) = place.refused {
+        Err(why.to_owned())
+    } else if place.members > 1 {
         Err(format!(
             "port {} has {} interfaces: bonds are not supported by this version; keep one interface a port",
             port.text("name").unwrap_or_default(),
@@ -79,23 +83,17 @@ pub(super) fn read(uuid: Uuid, row: &Columns<'_>, place: &Place<'_>) -> Interfac
     } else {
         wanted(uuid, &name, row, place, &mut notes)
     };
-    let unsupported = [
-        "mtu_request",
-        "ingress_policing_rate",
-        "ingress_policing_kpkts_rate",
-        "bfd",
-        "cfm_mpid",
-        "lldp",
-        "other_config",
-    ];
-    note_unsupported(row, &unsupported, &mut notes);
-    note_unsupported(port, &["qos", "cvlans", "protected"], &mut notes);
-    if let Some(lacp) = port.text("lacp").filter(|l| *l != "off") {
-        notes.insert("lacp_warning".to_owned(), format!("lacp={lacp} is not supported by this version, left out"));
-    }
-    if let Some(rest) = listed(port.options("other_config").iter()) {
-        let text = format!("not supported by this version, left out: {rest}");
-        notes.insert("port_other_config_warning".to_owned(), text);
+    unsupported::note(row, unsupported::INTERFACE, &mut notes);
+    unsupported::note_other_config(row, &[], &mut notes);
+    if let (Some(mac), Ok(wanted)) = (row.text("mac"), &wanted) {
+        let why = match wanted.kind {
+            Kind::Internal { .. } => None,
+            Kind::Netdev => Some(format!("the device keeps its own; 'ip link set dev {name} address {mac}' sets it")),
+            Kind::Vxlan(_) => Some("a tunnel has no hardware address".to_owned()),
+        };
+        if let Some(why) = why {
+            notes.insert(unsupported::key("mac"), format!("mac={mac} has no effect: {why}"));
+        }
     }
     let ofport_request = row.integer("ofport_request").and_then(|n| u16::try_from(n).ok());
     Interface { uuid, name, own, ofport: row.integer("ofport"), ofport_request, wanted, notes }
@@ -264,8 +262,7 @@ mod tests {
 
     #[test]
     fn what_is_left_out_is_told() {
-        let port = json!({"tag": 5, "trunks": 6, "protected": true, "lacp": "active",
-            "other_config": ["map", [["priority-tags", "true"]]]});
+        let port = json!({"tag": 5, "trunks": 6, "protected": true});
         let interface = json!({"mtu_request": 1400, "ofport_request": 9, "options": ["map", [["speed", "fast"]]],
             "other_config": ["map", [["x", "y"]]]});
         let i = read(port, interface);
@@ -273,11 +270,7 @@ mod tests {
         assert_eq!(i.wanted.unwrap().vlan, VlanMode::Access(VlanId::new(5).unwrap()));
         assert_eq!(
             i.notes.keys().map(String::as_str).collect::<Vec<_>>(),
-            ["lacp_warning", "options_warning", "port_other_config_warning", "unsupported_warning", "vlan_warning"]
-        );
-        assert_eq!(
-            i.notes["unsupported_warning"],
-            "not supported by this version, left out: mtu_request=1400, other_config, protected=true"
+            ["options_warning", "unsupported_mtu_request", "unsupported_other_config", "vlan_warning"]
         );
     }
 

@@ -2,13 +2,14 @@
 //!
 //! Everything that a client wrote becomes another type here before anything acts on it. What cannot be done is refused
 //! with a text for `Interface:error`; what is left out is told in a note for a `status` column under a key that ends
-//! in `_warning`, which clients print. Nothing is ignored in silence, and nothing here fails as a whole: one bad row
+//! in `_warning` or begins with `unsupported_`, which clients print. Nothing is ignored in silence, and nothing here fails as a whole: one bad row
 //! never keeps another from working.
 
 pub mod bridge;
 pub mod interface;
 pub mod port;
 pub mod tunnel;
+pub mod unsupported;
 
 use bridge::BridgeSettings;
 use datapath::time::Duration;
@@ -54,10 +55,25 @@ pub struct Bridge {
     pub settings: BridgeSettings,
     /// `fail_mode=secure`.
     pub secure: bool,
+    /// Why it cannot be made; its interfaces have the same reason.
+    pub refused: Option<Refusal>,
     /// For its `status`.
     pub notes: Notes,
+    /// Its ports, by name.
+    pub ports: Vec<Port>,
     /// The interfaces of its ports, by name.
     pub interfaces: Vec<Interface>,
+}
+
+/// A port of a bridge; what it does with VLANs is its interface's.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Port {
+    /// Its row.
+    pub uuid: Uuid,
+    /// Its name.
+    pub name: String,
+    /// For its `status`.
+    pub notes: Notes,
 }
 
 impl Config {
@@ -84,21 +100,17 @@ impl Config {
     }
 
     fn switch_wide(&mut self, row: &Columns<'_>) {
+        unsupported::note(row, unsupported::SWITCH, &mut self.notes);
+        unsupported::note_other_config(row, &["stats-update-interval"], &mut self.notes);
         let other_config = row.options("other_config");
-        let mut told = Vec::new();
         if let Some(value) = other_config.get("stats-update-interval") {
             let (low, default, high) = STATS_INTERVAL;
             let used = value.parse().map_or(default, |ms: u64| ms.clamp(low, high));
             self.stats_interval = Duration::from_millis(used);
             if used.to_string() != *value {
-                told.push(format!("stats-update-interval={value} is not from {low} to {high} ms; using {used}"));
+                let text = format!("stats-update-interval={value} is not from {low} to {high} ms; using {used}");
+                self.notes.insert("other_config".to_owned(), text);
             }
-        }
-        if let Some(rest) = listed(other_config.iter().filter(|(k, _)| **k != "stats-update-interval")) {
-            told.push(format!("not supported by this version, left out: {rest}"));
-        }
-        if !told.is_empty() {
-            self.notes.insert("other_config".to_owned(), told.join("; "));
         }
     }
 
@@ -121,34 +133,32 @@ fn read_bridge(database: &Database, bridge_row: Uuid, row: &Columns<'_>, taken: 
         );
         notes.insert("fail_mode_warning".to_owned(), text);
     }
-    if let Some(other) = row.text("datapath_type").filter(|t| !["", "netdev", "system"].contains(t)) {
-        let text = format!("datapath_type={other} is unknown; netdev and system are the same here, and used");
-        notes.insert("datapath_type_warning".to_owned(), text);
+    let unknown = row.text("datapath_type").filter(|t| !["", "netdev", "system"].contains(t));
+    let refused = unknown.map(|other| {
+        format!(
+            "datapath_type={other} is unknown, so bridge {name} is not made; use netdev or system, which are the same \
+             here: 'vsctl set bridge {name} datapath_type=netdev'"
+        )
+    });
+    if let Some(why) = &refused {
+        notes.insert("datapath_type_error".to_owned(), why.clone());
     }
     for (_, mirror) in row.references(database, "mirrors", "Mirror") {
         let key = format!("mirror_{}", mirror.text("name").unwrap_or_default());
         notes.insert(key, "mirrors are not supported by this version: nothing is copied".to_owned());
     }
-    let unsupported = [
-        "stp_enable",
-        "rstp_enable",
-        "mcast_snooping_enable",
-        "flood_vlans",
-        "netflow",
-        "sflow",
-        "ipfix",
-        "auto_attach",
-        "flow_tables",
-    ];
-    note_unsupported(row, &unsupported, &mut notes);
+    unsupported::note(row, unsupported::BRIDGE, &mut notes);
+    let mut ports = Vec::new();
     let mut interfaces = Vec::new();
     let mut shared = Vec::new();
-    for (_, port) in row.references(database, "ports", "Port") {
+    for (uuid, port) in row.references(database, "ports", "Port") {
+        ports.push(read_port(uuid, &port));
         let members: Vec<_> = port.references(database, "interfaces", "Interface").collect();
         for (uuid, interface) in &members {
             if taken.insert(*uuid) {
-                let place =
-                    Place { port: &port, members: members.len(), bridge: &name, bridge_row, settings: &settings };
+                let refused = refused.as_deref();
+                let members = members.len();
+                let place = Place { port: &port, members, bridge: &name, bridge_row, settings: &settings, refused };
                 interfaces.push(interface::read(*uuid, interface, &place));
             } else {
                 shared.push(interface.text("name").unwrap_or_default().to_owned());
@@ -159,26 +169,16 @@ fn read_bridge(database: &Database, bridge_row: Uuid, row: &Columns<'_>, taken: 
         let text = format!("{}: belongs to another port or bridge already, left out here", shared.join(", "));
         notes.insert("ports_warning".to_owned(), text);
     }
+    ports.sort_by(|a, b| a.name.cmp(&b.name));
     interfaces.sort_by(|a, b| a.name.cmp(&b.name));
-    Bridge { uuid: bridge_row, name, settings, secure, notes, interfaces }
+    Bridge { uuid: bridge_row, name, settings, secure, refused, notes, ports, interfaces }
 }
 
-/// Adds a note about those of `columns` that ask for something.
-fn note_unsupported(row: &Columns<'_>, columns: &[&str], notes: &mut Notes) {
-    let asked = columns.iter().filter(|c| row.asks(c)).map(|c| match row.scalar(c) {
-        Some(value) => format!("{c}={value}"),
-        None => (*c).to_owned(),
-    });
-    let asked = asked.collect::<Vec<_>>().join(", ");
-    if asked.is_empty() {
-        return;
-    }
-    let text = notes.entry("unsupported_warning".to_owned()).or_default();
-    if text.is_empty() {
-        *text = format!("not supported by this version, left out: {asked}");
-    } else {
-        *text = format!("{text}, {asked}");
-    }
+fn read_port(uuid: Uuid, row: &Columns<'_>) -> Port {
+    let mut notes = Notes::new();
+    unsupported::note(row, unsupported::PORT, &mut notes);
+    unsupported::note_other_config(row, &[], &mut notes);
+    Port { uuid, name: row.text("name").unwrap_or_default().to_owned(), notes }
 }
 
 /// `k=v, k=v`; `None` if there are none.
@@ -220,19 +220,6 @@ impl<'a> Columns<'a> {
     ) -> impl Iterator<Item = (Uuid, Columns<'d>)> {
         let uuids = self.get(column).into_iter().flat_map(Datum::uuids);
         uuids.filter_map(move |uuid| Some((uuid, Columns(database.row(table, &uuid)?))))
-    }
-
-    /// Whether the column differs from "nothing asked": empty, false, 0.
-    fn asks(&self, column: &str) -> bool {
-        self.get(column).is_some_and(|d| {
-            !d.is_empty() && d.as_bool() != Some(false) && d.as_i64() != Some(0) && d.as_str() != Some("")
-        })
-    }
-
-    fn scalar(&self, column: &str) -> Option<String> {
-        let datum = self.get(column)?;
-        let text = || datum.as_str().map(str::to_owned);
-        text().or_else(|| Some(datum.as_i64()?.to_string())).or_else(|| Some(datum.as_bool()?.to_string()))
     }
 }
 
@@ -298,7 +285,6 @@ pub(crate) mod tests {
     fn what_a_bridge_cannot_do_is_told() {
         let bridge = json!({
             "fail_mode": "secure",
-            "datapath_type": "dpdk",
             "stp_enable": true,
             "other_config": ["map", [["mac-aging-time", "9"]]],
             "mirrors": ["named-uuid", "m"],
@@ -310,10 +296,27 @@ pub(crate) mod tests {
         assert!(b.secure);
         assert_eq!(
             b.notes.keys().map(String::as_str).collect::<Vec<_>>(),
-            ["datapath_type_warning", "fail_mode_warning", "mirror_m0", "other_config_warning", "unsupported_warning"]
+            ["fail_mode_warning", "mirror_m0", "other_config_warning", "unsupported_stp_enable"]
         );
-        assert_eq!(b.notes["unsupported_warning"], "not supported by this version, left out: stp_enable=true");
         assert!(b.notes["fail_mode_warning"].contains("vsctl set bridge br0 fail_mode=standalone"));
+    }
+
+    #[test]
+    fn a_datapath_of_an_unknown_type_is_an_error_of_all_its_interfaces() {
+        let read = |ty: &str| {
+            let ops = br0_p1(json!({}), json!({"datapath_type": ty}), json!({}), json!({}));
+            Config::read(&database(&ops)).bridges.remove(0)
+        };
+        for known in ["", "netdev", "system"] {
+            let b = read(known);
+            assert_eq!((b.refused, b.notes.len()), (None, 0), "{known}");
+            assert!(b.interfaces.iter().all(|i| i.wanted.is_ok()), "{known}");
+        }
+        let b = read("dpdk");
+        let why = b.refused.unwrap();
+        assert!(why.starts_with("datapath_type=dpdk is unknown, so bridge br0 is not made; use netdev or system"));
+        assert_eq!(b.notes["datapath_type_error"], why);
+        assert!(b.interfaces.iter().all(|i| i.wanted.as_ref() == Err(&why)), "{:?}", b.interfaces);
     }
 
     #[test]
@@ -326,9 +329,15 @@ pub(crate) mod tests {
             assert_eq!(config.stats_interval, Duration::from_millis(interval));
             assert_eq!(config.notes.contains_key("other_config"), told, "{value}");
         }
-        let root = json!({"other_config": ["map", [["hw-offload", "true"]]]});
-        let config = Config::read(&database(&br0_p1(root, json!({}), json!({}), json!({}))));
-        assert!(config.notes["other_config"].contains("hw-offload=true"));
+        let root = json!({"other_config": ["map", [["hw-offload", "true"]]], "ssl": ["named-uuid", "ssl"]});
+        let mut ops = br0_p1(root, json!({}), json!({}), json!({}));
+        ops.push(insert("SSL", "ssl", json!({"ca_cert": "a", "certificate": "b", "private_key": "c"}), json!({})));
+        let notes = Config::read(&database(&ops)).notes;
+        assert_eq!(
+            notes.keys().map(String::as_str).collect::<Vec<_>>(),
+            ["unsupported_other_config", "unsupported_ssl"]
+        );
+        assert!(notes["unsupported_other_config"].contains("hw-offload=true"));
     }
 
     #[test]

@@ -42,7 +42,9 @@ fn path(tunnel: &Vxlan) -> Path {
 pub fn desired(config: &Config, links: &LinkTable, routes: &Routes) -> Desired {
     let mut desired = Desired::default();
     for bridge in &config.bridges {
-        desired.specs.bridges.insert(bridge.name.clone(), bridge_spec(bridge));
+        if bridge.refused.is_none() {
+            desired.specs.bridges.insert(bridge.name.clone(), bridge_spec(bridge));
+        }
         for interface in &bridge.interfaces {
             let mut notes = interface.notes.clone();
             match port_spec(config, bridge, interface, links, routes, &mut notes) {
