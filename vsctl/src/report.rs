@@ -7,11 +7,14 @@ use ovsdb::address::Address;
 use crate::error::{Error, Result, listing};
 use crate::session::{InterfaceState, Stage};
 
-/// What `status` warns of, under keys that end in `_warning`: something works that was hardly meant so.
+/// What `status` warns of, under keys that end in `_warning`: something works that was hardly meant so. And the error
+/// of an interface that is set up all the same, such as one end of a patch whose other end is not there yet.
 pub(crate) fn warnings(state: &InterfaceState) -> Vec<String> {
+    let has_number = state.ofport.is_some_and(|ofport| ofport >= 0);
+    let incomplete = state.error.as_ref().filter(|_| has_number).map(|why| format!("warning: {}: {why}", state.name));
     let warning =
         |(key, text): (&str, &str)| key.ends_with("_warning").then(|| format!("warning: {}: {text}", state.name));
-    state.status.string_pairs().filter_map(warning).collect()
+    state.status.string_pairs().filter_map(warning).chain(incomplete).collect()
 }
 
 /// An error if one of the interfaces could not be set up.
@@ -34,9 +37,9 @@ pub(crate) fn check(states: &[InterfaceState]) -> Result<()> {
 
 fn failure(state: &InterfaceState) -> Option<&str> {
     match (&state.error, state.ofport) {
-        (Some(error), _) => Some(error),
+        (Some(error), None | Some(-1)) => Some(error),
         (None, None | Some(-1)) => Some("the switch gave it no port number and does not say why"),
-        (None, Some(_)) => None,
+        (_, Some(_)) => None,
     }
 }
 
@@ -86,7 +89,8 @@ mod tests {
              The change is committed all the same. 'vsctl get interface p1 error' tells how it stands; \
              'vsctl del-port p1' (of a bridge: del-br) takes it back."
         );
-        let both = told(&[state("p1", Some(1), Some("half broken")), state("p2", None, None)]);
+        let both =
+            told(&[state("p1", None, Some("half broken")), state("p2", None, None), state("p3", Some(3), Some("x"))]);
         assert!(both.starts_with(
             "Error detected while setting up 'p1': half broken\n\
              Error detected while setting up 'p2': the switch gave it no port number and does not say why\n"
@@ -97,6 +101,9 @@ mod tests {
     #[test]
     fn warnings_of_interfaces() {
         assert_eq!(warnings(&state("p1", Some(1), None)), ["warning: p1: 192.0.2.1 is lost"]);
+        let patch = InterfaceState { status: Datum::empty_map(), ..state("pa", Some(5), Some("no peer pb")) };
+        assert_eq!(warnings(&patch), ["warning: pa: no peer pb"]);
+        assert_eq!(warnings(&InterfaceState { ofport: Some(-1), ..patch }), [""; 0]);
     }
 
     #[test]

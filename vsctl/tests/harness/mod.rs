@@ -2,8 +2,11 @@
 
 #![allow(dead_code, clippy::print_stdout)]
 
+pub mod switch;
+
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -21,10 +24,15 @@ pub struct Ran {
 pub fn run(command: &mut Command) -> Ran {
     let output = command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
     Ran {
-        code: output.status.code().unwrap_or(-1),
+        code: code(output.status),
         out: String::from_utf8_lossy(&output.stdout).into_owned(),
         err: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
+}
+
+/// The exit code as a shell has it: 128 more than the signal that ended the program, if one did.
+fn code(status: ExitStatus) -> i32 {
+    status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(-1)
 }
 
 /// Our command line.
