@@ -122,7 +122,7 @@ impl Daemon {
             let event = tokio::select! {
                 why = &mut stop => Event::Signal(why),
                 events = self.network.next() => Event::Link(events.context("cannot read network events (rtnetlink)")?),
-                Some(event) = self.deaths.recv() => Event::Datapath(event),
+                event = self.deaths.recv() => Event::Datapath(event.context("the datapath's worker has ended")?),
                 Some(event) = self.sessions.recv() => Event::Session(event),
                 event = self.control.next() => Event::Control(event),
                 () = tokio::time::sleep_until(due.into()) => Event::Tick,
