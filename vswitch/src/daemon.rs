@@ -250,6 +250,7 @@ impl Daemon {
         if self.applier.has_failures() {
             self.retry.plan(Instant::now());
         }
+        self.network.find_modes(self.config.interfaces().map(|(_, i)| i.name.as_str()));
         self.report(&wanted);
         Ok(())
     }

@@ -87,6 +87,9 @@ impl Outcome<'_> {
         let link = self.links.by_name(&interface.name).filter(|_| !tunnel);
         let spec = self.desired.specs.ports.get(&interface.name);
         let mtu = if tunnel { spec.and_then(|s| s.mtu).map(|m| m.0) } else { link.map(|l| l.mtu) };
+        let mode = link.and_then(|l| self.links.mode(l.ifindex)).unwrap_or_default();
+        let bits = mode.speed.and_then(|s| i64::try_from(s).ok());
+        let duplex = mode.full_duplex.map(|full| if full { "full" } else { "half" });
         let state = |up: bool| Datum::string(if up { "up" } else { "down" });
         let mut status = notes;
         if let Some(kind) = link.and_then(|l| l.kind.clone()) {
@@ -102,7 +105,9 @@ impl Outcome<'_> {
             ("mtu", mtu.filter(|&m| m > 0).map_or(Datum::empty_set(), |m| Datum::integer(i64::from(m)))),
             ("admin_state", state(tunnel || link.is_some_and(|l| l.admin_up))),
             ("link_state", state(tunnel || link.is_some_and(|l| l.carrier))),
-            ("link_resets", Datum::integer(link.map_or(0, |l| i64::from(l.carrier_changes)))),
+            ("link_resets", Datum::integer(link.map_or(0, |l| i64::from(l.link_resets)))),
+            ("link_speed", bits.map_or(Datum::empty_set(), Datum::integer)),
+            ("duplex", duplex.map_or(Datum::empty_set(), Datum::string)),
             ("status", Datum::map_of_strings(status)),
         ])
     }
@@ -110,7 +115,7 @@ impl Outcome<'_> {
 
 /// What an interface without a device shows.
 fn detached() -> BTreeMap<&'static str, Datum> {
-    let unset = ["ifindex", "mac_in_use", "mtu", "admin_state", "link_state", "link_resets"];
+    let unset = ["ifindex", "mac_in_use", "mtu", "admin_state", "link_state", "link_resets", "link_speed", "duplex"];
     let mut columns: BTreeMap<_, _> = unset.into_iter().map(|c| (c, Datum::empty_set())).collect();
     columns.insert("statistics", Datum::empty_map());
     columns
@@ -271,7 +276,17 @@ mod tests {
         let columns = &rows[&("Interface", p1.uuid)];
         assert_eq!(columns["ofport"], Datum::integer(-1));
         assert!(columns["error"].as_str().unwrap().starts_with("type=gre"));
-        for column in ["ifindex", "mac_in_use", "mtu", "admin_state", "link_state", "link_resets", "statistics"] {
+        for column in [
+            "ifindex",
+            "mac_in_use",
+            "mtu",
+            "admin_state",
+            "link_state",
+            "link_resets",
+            "link_speed",
+            "duplex",
+            "statistics",
+        ] {
             assert!(columns[column].is_empty(), "{column}");
         }
         assert_eq!(rows[&("Open_vSwitch", config.root.unwrap())]["cur_cfg"], Datum::integer(7));

@@ -204,25 +204,6 @@ fn a_udp_port_that_is_taken_is_told_and_taken_when_it_is_free() {
 }
 
 #[test]
-fn remote_controllers_are_stored_and_told_to_have_no_effect() {
-    let Some(host) = Host::new("remote_controllers_are_stored_and_told_to_have_no_effect") else { return };
-    host.serve(async |db| {
-        db.apply(add_br("br0")).await;
-        db.apply(vec![
-            json!({"op": "insert", "table": "Controller", "uuid-name": "c", "row": {"target": "tcp:192.0.2.9:6653"}}),
-            json!({"op": "update", "table": "Bridge", "where": [],
-                "row": {"controller": ["named-uuid", "c"], "fail_mode": "secure"}}),
-        ])
-        .await;
-        let select = json!({"op": "select", "table": "Controller", "where": []});
-        let controller = db.transact(vec![select]).await[0]["rows"][0].take();
-        assert_eq!((&controller["is_connected"], key(&controller["status"], "state")), (&json!(false), Some("VOID")));
-        let bridge = db.row("Bridge", "br0", |_| true).await;
-        assert!(key(&bridge["status"], "fail_mode_warning").unwrap().contains("forwards nothing"), "{bridge}");
-    });
-}
-
-#[test]
 fn a_second_daemon_is_refused_and_the_first_goes_on() {
     let Some(host) = Host::new("a_second_daemon_is_refused_and_the_first_goes_on") else { return };
     host.serve(async |db| {

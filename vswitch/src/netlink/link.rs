@@ -5,6 +5,7 @@
 //! What others may try: anybody who may configure the network can create, rename and remove devices at any rate; the
 //! table holds one small entry a device and nothing else grows.
 
+use super::ethtool::LinkMode;
 use datapath::types::MacAddr;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
@@ -34,8 +35,10 @@ pub struct Link {
     pub ethernet: bool,
     /// The device it is enslaved to (a Linux bridge, a bond).
     pub master: Option<u32>,
-    /// How often the carrier has come or gone.
-    pub carrier_changes: u32,
+    /// How often the carrier has come or gone since the device was first seen.
+    pub link_resets: u32,
+    /// The kernel's count of that when the device was first seen.
+    carrier_changes: Option<u32>,
 }
 
 impl Link {
@@ -67,6 +70,7 @@ pub struct LinkTable {
     links: BTreeMap<u32, Link>,
     names: HashMap<String, u32>,
     addresses: BTreeMap<u32, BTreeSet<Address>>,
+    modes: BTreeMap<u32, LinkMode>,
 }
 
 impl LinkTable {
@@ -86,6 +90,17 @@ impl LinkTable {
     /// has by itself.
     pub fn addresses(&self, ifindex: u32) -> impl Iterator<Item = &Address> {
         self.addresses.get(&ifindex).into_iter().flatten()
+    }
+
+    /// The interface's link mode, if somebody has asked for it.
+    #[must_use]
+    pub fn mode(&self, ifindex: u32) -> Option<LinkMode> {
+        self.modes.get(&ifindex).copied()
+    }
+
+    /// Keeps an interface's link mode for as long as the interface is there; whether it is another one.
+    pub fn set_mode(&mut self, ifindex: u32, mode: LinkMode) -> bool {
+        self.links.contains_key(&ifindex) && self.modes.insert(ifindex, mode) != Some(mode)
     }
 
     /// Takes a message in; whether anything changed.
@@ -130,6 +145,7 @@ impl LinkTable {
         }
         let ifindex = m.header.index;
         self.addresses.remove(&ifindex);
+        self.modes.remove(&ifindex);
         let Some(old) = self.links.remove(&ifindex) else { return false };
         if self.names.get(&old.name) == Some(&ifindex) {
             self.names.remove(&old.name);
@@ -150,7 +166,8 @@ fn merge(old: Option<Link>, m: &LinkMessage) -> Link {
         kind: None,
         ethernet: false,
         master: None,
-        carrier_changes: 0,
+        link_resets: 0,
+        carrier_changes: None,
     });
     link.admin_up = m.header.flags.contains(LinkFlags::Up);
     link.carrier = m.header.flags.contains(LinkFlags::LowerUp);
@@ -166,7 +183,9 @@ fn merge(old: Option<Link>, m: &LinkMessage) -> Link {
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::Address(mac) => link.mac = <[u8; 6]>::try_from(mac.as_slice()).ok().map(MacAddr),
             LinkAttribute::Controller(master) => link.master = Some(*master).filter(|&m| m != 0),
-            LinkAttribute::CarrierChanges(n) => link.carrier_changes = *n,
+            LinkAttribute::CarrierChanges(n) => {
+                link.link_resets = n.saturating_sub(*link.carrier_changes.get_or_insert(*n));
+            }
             LinkAttribute::LinkInfo(infos) => {
                 for info in infos {
                     if let LinkInfo::Kind(kind) = info {
@@ -247,6 +266,38 @@ pub(crate) mod tests {
         assert!(t.apply(&RouteNetlinkMessage::DelLink(veth(3, "p2"))));
         assert!(t.by_name("p2").is_none() && t.by_index(3).is_none());
         assert!(!t.apply(&RouteNetlinkMessage::DelLink(veth(3, "p2"))));
+    }
+
+    #[test]
+    fn link_resets_count_from_when_the_device_was_first_seen() {
+        let mut t = LinkTable::default();
+        let message = |changes| {
+            let mut m = veth(3, "p1");
+            m.attributes.retain(|a| !matches!(a, LinkAttribute::CarrierChanges(_)));
+            m.attributes.extend(changes);
+            RouteNetlinkMessage::NewLink(m)
+        };
+        for (changes, resets) in [(None, 0), (Some(7), 0), (Some(9), 2), (None, 2), (Some(10), 3)] {
+            t.apply(&message(changes.map(LinkAttribute::CarrierChanges)));
+            assert_eq!(t.by_name("p1").unwrap().link_resets, resets, "{changes:?}");
+        }
+        t.apply(&RouteNetlinkMessage::DelLink(veth(3, "p1")));
+        t.apply(&message(Some(LinkAttribute::CarrierChanges(20))));
+        assert_eq!(t.by_name("p1").unwrap().link_resets, 0, "another device");
+    }
+
+    #[test]
+    fn a_link_mode_stays_with_its_device() {
+        let mut t = LinkTable::default();
+        let mode = LinkMode { speed: Some(10_000_000_000), full_duplex: Some(true) };
+        assert!(!t.set_mode(3, mode), "no such device");
+        t.apply(&RouteNetlinkMessage::NewLink(veth(3, "p1")));
+        assert_eq!(t.mode(3), None);
+        assert!(t.set_mode(3, mode) && !t.set_mode(3, mode));
+        t.apply(&RouteNetlinkMessage::NewLink(veth(3, "p2")));
+        assert_eq!(t.mode(3), Some(mode));
+        t.apply(&RouteNetlinkMessage::DelLink(veth(3, "p2")));
+        assert_eq!(t.mode(3), None);
     }
 
     #[test]

@@ -3,16 +3,19 @@
 //! Two connections: one for requests, one for events ([`watch`]), because on a common one the events that a request
 //! causes never arrive. All belongs to the network namespace that the daemon was started in.
 
+pub mod ethtool;
 pub mod link;
 pub mod route;
 pub mod watch;
 
 use datapath::types::MacAddr;
+use ethtool::Ethtool;
 use futures::TryStreamExt;
 use link::LinkTable;
 use route::{Path, Routes};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::{Handle, LinkUnspec};
+use std::collections::BTreeSet;
 use std::io;
 use tracing::warn;
 use watch::{Event, Watch};
@@ -22,6 +25,7 @@ pub struct Network {
     handle: Handle,
     requests: tokio::task::JoinHandle<()>,
     watch: Watch,
+    ethtool: Option<Ethtool>,
     links: LinkTable,
     routes: Routes,
     routes_stale: bool,
@@ -35,7 +39,8 @@ impl Network {
         let (connection, handle, _) = rtnetlink::new_connection()?;
         let requests = tokio::spawn(connection);
         let links = dump(&handle).await?;
-        Ok(Network { handle, requests, watch, links, routes: Routes::new(), routes_stale: true })
+        let ethtool = Ethtool::open().map_err(|e| warn!("link_speed and duplex of interfaces stay empty: {e}")).ok();
+        Ok(Network { handle, requests, watch, ethtool, links, routes: Routes::new(), routes_stale: true })
     }
 
     /// Links and addresses.
@@ -59,13 +64,19 @@ impl Network {
     pub async fn take(&mut self, events: Vec<Event>) -> io::Result<bool> {
         let mut changed = false;
         let mut lost = false;
+        let mut told = BTreeSet::new();
         for event in events {
             match event {
                 Event::Message(RouteNetlinkMessage::NewRoute(_) | RouteNetlinkMessage::DelRoute(_)) => {
                     self.routes_stale = true;
                     changed |= !self.routes.is_empty();
                 }
-                Event::Message(m) => changed |= self.links.apply(&m),
+                Event::Message(m) => {
+                    changed |= self.links.apply(&m);
+                    if let RouteNetlinkMessage::NewLink(link) = &m {
+                        told.insert(link.header.index);
+                    }
+                }
                 Event::Lost => lost = true,
             }
         }
@@ -75,6 +86,10 @@ impl Network {
             changed = true;
         }
         self.routes_stale |= changed;
+        // The message does not say it, but the link mode may have changed.
+        for ifindex in told {
+            changed |= self.links.mode(ifindex).is_some() && self.find_mode(ifindex);
+        }
         Ok(changed)
     }
 
@@ -100,6 +115,22 @@ impl Network {
             self.routes.insert(path, route);
         }
         self.routes_stale = false;
+    }
+
+    /// Asks for the link modes of those of `devices` that are not known.
+    pub fn find_modes<'a>(&mut self, devices: impl IntoIterator<Item = &'a str>) {
+        for name in devices {
+            if let Some(ifindex) = self.links.by_name(name).map(|l| l.ifindex)
+                && self.links.mode(ifindex).is_none()
+            {
+                self.find_mode(ifindex);
+            }
+        }
+    }
+
+    fn find_mode(&mut self, ifindex: u32) -> bool {
+        let mode = self.ethtool.as_mut().map(|e| e.link_mode(ifindex)).unwrap_or_default();
+        self.links.set_mode(ifindex, mode)
     }
 
     /// Sets an interface's hardware address.
