@@ -59,9 +59,12 @@ lab() {
 }
 
 can_make_namespaces() {
-    local probe=vsw-probe-$$
-    ip netns add $probe 2>/dev/null && ip netns del $probe && return
-    fail "this machine lets us make no network namespace ('ip netns add' failed): in a container, run it with --privileged"
+    local probe=vsw-probe-$$ said
+    if ! said=$(ip netns add $probe 2>&1 && ip netns exec $probe true 2>&1); then
+        ip netns del $probe 2>/dev/null || true
+        fail "this machine lets us make no network namespace ($said): in a container, run it with --privileged"
+    fi
+    ip netns del $probe
 }
 
 # The Debian package of each shared library that Open vSwitch's programs may lack here.

@@ -186,7 +186,7 @@ impl Space {
     /// If none is, in [`crate::process::PATIENCE`].
     pub fn reaches(&self, address: &str) {
         eventually(&format!("ping from {} to {address}", self.name), || {
-            let done = self.try_run(&format!("ping -c 1 -W 1 {address}"));
+            let done = self.try_run(&format!("ping -c 1 -W 0.3 {address}"));
             if done.ok() { Ok(()) } else { Err(done.stdout) }
         });
     }

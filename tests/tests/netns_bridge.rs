@@ -141,6 +141,7 @@ fn ports_come_and_go_while_traffic_flows() {
     one.reaches("10.0.0.2");
     host.vsctl("del-br br0");
     assert!(!one.pings("10.0.0.2"), "a removed bridge still forwards");
+    assert!(!host.try_run("ip link show br0").ok(), "a removed bridge leaves its device behind");
 }
 
 #[test]
