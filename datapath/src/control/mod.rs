@@ -36,7 +36,8 @@ pub struct DatapathConfig {
 
 impl Default for DatapathConfig {
     fn default() -> Self {
-        Self { spare_buffers: 256 }
+        // A full batch flooded to 30 ports. Beyond it every copy maps and unmaps memory, at 20 times the cost.
+        Self { spare_buffers: 1024 }
     }
 }
 
