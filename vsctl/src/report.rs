@@ -5,11 +5,11 @@ use std::time::Duration;
 use ovsdb::address::Address;
 
 use crate::error::{Error, Result, listing};
-use crate::session::{InterfaceState, Stage};
+use crate::session::{Stage, State};
 
 /// What `status` warns of, under keys that end in `_warning`: something works that was hardly meant so. And the error
 /// of an interface that is set up all the same, such as one end of a patch whose other end is not there yet.
-pub(crate) fn warnings(state: &InterfaceState) -> Vec<String> {
+pub(crate) fn warnings(state: &State) -> Vec<String> {
     let has_number = state.ofport.is_some_and(|ofport| ofport >= 0);
     let incomplete = state.error.as_ref().filter(|_| has_number).map(|why| format!("warning: {}: {why}", state.name));
     let warning =
@@ -17,8 +17,16 @@ pub(crate) fn warnings(state: &InterfaceState) -> Vec<String> {
     state.status.string_pairs().filter_map(warning).chain(incomplete).collect()
 }
 
+/// What `status` says of a column that this run has set: that it has no effect (`unsupported_COLUMN`), or of a bridge that
+/// it is wrong (`COLUMN_error`).
+pub(crate) fn about_columns(state: &State, set: impl Fn(&str) -> bool) -> Vec<String> {
+    let about = |key: &str| key.strip_prefix("unsupported_").or(key.strip_suffix("_error")).is_some_and(&set);
+    let told = state.status.string_pairs().filter(|(key, _)| about(key));
+    told.map(|(_, text)| format!("warning: {}: {text}", state.name)).collect()
+}
+
 /// An error if one of the interfaces could not be set up.
-pub(crate) fn check(states: &[InterfaceState]) -> Result<()> {
+pub(crate) fn check(states: &[State]) -> Result<()> {
     let failures: Vec<(&str, &str)> =
         states.iter().filter_map(|state| Some((state.name.as_str(), failure(state)?))).collect();
     let name = match failures.as_slice() {
@@ -35,7 +43,7 @@ pub(crate) fn check(states: &[InterfaceState]) -> Result<()> {
     Err(Error::Degraded(lines))
 }
 
-fn failure(state: &InterfaceState) -> Option<&str> {
+fn failure(state: &State) -> Option<&str> {
     match (&state.error, state.ofport) {
         (Some(error), None | Some(-1)) => Some(error),
         (None, None | Some(-1)) => Some("the switch gave it no port number and does not say why"),
@@ -69,13 +77,13 @@ mod tests {
     use super::*;
     use ovsdb::value::Datum;
 
-    fn state(name: &str, ofport: Option<i64>, error: Option<&str>) -> InterfaceState {
+    fn state(name: &str, ofport: Option<i64>, error: Option<&str>) -> State {
         let status =
             Datum::map_of_strings([("io", "packet"), ("address_warning", "192.0.2.1 is lost"), ("warning", "x")]);
-        InterfaceState { name: name.to_owned(), ofport, error: error.map(str::to_owned), status }
+        State { name: name.to_owned(), ofport, error: error.map(str::to_owned), status }
     }
 
-    fn told(states: &[InterfaceState]) -> String {
+    fn told(states: &[State]) -> String {
         check(states).err().map(|error| error.to_string()).unwrap_or_default()
     }
 
@@ -101,9 +109,22 @@ mod tests {
     #[test]
     fn warnings_of_interfaces() {
         assert_eq!(warnings(&state("p1", Some(1), None)), ["warning: p1: 192.0.2.1 is lost"]);
-        let patch = InterfaceState { status: Datum::empty_map(), ..state("pa", Some(5), Some("no peer pb")) };
+        let patch = State { status: Datum::empty_map(), ..state("pa", Some(5), Some("no peer pb")) };
         assert_eq!(warnings(&patch), ["warning: pa: no peer pb"]);
-        assert_eq!(warnings(&InterfaceState { ofport: Some(-1), ..patch }), [""; 0]);
+        assert_eq!(warnings(&State { ofport: Some(-1), ..patch }), [""; 0]);
+    }
+
+    #[test]
+    fn only_of_columns_that_were_set() {
+        let status = [
+            ("unsupported_lacp", "lacp=active has no effect"),
+            ("unsupported_qos", "qos has no effect"),
+            ("datapath_type_error", "datapath_type=x is unknown"),
+            ("fail_mode_warning", "it forwards nothing"),
+        ];
+        let state = State { name: "p1".to_owned(), ofport: None, error: None, status: Datum::map_of_strings(status) };
+        let told = about_columns(&state, |column| ["lacp", "datapath_type", "fail_mode"].contains(&column));
+        assert_eq!(told, ["warning: p1: datapath_type=x is unknown", "warning: p1: lacp=active has no effect"]);
     }
 
     #[test]

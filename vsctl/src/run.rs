@@ -12,7 +12,7 @@ use crate::globals::Globals;
 use crate::grammar::Parsed;
 use crate::model::{Model, Needs};
 use crate::output::{Format, Table, one_line};
-use crate::report::{check, out_of_patience, warnings};
+use crate::report::{about_columns, check, out_of_patience, warnings};
 use crate::session::{Outcome, Session, Stage};
 use crate::text::Names;
 
@@ -100,7 +100,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Reports what the switch says about the interfaces that were added or changed.
+    /// Reports what the switch says about what was added or changed: of interfaces all, of bridges and ports what has no
+    /// effect.
     async fn check(
         &self,
         session: &mut Session<'_>,
@@ -108,14 +109,25 @@ impl Run<'_> {
         model: &Model<'_>,
         new_rows: &BTreeMap<Uuid, Uuid>,
     ) -> Result<()> {
-        let touched = model.touched("Interface");
-        let rows: Vec<Uuid> = touched.iter().map(|own| *new_rows.get(own).unwrap_or(own)).collect();
+        let theirs = |own: &Uuid| *new_rows.get(own).unwrap_or(own);
+        let all =
+            ["Bridge", "Port", "Interface"].map(|table| model.touched(table).into_iter().map(move |own| (table, own)));
+        let touched: Vec<(&str, Uuid)> = all.into_iter().flatten().collect();
+        let rows: Vec<_> = touched.iter().map(|(table, own)| (*table, theirs(own))).collect();
         if rows.is_empty() {
             return Ok(());
         }
-        let states = session.interfaces(schema, &rows).await?;
-        states.iter().flat_map(warnings).for_each(|warning| self.globals.log.warn(&warning));
-        check(&states)
+        let mut interfaces = Vec::new();
+        for ((table, own), state) in touched.iter().zip(session.states(schema, &rows).await?) {
+            let Some(state) = state else { continue };
+            let mut told = about_columns(&state, |column| model.sets(table, own, column));
+            if *table == "Interface" {
+                told.extend(warnings(&state));
+                interfaces.push(state);
+            }
+            told.iter().for_each(|warning| self.globals.log.warn(warning));
+        }
+        check(&interfaces)
     }
 }
 

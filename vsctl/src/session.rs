@@ -217,39 +217,44 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Name, `ofport`, `error` and `status` of interfaces, of those that are still there.
-    pub(crate) async fn interfaces(&mut self, schema: &DatabaseSchema, rows: &[Uuid]) -> Result<Vec<InterfaceState>> {
-        const COLUMNS: [&str; 4] = ["name", "ofport", "error", "status"];
-        let select = |uuid: &Uuid| {
+    /// What the switch says about bridges, ports and interfaces; `None` for those that are no longer there.
+    pub(crate) async fn states(
+        &mut self,
+        schema: &DatabaseSchema,
+        rows: &[(&str, Uuid)],
+    ) -> Result<Vec<Option<State>>> {
+        let select = |(table, uuid): &(&str, Uuid)| {
+            let columns: &[&str] =
+                if *table == "Interface" { &["name", "status", "ofport", "error"] } else { &["name", "status"] };
             let at = json!([["_uuid", "==", ["uuid", uuid.to_string()]]]);
-            json!({"op": "select", "table": "Interface", "where": at, "columns": COLUMNS})
+            json!({"op": "select", "table": table, "where": at, "columns": columns})
         };
         let (results, error) = self.transact(rows.iter().map(select).collect()).await?;
         if let Some(error) = error {
-            fail!("committed, but the state of the interfaces cannot be read: {error}");
+            fail!("committed, but what came of it cannot be read: {error}");
         }
-        let mut states = Vec::new();
-        for row in results.iter().filter_map(|result| result["rows"].get(0)) {
-            let value = |column| value_of(schema, "Interface", column, row);
-            states.push(InterfaceState {
-                name: value("name")?.as_str().unwrap_or_default().to_owned(),
-                ofport: value("ofport")?.as_i64(),
-                error: value("error")?.as_str().map(str::to_owned),
-                status: value("status")?,
-            });
-        }
-        Ok(states)
+        let state = |(table, result): (&str, &Value)| {
+            let Some(row) = result["rows"].get(0) else { return Ok(None) };
+            let value = |column| value_of(schema, table, column, row);
+            let (ofport, error) = match table {
+                "Interface" => (value("ofport")?.as_i64(), value("error")?.as_str().map(str::to_owned)),
+                _ => (None, None),
+            };
+            let name = value("name")?.as_str().unwrap_or_default().to_owned();
+            Ok(Some(State { name, ofport, error, status: value("status")? }))
+        };
+        rows.iter().map(|(table, _)| *table).zip(&results).map(state).collect()
     }
 }
 
-/// What the switch says about an interface.
+/// What the switch says about a bridge, a port or an interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct InterfaceState {
+pub(crate) struct State {
     /// Its name.
     pub name: String,
-    /// Its number, -1 where it could not be set up.
+    /// An interface's number, -1 where it could not be set up.
     pub ofport: Option<i64>,
-    /// Why it could not be set up.
+    /// Why an interface could not be set up.
     pub error: Option<String>,
     /// What else there is to say.
     pub status: Datum,

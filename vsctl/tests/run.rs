@@ -320,6 +320,12 @@ fn ports_in_error_are_told() {
     // Only the interfaces of this transaction count; a warning is no error.
     let ran = with_a_switch(&server, "set interface p2 mtu_request=1400", 2, "");
     assert_eq!((ran.code, ran.err.as_str()), (0, "vsctl: warning: p2: 192.0.2.1-is-lost\n"));
+    // What this run has set without effect, of bridges and ports too.
+    let writes = "set bridge br0 status:unsupported_stp_enable=no-tree status:unsupported_sflow=none -- \
+        set port p2 status:unsupported_lacp=no-bonds --";
+    let ran = with_a_switch(&server, "set bridge br0 stp_enable=true -- set port p2 lacp=active", 3, writes);
+    let told = ["vsctl: warning: br0: no-tree", "vsctl: warning: p2: no-bonds"];
+    assert_eq!((ran.code, sorted_lines(&ran.err)), (0, told.map(str::to_owned).to_vec()));
 }
 
 #[test]

@@ -66,9 +66,14 @@ impl Row {
     fn is_changed(&self) -> bool {
         match (self.inserted, self.gone) {
             (true, gone) => gone.is_none(),
-            (false, None) => self.before.iter().any(|(c, old)| self.now.get(c) != Some(old)),
+            (false, None) => self.before.keys().any(|column| self.sets(column)),
             (false, Some(gone)) => gone == Gone::Deleted,
         }
+    }
+
+    /// Whether the column has a value that the switch did not have.
+    fn sets(&self, column: &str) -> bool {
+        self.inserted || self.before.get(column).is_some_and(|old| self.now.get(column) != Some(old))
     }
 }
 
@@ -292,6 +297,11 @@ impl<'s> Model<'s> {
     pub(crate) fn forget(&mut self, table: &str, uuid: &Uuid) -> Result<()> {
         self.row_mut(table, uuid)?.gone = Some(Gone::Unreferenced);
         Ok(())
+    }
+
+    /// Whether a column of a row has a value that the switch did not have.
+    pub(crate) fn sets(&self, table: &str, uuid: &Uuid, column: &str) -> bool {
+        self.tables.get(table).and_then(|table| table.rows.get(uuid)).is_some_and(|row| row.sets(column))
     }
 
     /// Rows of a table that were inserted or changed.
