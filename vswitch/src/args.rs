@@ -8,7 +8,7 @@ use std::path::PathBuf;
 #[derive(clap::Parser, Clone, Debug)]
 #[command(name = "vswitch", version, max_term_width = 100)]
 pub struct Args {
-    /// The Unix socket that clients connect to.
+    /// The Unix socket that clients connect to. The control socket for 'ovs-appctl -t' lies beside it, '.ctl' for '.sock'.
     #[arg(long, env = "VSWITCH_SOCKET", value_name = "PATH", default_value = "/run/vswitch/db.sock")]
     pub socket: PathBuf,
 
