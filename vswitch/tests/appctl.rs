@@ -108,6 +108,11 @@ impl Daemon {
         ip(&format!("-n {} {line}", self.space))
     }
 
+    /// Whether any packet socket is open in the namespace (packet(7)).
+    fn has_packet_sockets(&self) -> bool {
+        ip(&format!("netns exec {} cat /proc/net/packet", self.space)).lines().count() > 1
+    }
+
     /// Exit code, standard output, standard error.
     fn appctl(&self, args: &[&str]) -> (i32, String, String) {
         let mut command = Command::new(&self.appctl);
@@ -277,10 +282,12 @@ fn log_levels_change_while_it_runs() {
 fn it_ends_when_told_to_and_says_when_it_has() {
     let Some(mut daemon) = Daemon::start("it_ends_when_told_to_and_says_when_it_has") else { return };
     daemon.bridge();
+    assert!(daemon.has_packet_sockets());
     let (code, _, err) = daemon.appctl(&["exit", "now"]);
     assert!(code == 2 && err.contains("'now' is unknown"), "{err}");
     assert_eq!(daemon.says("exit"), "");
     assert!(!daemon.path("db.ctl").exists() && !daemon.path("db.sock").exists(), "gone before it said so");
+    assert!(!daemon.has_packet_sockets(), "devices are let go of before it says so");
     daemon.ends_well();
     daemon.ip("link show dev br0");
 

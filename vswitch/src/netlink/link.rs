@@ -92,15 +92,17 @@ impl LinkTable {
         self.addresses.get(&ifindex).into_iter().flatten()
     }
 
-    /// The interface's link mode, if somebody has asked for it.
+    /// The interface's link mode, if somebody has asked for it since the interface last changed.
     #[must_use]
     pub fn mode(&self, ifindex: u32) -> Option<LinkMode> {
         self.modes.get(&ifindex).copied()
     }
 
-    /// Keeps an interface's link mode for as long as the interface is there; whether it is another one.
-    pub fn set_mode(&mut self, ifindex: u32, mode: LinkMode) -> bool {
-        self.links.contains_key(&ifindex) && self.modes.insert(ifindex, mode) != Some(mode)
+    /// Keeps an interface's link mode until the interface changes.
+    pub fn set_mode(&mut self, ifindex: u32, mode: LinkMode) {
+        if self.links.contains_key(&ifindex) {
+            self.modes.insert(ifindex, mode);
+        }
     }
 
     /// Takes a message in; whether anything changed.
@@ -129,6 +131,9 @@ impl LinkTable {
         let old = self.links.remove(&ifindex);
         let new = merge(old.clone(), m);
         let changed = old.as_ref() != Some(&new);
+        if changed {
+            self.modes.remove(&ifindex);
+        }
         if let Some(old) = old.filter(|old| old.name != new.name)
             && self.names.get(&old.name) == Some(&ifindex)
         {
@@ -287,16 +292,21 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_link_mode_stays_with_its_device() {
+    fn a_link_mode_is_known_until_the_device_changes() {
         let mut t = LinkTable::default();
         let mode = LinkMode { speed: Some(10_000_000_000), full_duplex: Some(true) };
-        assert!(!t.set_mode(3, mode), "no such device");
+        t.set_mode(3, mode);
         t.apply(&RouteNetlinkMessage::NewLink(veth(3, "p1")));
-        assert_eq!(t.mode(3), None);
-        assert!(t.set_mode(3, mode) && !t.set_mode(3, mode));
-        t.apply(&RouteNetlinkMessage::NewLink(veth(3, "p2")));
+        assert_eq!(t.mode(3), None, "there was no such device");
+        t.set_mode(3, mode);
+        t.apply(&RouteNetlinkMessage::NewLink(veth(3, "p1")));
         assert_eq!(t.mode(3), Some(mode));
-        t.apply(&RouteNetlinkMessage::DelLink(veth(3, "p2")));
+        let mut down = veth(3, "p1");
+        down.header.flags = LinkFlags::Up;
+        t.apply(&RouteNetlinkMessage::NewLink(down));
+        assert_eq!(t.mode(3), None, "with its carrier, its speed may have changed");
+        t.set_mode(3, mode);
+        t.apply(&RouteNetlinkMessage::DelLink(veth(3, "p1")));
         assert_eq!(t.mode(3), None);
     }
 

@@ -15,7 +15,6 @@ use link::LinkTable;
 use route::{Path, Routes};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::{Handle, LinkUnspec};
-use std::collections::BTreeSet;
 use std::io;
 use tracing::warn;
 use watch::{Event, Watch};
@@ -64,19 +63,13 @@ impl Network {
     pub async fn take(&mut self, events: Vec<Event>) -> io::Result<bool> {
         let mut changed = false;
         let mut lost = false;
-        let mut told = BTreeSet::new();
         for event in events {
             match event {
                 Event::Message(RouteNetlinkMessage::NewRoute(_) | RouteNetlinkMessage::DelRoute(_)) => {
                     self.routes_stale = true;
                     changed |= !self.routes.is_empty();
                 }
-                Event::Message(m) => {
-                    changed |= self.links.apply(&m);
-                    if let RouteNetlinkMessage::NewLink(link) = &m {
-                        told.insert(link.header.index);
-                    }
-                }
+                Event::Message(m) => changed |= self.links.apply(&m),
                 Event::Lost => lost = true,
             }
         }
@@ -86,10 +79,6 @@ impl Network {
             changed = true;
         }
         self.routes_stale |= changed;
-        // The message does not say it, but the link mode may have changed.
-        for ifindex in told {
-            changed |= self.links.mode(ifindex).is_some() && self.find_mode(ifindex);
-        }
         Ok(changed)
     }
 
@@ -123,14 +112,10 @@ impl Network {
             if let Some(ifindex) = self.links.by_name(name).map(|l| l.ifindex)
                 && self.links.mode(ifindex).is_none()
             {
-                self.find_mode(ifindex);
+                let mode = self.ethtool.as_mut().map(|e| e.link_mode(ifindex)).unwrap_or_default();
+                self.links.set_mode(ifindex, mode);
             }
         }
-    }
-
-    fn find_mode(&mut self, ifindex: u32) -> bool {
-        let mode = self.ethtool.as_mut().map(|e| e.link_mode(ifindex)).unwrap_or_default();
-        self.links.set_mode(ifindex, mode)
     }
 
     /// Sets an interface's hardware address.

@@ -360,6 +360,13 @@ mod tests {
     }
 
     #[test]
+    fn a_bridge_that_is_refused_is_not_made() {
+        let ops = br0_p1(json!({}), json!({"datapath_type": "dpdk"}), json!({}), json!({}));
+        let all = desired(&Config::read(&database(&ops)), &links(&[veth(3, "p1")]), &Routes::new());
+        assert_eq!((all.specs, all.refused.len()), (Specs::default(), 2));
+    }
+
+    #[test]
     fn what_is_refused_leaves_the_rest() {
         let (_, _, all) = p1(json!({}), json!({"type": "gre"}), &links(&[]), &[]);
         assert_eq!(all.specs.bridges.len(), 1);
