@@ -35,6 +35,39 @@ pub(crate) const WITHOUT_EFFECT: [(&str, Option<char>, bool); 14] = [
     ("ssl-ciphers", None, true),
 ];
 
+/// A global option, for people.
+pub(crate) struct GlobalOption {
+    /// Without its dashes.
+    pub long: String,
+    /// One letter.
+    pub short: Option<char>,
+    /// What its value is, if it takes one.
+    pub value: Option<String>,
+    /// It may be given without.
+    pub value_is_optional: bool,
+    /// What it changes, and its default.
+    pub help: String,
+}
+
+impl GlobalOption {
+    /// What there is to tell of an option that is shown.
+    pub(crate) fn of(arg: &Arg) -> Option<GlobalOption> {
+        let default = match (arg.get_env(), arg.get_default_values()) {
+            (Some(env), _) => format!(" [{}, else {DEFAULT_SOCKET}]", env.display()),
+            (None, [value]) => format!(" [{}]", value.display()),
+            (None, _) => String::new(),
+        };
+        let value = arg.get_value_names().filter(|_| arg.get_action().takes_values());
+        Some(GlobalOption {
+            long: arg.get_long().filter(|_| !arg.is_hide_set())?.to_owned(),
+            short: arg.get_short(),
+            value: value.map(|names| names.join(" ")),
+            value_is_optional: arg.is_require_equals_set(),
+            help: format!("{}{default}", arg.get_help().map(ToString::to_string).unwrap_or_default()),
+        })
+    }
+}
+
 /// The global options.
 #[derive(Debug)]
 pub(crate) struct Globals {
@@ -89,7 +122,7 @@ pub(crate) fn grammar() -> clap::Command {
             optional(valued("verbose", "SPEC", "log SPEC; without it, all there is to and from the switch"), "dbg")
                 .short('v'),
             optional(option("log-file", "FILE", "log to FILE as well"), DEFAULT_LOG_FILE),
-            flag("help", "this text; 'vsctl help COMMAND' tells more about one").short('h'),
+            flag("help", "commands and options; 'vsctl help COMMAND' tells more").short('h'),
             flag("version", "the version").short('V'),
             Arg::new("words").num_args(0..).trailing_var_arg(true).hide(true),
         ]);
@@ -131,7 +164,7 @@ fn spell_out_verbose(mut words: Vec<String>) -> Vec<String> {
 }
 
 /// Whether the value of an option is the word behind it.
-fn needs_next_word(grammar: &clap::Command, word: &str) -> bool {
+pub(crate) fn needs_next_word(grammar: &clap::Command, word: &str) -> bool {
     let takes_value = |arg: &Arg| arg.get_action().takes_values() && !arg.is_require_equals_set();
     let mut args = grammar.get_arguments();
     match word.strip_prefix("--") {
@@ -161,6 +194,11 @@ fn usage(error: &clap::Error) -> Error {
         Some(near) => failed!("there is no option {unknown}; did you mean {near}?"),
         None => failed!("there is no option {unknown}; see 'vsctl --help'"),
     }
+}
+
+/// What options at the beginning of a line say, if they can be read.
+pub(crate) fn of_options(options: &[String]) -> Option<Globals> {
+    read(&parse(options.to_vec()).ok()?, false).ok()
 }
 
 /// What the options say. The commands of a `patient` line may take their time unless told otherwise.

@@ -15,8 +15,10 @@ use std::ffi::OsString;
 use clap::{Arg, ArgMatches};
 
 use crate::command::{self, Command};
+use crate::complete;
 use crate::error::{Result, fail, listing, nearest};
 use crate::globals::{self, Globals};
+use crate::itself;
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -68,6 +70,9 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request>
             Err(word) => fail!("argument {word:?} is not UTF-8"),
         }
     }
+    if let Some((complete::CALL, rest)) = words.split_first().map(|(word, rest)| (word.as_str(), rest)) {
+        return Ok(Request::Print(complete::answer(rest)));
+    }
     let matches = globals::parse(words)?;
     if matches.get_count("help") > 0 {
         return Ok(Request::Print(crate::help::overview()));
@@ -76,8 +81,8 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request>
         return Ok(Request::Print(crate::help::version()));
     }
     let words: Vec<String> = matches.get_many::<String>("words").into_iter().flatten().cloned().collect();
-    if words.first().map(String::as_str) == Some("help") {
-        return crate::help::about(&words[1..]).map(Request::Print);
+    if let Some((command, args)) = words.split_first().and_then(|(name, args)| Some((itself::find(name)?, args))) {
+        return (command.run)(args).map(Request::Print);
     }
     let mut commands = Vec::new();
     let mut first_options = Some(first_command_options(&matches));

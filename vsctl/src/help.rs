@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use crate::command::{self, Command, FAMILIES};
 use crate::error::{Result, fail, nearest};
-use crate::globals::{self, WITHOUT_EFFECT};
+use crate::globals::{self, GlobalOption, WITHOUT_EFFECT};
+use crate::itself::{self, Itself};
 
 /// The version, and that of the schema, as ovs-vsctl prints its own.
 pub(crate) fn version() -> String {
@@ -12,47 +13,60 @@ pub(crate) fn version() -> String {
     format!("vsctl (vswitch) {}\nDB Schema {}\n", env!("CARGO_PKG_VERSION"), schema.version)
 }
 
+/// What it is for.
+pub(crate) const PURPOSE: &str = "\
+vsctl configures a vswitch: its bridges, ports and tunnels. All commands of one line are carried out
+together or not at all. vsctl returns when the switch has acted on them, and says so if a port could
+not be set up.";
+
+/// Of `--verbose`.
+pub(crate) const SPEC: &str = "\
+SPEC is one or more of a level (off, emer, err, warn, info, dbg), where to (console, file) and what
+from (vsctl, jsonrpc), joined by ':'.";
+
+/// How a run ends.
+pub(crate) const EXIT_CODES: [(u8, &str); 5] = [
+    (0, "done"),
+    (1, "error; nothing was changed"),
+    (2, "br-exists: there is no such bridge"),
+    (65, "done, but the switch could not set up an interface of this transaction; it says why"),
+    (142, "timed out"),
+];
+
+/// Lines to begin with.
+pub(crate) const EXAMPLES: &[&str] = &[
+    "vsctl add-br br0 -- add-port br0 eth1 -- add-port br0 veth0 tag=10",
+    "vsctl add-port br0 vx0 type=vxlan key=5000 remote_ip=192.0.2.2",
+    "vsctl set port veth0 tag=20",
+    "vsctl show",
+];
+
 /// All commands and global options.
 pub(crate) fn overview() -> String {
-    let mut text = "\
-vsctl configures a vswitch: its bridges, ports and tunnels.
-
-Usage: vsctl [OPTION]... COMMAND [ARGUMENT]... [-- [OPTION]... COMMAND [ARGUMENT]...]...
-
-All commands of one line are carried out together or not at all. vsctl returns when the switch has
-acted on them, and says so if a port could not be set up.
-"
-    .to_owned();
+    let mut text = format!(
+        "{PURPOSE}\n\nUsage: vsctl [OPTION]... COMMAND [ARGUMENT]... [-- [OPTION]... COMMAND [ARGUMENT]...]...\n"
+    );
     for family in FAMILIES {
         text += &format!("\n{}:\n", family.title);
         for command in family.commands {
             text += &entry(&format!("{} {}", command.name, command.args), command.summary);
         }
     }
-    text += &format!("\nOptions, before the first command:\n{}\n", options());
+    text += "\nWithout a switch:\n";
+    text.extend(itself::COMMANDS.iter().map(|c| entry(&format!("{} {}", c.name, c.args), c.summary)));
+    text += "\nOptions, before the first command:\n";
+    text.extend(globals::grammar().get_arguments().filter_map(GlobalOption::of).map(|o| option_entry(&o)));
     let without_effect: Vec<String> = WITHOUT_EFFECT.iter().map(|(name, ..)| format!("--{name}")).collect();
     text += "\nAccepted without effect, for scripts that were written for ovs-vsctl:\n";
     text += &wrapped(&without_effect);
-    text += "
-SPEC is one or more of a level (off, emer, err, warn, info, dbg), where to (console, file) and what
-from (vsctl, jsonrpc), joined by ':'.
-
-Commands have options of their own, such as --may-exist and --if-exists, which go directly before
-the command's name; 'vsctl help COMMAND' tells them.
-
-Exit status:
-   0  done
-   1  error; nothing was changed
-   2  br-exists: there is no such bridge
-  65  done, but the switch could not set up an interface of this transaction; it says why
- 142  timed out
-
-Examples:
-  vsctl add-br br0 -- add-port br0 eth1 -- add-port br0 veth0 tag=10
-  vsctl add-port br0 vx0 type=vxlan key=5000 remote_ip=192.0.2.2
-  vsctl set port veth0 tag=20
-  vsctl show
-";
+    text += &format!(
+        "\n{SPEC}\n\n\
+         Commands have options of their own, such as --may-exist and --if-exists, which go directly before\n\
+         the command's name; 'vsctl help COMMAND' tells them.\n\nExit status:\n"
+    );
+    text.extend(EXIT_CODES.iter().map(|(code, meaning)| format!(" {code:>3}  {meaning}\n")));
+    text += "\nExamples:\n";
+    text.extend(EXAMPLES.iter().map(|line| format!("  {line}\n")));
     text
 }
 
@@ -77,38 +91,25 @@ fn wrapped(words: &[String]) -> String {
     lines.join("\n") + "\n"
 }
 
-fn options() -> String {
-    let mut text = String::new();
-    for arg in globals::grammar().get_arguments().filter(|arg| !arg.is_hide_set()) {
-        let long = arg.get_long().unwrap_or_default();
-        let short = arg.get_short().map_or("    ".to_owned(), |short| format!("-{short}, "));
-        let name = arg.get_value_names().unwrap_or_default().join(" ");
-        let value = match (arg.get_action().takes_values(), arg.is_require_equals_set()) {
-            (true, true) => format!("[={name}]"),
-            (true, false) => format!("={name}"),
-            (false, _) => String::new(),
-        };
-        let default = match (arg.get_env(), arg.get_default_values()) {
-            (Some(env), _) => {
-                format!(" [{}, else {}]", env.display(), globals::DEFAULT_SOCKET)
-            }
-            (None, [value]) => format!(" [{}]", value.display()),
-            (None, _) => String::new(),
-        };
-        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-        text += &entry(&format!("{short}--{long}{value}"), &format!("{help}{default}"));
-    }
-    text.truncate(text.trim_end().len());
-    text
+fn option_entry(option: &GlobalOption) -> String {
+    let GlobalOption { long, short, value, value_is_optional, help } = option;
+    let short = short.map_or("    ".to_owned(), |short| format!("-{short}, "));
+    let value = match value {
+        None => String::new(),
+        Some(value) if *value_is_optional => format!("[={value}]"),
+        Some(value) => format!("={value}"),
+    };
+    entry(&format!("{short}--{long}{value}"), help)
 }
 
 /// What `vsctl help WORD...` prints.
 pub(crate) fn about(words: &[String]) -> Result<String> {
     match words {
         [] => Ok(overview()),
-        [name] => match command::find(name) {
-            Some(command) => Ok(page(command)),
-            None => match nearest(name, command::all().map(|c| c.name)) {
+        [name] => match (command::find(name), itself::find(name)) {
+            (Some(command), _) => Ok(page(command)),
+            (None, Some(command)) => Ok(page_of_itself(command)),
+            (None, None) => match nearest(name, command::all().map(|c| c.name)) {
                 Some(near) => fail!("no command '{name}' to help with; did you mean '{near}'?"),
                 None => fail!("no command '{name}' to help with; see 'vsctl --help'"),
             },
@@ -124,22 +125,34 @@ fn page(command: &Command) -> String {
         None => o.name.to_owned(),
     };
     let before: String = options.iter().map(|o| format!("[{}] ", option(o))).collect();
-    let mut text = format!("{name}: {summary}\n\nUsage: vsctl {before}{name} {args}");
-    text.truncate(text.trim_end().len());
-    text.push('\n');
-    if !help.is_empty() {
-        let _ = write!(text, "\n{}\n", help.trim_end());
-    }
+    let mut text = page_begin(name, summary, &format!("{before}{name} {args}"), help);
     if !options.is_empty() {
         text += "\nOptions:\n";
         text.extend(options.iter().map(|o| entry(&option(o), o.help)));
     }
-    text += "\nExamples:\n";
-    text.extend(examples.iter().map(|line| format!("  {line}\n")));
+    text += &page_examples(examples);
     if !related.is_empty() {
         let _ = write!(text, "\nSee also: {}\n", related.join(", "));
     }
     text
+}
+
+fn page_of_itself(command: &Itself) -> String {
+    let Itself { name, args, summary, help, examples, .. } = command;
+    page_begin(name, summary, &format!("{name} {args}"), help) + &page_examples(examples)
+}
+
+fn page_begin(name: &str, summary: &str, synopsis: &str, help: &str) -> String {
+    let mut text = format!("{name}: {summary}\n\nUsage: vsctl {}\n", synopsis.trim_end());
+    if !help.is_empty() {
+        let _ = write!(text, "\n{}\n", help.trim_end());
+    }
+    text
+}
+
+fn page_examples(examples: &[&str]) -> String {
+    let lines: String = examples.iter().map(|line| format!("  {line}\n")).collect();
+    format!("\nExamples:\n{lines}")
 }
 
 #[cfg(test)]
@@ -155,11 +168,17 @@ mod tests {
             assert!(page.starts_with(&format!("{}: {}\n", command.name, command.summary)));
             assert!(page.contains("\nExamples:\n  vsctl "), "{page}");
         }
+        for command in &itself::COMMANDS {
+            assert!(overview.contains(&format!("\n  {} ", command.name)), "{}", command.name);
+            let page = about(&[command.name.to_owned()]).unwrap();
+            assert!(page.starts_with(&format!("{}: {}\n", command.name, command.summary)));
+        }
     }
 
     #[test]
     fn help_fits_a_terminal() {
-        let pages = command::all().map(page).chain([overview()]);
+        let itself = itself::COMMANDS.iter().map(page_of_itself);
+        let pages = command::all().map(page).chain(itself).chain([overview()]);
         for line in pages.flat_map(|page| page.lines().map(str::to_owned).collect::<Vec<_>>()) {
             assert!(line.chars().count() <= 100, "{line}");
         }

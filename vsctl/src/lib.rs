@@ -14,13 +14,16 @@ use grammar::Request;
 
 mod columns;
 mod command;
+mod complete;
 mod error;
 mod globals;
 mod grammar;
 mod help;
+mod itself;
 #[cfg(test)]
 mod lab;
 mod log;
+mod man;
 mod model;
 mod output;
 mod records;

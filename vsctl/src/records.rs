@@ -143,3 +143,35 @@ pub(crate) fn get(model: &Model<'_>, names: &Names, table: &str, record: &str) -
         _ => fail!("no row '{record}' in {table}; there are: {}", listing(there.iter().map(String::as_str))),
     }
 }
+
+/// What people may call the rows of a table, where it has names, else their UUIDs.
+pub(crate) fn names(model: &Model<'_>, table: &str) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    let mut is_named = false;
+    for naming in namings(table) {
+        is_named = true;
+        match naming {
+            Only { .. } => names.push(".".to_owned()),
+            Column { column, .. } => {
+                for row in model.rows(table) {
+                    names.extend(model.get(table, &row, column)?.as_atom().map(plain));
+                }
+            }
+            Via { referrer, column, .. } => {
+                for row in model.rows(referrer) {
+                    if !model.get(referrer, &row, column)?.is_empty() {
+                        names.push(model.text(referrer, &row, "name")?.to_owned());
+                    }
+                }
+            }
+        }
+    }
+    if !is_named {
+        names.extend(model.rows(table).map(|row| row.to_string()));
+    }
+    Ok(names)
+}
+
+fn plain(atom: &Atom) -> String {
+    if let Atom::String(name) = atom { name.clone() } else { atom.to_string() }
+}

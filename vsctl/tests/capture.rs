@@ -2,9 +2,9 @@
 //! other than 0, standard output), run in the same order by vsctl and by the real ovs-vsctl on our server, with a switch
 //! that is played: exit code and output must be as recorded.
 //!
-//! What is not compared: UUIDs; the order of ports in `show`, which is that of their UUIDs, and of a table's rows, which is that
-//! of a hash in ovs-vsctl; and messages on standard error, which here name the value and a way out. The recording lost blank lines
-//! at the end of an output; that of `--if-exists get` is put back.
+//! What is not compared: UUIDs; the order of ports in `show`, which is that of their UUIDs, and of a table's rows, which
+//! is that of a hash in ovs-vsctl; and messages on standard error, which here name the value and a way out. The
+//! recording lost blank lines at the end of an output; that of `--if-exists get` is put back.
 
 mod harness;
 

@@ -11,7 +11,7 @@ mod edit;
 mod look;
 mod manager;
 mod port;
-mod short_form;
+pub(crate) mod short_form;
 mod switch;
 mod targets;
 

@@ -11,7 +11,7 @@ use crate::error::{Result, fail, nearest};
 use crate::model::Needs;
 
 /// Columns of Interface that are for people to set; the others the switch writes.
-const INTERFACE_COLUMNS: &[&str] = &[
+pub(crate) const INTERFACE_COLUMNS: &[&str] = &[
     "type",
     "options",
     "mtu_request",
@@ -26,7 +26,7 @@ const INTERFACE_COLUMNS: &[&str] = &[
 ];
 
 /// Keys of Interface options that mean nothing but on a tunnel.
-const TUNNEL_OPTIONS: &[&str] = &[
+pub(crate) const TUNNEL_OPTIONS: &[&str] = &[
     "key",
     "remote_ip",
     "local_ip",
@@ -42,7 +42,7 @@ const TUNNEL_OPTIONS: &[&str] = &[
 ];
 
 /// Other keys of Interface options.
-const OTHER_OPTIONS: &[&str] = &["peer", "io"];
+pub(crate) const OTHER_OPTIONS: &[&str] = &["peer", "io"];
 
 /// What people may call a setting elsewhere.
 const ALSO_CALLED: &[(&str, &str)] =
