@@ -4,7 +4,7 @@
 use ovsdb::db::log::Durability;
 use ovsdb::jsonrpc::Message;
 use ovsdb::schema::{ColumnType, DatabaseSchema};
-use ovsdb::server::{OutboxReader, Server, SessionEvent, SessionId, outbox};
+use ovsdb::server::{Now, OutboxReader, Server, SessionEvent, SessionId, outbox};
 use ovsdb::value::AtomType;
 use ovsdb::vswitch_schema::vswitch_schema;
 use proptest::prelude::*;
@@ -141,14 +141,14 @@ impl Lab {
         let prepared = server.database().execute(&[insert]).prepared.expect("a change");
         server.commit(prepared, Durability::Buffered, 0).expect("room");
         let (out, replies) = outbox(usize::MAX);
-        server.handle(SessionEvent::Opened { session: SessionId::first(), peer: "fuzz".into(), out }, 0);
+        server.handle(SessionEvent::Opened { session: SessionId::first(), peer: "fuzz".into(), out }, Now::read());
         Lab { server, replies, dir }
     }
 
     /// Calls a method: the notifications that came before its reply, and the reply.
     fn call(&mut self, method: &str, params: Vec<Value>) -> (Vec<Value>, Value) {
         let message = Message::Request { id: json!(1), method: method.to_owned(), params };
-        self.server.handle(SessionEvent::Message { session: SessionId::first(), message }, 0);
+        self.server.handle(SessionEvent::Message { session: SessionId::first(), message }, Now::read());
         let mut sent: Vec<Value> = std::iter::from_fn(|| self.replies.try_next())
             .map(|message| serde_json::from_slice(&message).expect("JSON"))
             .collect();
@@ -213,7 +213,7 @@ proptest! {
     #[test]
     fn no_request_makes_the_server_panic(
         method in select(vec!["transact", "monitor", "monitor_cond", "monitor_cond_since", "monitor_cancel", "get_schema",
-            "list_dbs", "echo", "lock", "set_db_change_aware"]),
+            "list_dbs", "echo", "lock", "steal", "unlock", "monitor_cond_change", "set_db_change_aware"]),
         db in prop_oneof![Just(json!("Open_vSwitch")), Just(json!("_Server")), noise()],
         rest in prop::collection::vec(noise(), 0..4),
     ) {

@@ -6,7 +6,7 @@
 
 use ovsdb::db::log::{Durability, Log};
 use ovsdb::jsonrpc::Message;
-use ovsdb::server::{OutboxReader, Server, SessionEvent, SessionId, outbox};
+use ovsdb::server::{Now, OutboxReader, Server, SessionEvent, SessionId, outbox};
 use ovsdb::vswitch_schema::vswitch_schema;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -63,9 +63,9 @@ fn a_record_that_does_not_fit_is_taken_back() {
 fn transact(server: &mut Server, replies: &mut OutboxReader, operation: Value) -> (Value, bool) {
     let params = vec![json!("Open_vSwitch"), operation];
     let message = Message::Request { id: json!(1), method: "transact".into(), params };
-    let commit = server.handle(SessionEvent::Message { session: SessionId::first(), message }, 0);
+    let commit = server.handle(SessionEvent::Message { session: SessionId::first(), message }, Now::read());
     let reply: Value = serde_json::from_slice(&replies.try_next().expect("a reply")).expect("JSON");
-    (reply["result"].clone(), commit.is_some())
+    (reply["result"].clone(), !commit.is_empty())
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn a_transaction_that_does_not_fit_is_refused() {
     with_limit("a_transaction_that_does_not_fit_is_refused", 40, |path| {
         let mut server = Server::open(path, vswitch_schema(), 0).expect("small");
         let (out, mut replies) = outbox(1 << 20);
-        server.handle(SessionEvent::Opened { session: SessionId::first(), peer: "test".into(), out }, 0);
+        server.handle(SessionEvent::Opened { session: SessionId::first(), peer: "test".into(), out }, Now::read());
         let mut transact = |operation| transact(&mut server, &mut replies, operation);
         let insert = json!({"op": "insert", "table": "Open_vSwitch", "row": {"system_type": "small"}});
         assert!(transact(insert).1);

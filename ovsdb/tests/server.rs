@@ -166,6 +166,37 @@ async fn a_large_transaction_goes_through() {
     assert_eq!(results[0]["rows"].as_array().map(Vec::len), Some(1000));
 }
 
+/// As Antrea waits for the number of its port: the switch answers in a commit of its own.
+#[tokio::test]
+async fn a_transaction_waits_for_the_switch() {
+    let server = TestServer::start();
+    let (mut waiting, mut author) = (client(&server).await, client(&server).await);
+    let is = json!([["name", "==", "p1"]]);
+    let wait = |timeout: u64| {
+        json!({"op": "wait", "table": "Interface", "where": is, "columns": ["ofport"], "until": "!=",
+               "rows": [], "timeout": timeout})
+    };
+    let results = waiting.transact("Open_vSwitch", vec![wait(30)]).await.expect("valid");
+    let details = results[0]["details"].as_str().expect("text");
+    assert!(details.starts_with("\"wait\" timed out after "), "{details}");
+    let select = json!({"op": "select", "table": "Interface", "where": is, "columns": ["ofport"]});
+    let wait = json!({"op": "wait", "table": "Interface", "where": is, "columns": ["name", "ofport"], "until": "==",
+                      "rows": [{"name": "p1", "ofport": 1}]});
+    let hang = [
+        json!({"op": "insert", "table": "Interface", "uuid-name": "i", "row": {"name": "p1"}}),
+        json!({"op": "insert", "table": "Port", "uuid-name": "p",
+               "row": {"name": "p1", "interfaces": ["named-uuid", "i"]}}),
+        json!({"op": "insert", "table": "Bridge", "uuid-name": "b", "row": {"name": "br0", "ports": ["named-uuid", "p"]}}),
+        json!({"op": "update", "table": "Open_vSwitch", "where": [], "row": {"bridges": ["named-uuid", "b"]}}),
+    ];
+    let (results, added) = tokio::join!(
+        waiting.transact("Open_vSwitch", vec![wait, select]),
+        author.transact("Open_vSwitch", hang.into())
+    );
+    assert_eq!(added.expect("valid")[3], json!({"count": 1}));
+    assert_eq!(results.expect("valid"), [json!({}), json!({"rows": [{"ofport": 1}]})]);
+}
+
 /// What a client was told is done is in the file, whatever becomes of the server.
 #[tokio::test]
 async fn a_reply_means_it_is_in_the_file() {

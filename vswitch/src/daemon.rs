@@ -22,8 +22,9 @@ use crate::status::{self, Outcome, Rows};
 use anyhow::Context;
 use datapath::control::{Datapath, DatapathConfig, DatapathEvent};
 use datapath::types::MacAddr;
+use ovsdb::db::Commit;
 use ovsdb::db::log::Durability;
-use ovsdb::server::{Server, SessionEvent};
+use ovsdb::server::{Now, Server, SessionEvent};
 use ovsdb::value::Datum;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -166,7 +167,7 @@ impl Daemon {
 
     /// When the loop has something to do by itself.
     fn due(&self) -> Instant {
-        let others = [self.retry.at(), self.control.coverage.due()];
+        let others = [self.retry.at(), self.control.coverage.due(), self.server.next_deadline()];
         others.into_iter().flatten().fold(self.statistics_due(), Instant::min)
     }
 
@@ -205,16 +206,22 @@ impl Daemon {
 
     /// Takes in what a client of the database does; whether it committed anything.
     fn handle(&mut self, event: SessionEvent) -> bool {
-        let committed = self.server.handle(event, wall_clock()).is_some();
-        if committed {
-            self.control.coverage.count(Count::Commit);
-        }
-        committed
+        let commits = self.server.handle(event, Now::read());
+        self.count(&commits)
+    }
+
+    /// Counts what clients committed; whether there is anything.
+    fn count(&mut self, commits: &[Commit]) -> bool {
+        commits.iter().for_each(|_| self.control.coverage.count(Count::Commit));
+        !commits.is_empty()
     }
 
     fn tick(&mut self) -> bool {
         let now = Instant::now();
-        let mut changed = self.retry.is_due(now);
+        // Transactions that waited for what the daemon itself wrote, or whose time is over.
+        let commits = self.server.tick(Now::read());
+        let mut changed = self.count(&commits);
+        changed |= self.retry.is_due(now);
         self.control.coverage.sample(now, &self.datapath);
         if self.statistics_due() <= now {
             self.statistics();

@@ -4,12 +4,12 @@ use datapath::control::{Datapath, DatapathEvent};
 use ovsdb::db::lock::LockError;
 use ovsdb::db::log::{Durability, LogError};
 use ovsdb::db::store::OpenError;
-use ovsdb::server::{ListenError, Listener, Server};
+use ovsdb::server::{ListenError, Listener, Now, Server};
 use ovsdb::vswitch_schema::vswitch_schema;
 use rustix::net::sockopt::socket_peercred;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// How long a daemon that is ending may take: the kernel closes its devices one by one, some milliseconds each.
@@ -112,8 +112,7 @@ pub fn system() -> (String, String) {
 /// Milliseconds since 1970, for the database file.
 #[must_use]
 pub fn wall_clock() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    Now::read().date
 }
 
 #[cfg(test)]

@@ -22,9 +22,26 @@ use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
-/// Runs `ops` against `db`, which stays as it is.
-pub(super) fn execute(db: &Database, ops: &[Value]) -> Executed {
-    let mut run = Run { txn: db.begin(), names: Names::collect(ops), durable: false, blocked: None };
+/// Whose transaction it is, as far as its operations can tell.
+#[derive(Clone, Copy)]
+pub struct Caller<'c> {
+    /// Does the client hold this lock? What `assert` asks.
+    pub holds: &'c dyn Fn(&str) -> bool,
+    /// How long ago the transaction was run for the first time: the time of its `wait` operations
+    /// counts from there.
+    pub waited: Duration,
+    /// May it only look? Then an operation that changes something fails.
+    pub read_only: bool,
+}
+
+impl Caller<'_> {
+    /// Nobody in particular: holds no lock, has not waited, may change everything.
+    pub const NOBODY: Caller<'static> = Caller { holds: &|_| false, waited: Duration::ZERO, read_only: false };
+}
+
+/// Runs `ops` for `caller` against `db`, which stays as it is.
+pub(super) fn execute(db: &Database, ops: &[Value], caller: Caller<'_>) -> Executed {
+    let mut run = Run { txn: db.begin(), names: Names::collect(ops), caller, durable: false, blocked: None };
     let mut reply = Vec::with_capacity(ops.len() + 1);
     let failed = |mut reply: Vec<Value>, error: OpError, blocked| {
         reply.push(error.to_json());
@@ -80,16 +97,23 @@ impl Symbols for Names {
 }
 
 /// A transaction being run.
-struct Run<'a> {
+struct Run<'a, 'c> {
     txn: Txn<'a>,
     names: Names,
+    caller: Caller<'c>,
     durable: bool,
     blocked: Option<Duration>,
 }
 
-impl<'a> Run<'a> {
+impl<'a> Run<'a, '_> {
     fn operation(&mut self, op: &Members<'_>) -> Result<Value, OpError> {
-        match op.required("op", id)? {
+        let name = op.required("op", id)?;
+        if self.caller.read_only && matches!(name, "insert" | "update" | "mutate" | "delete") {
+            let db = &self.txn.db.schema().name;
+            let details = format!("{name} operation not allowed on table in reserved database {db}");
+            return Err(OpError::new("not allowed", details));
+        }
+        match name {
             "insert" => self.insert(op),
             "select" => self.select(op),
             "update" => self.update(op),
@@ -99,7 +123,7 @@ impl<'a> Run<'a> {
             "commit" => self.commit(op),
             "abort" => abort(op),
             "comment" => self.comment(op),
-            "assert" => assert(op),
+            "assert" => self.assert(op),
             unknown => Err(op.error(&format!("No operation \"{unknown}\""))),
         }
     }
@@ -191,8 +215,8 @@ impl<'a> Run<'a> {
         Ok(json!({"count": found.len()}))
     }
 
-    /// An unmet wait that has time left marks the run as blocked and fails it, so that the caller
-    /// can put the whole request aside and run it again after the next commit.
+    /// An unmet wait that has time left marks the run as blocked and fails it, so that the whole
+    /// request can be put aside and run again after the next commit.
     fn wait(&mut self, op: &Members<'_>) -> Result<Value, OpError> {
         op.only(&["op", "table", "where", "columns", "until", "rows", "timeout"])?;
         let (table, schema) = self.table(op)?;
@@ -227,8 +251,12 @@ impl<'a> Run<'a> {
         if (actual == expected) == equal {
             return Ok(json!({}));
         }
-        self.blocked = Some(timeout).filter(|t| !t.is_zero());
-        Err(OpError::new("timed out", "\"where\" clause test failed"))
+        self.blocked = Some(timeout).filter(|timeout| *timeout > self.caller.waited);
+        let details = match self.caller.waited.as_millis() {
+            0 => "\"where\" clause test failed".to_owned(),
+            ms => format!("\"wait\" timed out after {ms} ms"),
+        };
+        Err(OpError::new("timed out", details))
     }
 
     /// What a row of a `wait` says about `columns`; a column that it does not mention is at its
@@ -257,6 +285,15 @@ impl<'a> Run<'a> {
         op.only(&["op", "comment"])?;
         self.txn.comment(op.required("comment", Value::as_str)?);
         Ok(json!({}))
+    }
+
+    fn assert(&mut self, op: &Members<'_>) -> Result<Value, OpError> {
+        op.only(&["op", "lock"])?;
+        let lock = op.required("lock", id)?;
+        if (self.caller.holds)(lock) {
+            return Ok(json!({}));
+        }
+        Err(OpError::new("not owner", format!("Asserted lock {lock} not held.")))
     }
 
     /// The table that `op` is about.
@@ -300,13 +337,6 @@ impl<'a> Run<'a> {
 fn abort(op: &Members<'_>) -> Result<Value, OpError> {
     op.only(&["op"])?;
     Err(OpError::new("aborted", "aborted by request"))
-}
-
-/// There are no locks yet, so nobody holds the one that is asserted.
-fn assert(op: &Members<'_>) -> Result<Value, OpError> {
-    op.only(&["op", "lock"])?;
-    let lock = op.required("lock", id)?;
-    Err(OpError::new("not owner", format!("Asserted lock {lock} not held.")))
 }
 
 fn is_object(v: &Value) -> Option<&Value> {

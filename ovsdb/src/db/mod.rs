@@ -35,6 +35,7 @@ mod model_test;
 mod tests;
 
 pub use changes::{Change, Changes};
+pub use execute::Caller;
 pub use monitor::{Monitor, MonitorVersion};
 pub use table::Row;
 pub use txn::Txn;
@@ -65,9 +66,9 @@ pub struct Executed {
     pub prepared: Option<Prepared>,
     /// A `commit` operation asked for durability.
     pub durable: bool,
-    /// The transaction failed at a `wait` that may still come true within this time
-    /// ([`Duration::MAX`]: that has no timeout). Its operations may be executed again after
-    /// a later commit, and `reply` be sent when the time is over.
+    /// The transaction failed at a `wait` that may still come true: its operations may be executed
+    /// again after a later commit, until this much time has passed since they were executed first
+    /// ([`Duration::MAX`]: that wait has no timeout).
     pub blocked: Option<Duration>,
 }
 
@@ -117,7 +118,12 @@ impl Database {
     /// Runs operations of RFC 7047 §5.2, that is, the parameters of `transact` after the database's
     /// name. The database stays as it is until the result is applied.
     pub fn execute(&self, ops: &[Value]) -> Executed {
-        execute::execute(self, ops)
+        self.execute_for(ops, Caller::NOBODY)
+    }
+
+    /// The same for a certain client.
+    pub fn execute_for(&self, ops: &[Value], caller: Caller<'_>) -> Executed {
+        execute::execute(self, ops, caller)
     }
 
     /// Starts a transaction of the process itself.

@@ -31,6 +31,11 @@ impl SessionId {
         SessionId(0)
     }
 
+    #[cfg(test)]
+    pub(super) fn of(number: u64) -> SessionId {
+        SessionId(number)
+    }
+
     /// The one after this.
     #[must_use]
     pub fn next(self) -> SessionId {

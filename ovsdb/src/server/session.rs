@@ -1,7 +1,9 @@
 //! One client as the server core knows it: where its messages go, and what it monitors.
 
 use super::outbox::{Outbox, SendError};
+use super::request::Db;
 use crate::db::{Commit, Database, Monitor, MonitorVersion};
+use crate::error::OpError;
 use crate::jsonrpc::Message;
 use crate::value::Uuid;
 use serde_json::{Value, json};
@@ -21,7 +23,7 @@ pub(super) struct Session {
 struct Monitored {
     /// The client's name for it: any JSON.
     id: Value,
-    db: String,
+    db: Db,
     monitor: Monitor,
 }
 
@@ -45,18 +47,17 @@ impl Session {
         version: MonitorVersion,
         id: Value,
         requests: &Value,
+        db: Db,
         database: &Database,
     ) -> Result<Value, Value> {
-        if self.monitors.iter().any(|m| m.id == id) {
-            return Err(json!({"error": "syntax error", "details": "duplicate monitor ID", "syntax": id.to_string()}));
-        }
+        self.check_free(&id)?;
         if self.monitors.len() >= MAX_MONITORS {
             let details = format!("a session may have {MAX_MONITORS} monitors; cancel one first");
             return Err(json!({"error": "resources exhausted", "details": details}));
         }
         let monitor = Monitor::new(version, requests, database).map_err(|e| e.to_json())?;
         let rows = monitor.initial(database);
-        self.monitors.push(Monitored { id, db: database.schema().name.clone(), monitor });
+        self.monitors.push(Monitored { id, db, monitor });
         Ok(match version {
             MonitorVersion::V1 | MonitorVersion::V2 => rows,
             // No history is kept: the client gets everything, whatever it had seen.
@@ -64,18 +65,47 @@ impl Session {
         })
     }
 
-    pub fn cancel(&mut self, id: &Value) -> Result<Value, Value> {
+    /// Gives a monitor other conditions and another id. The result is the notification of what that means to
+    /// the client, if anything. `databases`: the main one, then `_Server`.
+    pub fn change_monitor(
+        &mut self,
+        id: &Value,
+        new_id: Value,
+        requests: &Value,
+        databases: [&Database; 2],
+    ) -> Result<Option<Message>, Value> {
+        if *id != new_id {
+            self.check_free(&new_id)?;
+        }
+        let Some(monitored) = self.monitors.iter_mut().find(|m| m.id == *id) else {
+            return Err(OpError::syntax(id, "unknown monitor session").to_json());
+        };
+        let [main, info] = databases;
+        let database = if monitored.db == Db::Main { main } else { info };
+        let rows = monitored.monitor.change_conditions(requests, database).map_err(|e| e.to_json())?;
+        monitored.id = new_id;
+        Ok(rows.map(|rows| monitored.notification(rows)))
+    }
+
+    pub fn cancel_monitor(&mut self, id: &Value) -> Result<Value, Value> {
         let before = self.monitors.len();
         self.monitors.retain(|m| m.id != *id);
         if self.monitors.len() < before { Ok(json!({})) } else { Err(json!("unknown monitor")) }
     }
 
-    /// Tells the client what a commit to `database` means for its monitors.
-    pub fn notify(&self, commit: &Commit, database: &Database) -> Result<(), SendError> {
-        for monitored in self.monitors.iter().filter(|m| m.db == database.schema().name) {
+    /// Tells the client what a commit to the main database means for its monitors. (`_Server` never changes.)
+    pub fn notify(&self, commit: &Commit) -> Result<(), SendError> {
+        for monitored in self.monitors.iter().filter(|m| m.db == Db::Main) {
             if let Some(rows) = monitored.monitor.update(commit) {
                 self.send(monitored.notification(rows))?;
             }
+        }
+        Ok(())
+    }
+
+    fn check_free(&self, id: &Value) -> Result<(), Value> {
+        if self.monitors.iter().any(|m| m.id == *id) {
+            return Err(OpError::syntax(id, "duplicate monitor ID").to_json());
         }
         Ok(())
     }

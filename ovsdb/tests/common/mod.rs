@@ -3,12 +3,13 @@
 #![allow(dead_code)] // every test file uses a part of it
 
 use ovsdb::db::log::Durability;
-use ovsdb::server::{Listener, Server};
+use ovsdb::server::{Listener, Now, Server};
 use ovsdb::vswitch_schema::vswitch_schema;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
 
@@ -81,12 +82,15 @@ async fn run(db: &Path, socket: &Path, ready: std::sync::mpsc::Sender<()>, mut s
     let listener = Listener::bind(socket).expect("free");
     tokio::spawn(listener.run(events));
     ready.send(()).expect("the test waits");
+    let far = Duration::from_secs(3600);
     loop {
-        let event = tokio::select! {
-            event = inbox.recv() => event.expect("the listener runs"),
+        let due = server.next_deadline().unwrap_or_else(|| Instant::now() + far);
+        let commits = tokio::select! {
+            event = inbox.recv() => server.handle(event.expect("the listener runs"), Now::read()),
+            () = tokio::time::sleep_until(due.into()) => server.tick(Now::read()),
             _ = &mut stopped => return,
         };
-        if server.handle(event, 0).is_some() {
+        if !commits.is_empty() {
             let operations = switch(&server);
             commit(&mut server, &operations);
         }

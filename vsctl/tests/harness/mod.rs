@@ -154,6 +154,7 @@ impl Drop for Server {
 }
 
 async fn serve(db: &Path, socket: &Path, ready: std::sync::mpsc::Sender<()>, mut stopped: oneshot::Receiver<()>) {
+    use ovsdb::server::Now;
     let schema = ovsdb::vswitch_schema::vswitch_schema();
     let mut server = ovsdb::server::Server::open(db, schema, 0).expect("a new database");
     let (events, mut inbox) = mpsc::channel(64);
@@ -162,7 +163,7 @@ async fn serve(db: &Path, socket: &Path, ready: std::sync::mpsc::Sender<()>, mut
     ready.send(()).expect("the test waits");
     loop {
         tokio::select! {
-            event = inbox.recv() => drop(server.handle(event.expect("the listener runs"), 0)),
+            event = inbox.recv() => drop(server.handle(event.expect("the listener runs"), Now::read())),
             _ = &mut stopped => return,
         }
     }
