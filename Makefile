@@ -5,7 +5,7 @@ export OVS_PREFIX ?= $(TARGET)/peers
 # 1: a test that finds no root, no namespaces or no Open vSwitch fails; 0: it is skipped and says so.
 export VSWITCH_REQUIRE_ALL ?= 1
 
-.PHONY: help build test demo demo-clean bench clean
+.PHONY: help build test demo demo-clean bench bench-ports clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -26,13 +26,23 @@ demo: ## two tenants between two hosts, shown step by step (root); KEEP=1 leaves
 	@$(MAKE) --no-print-directory build
 	@BIN_DIR='$(abspath $(TARGET))/release' tests/demo.sh
 
-demo-clean: ## removes what KEEP=1 make demo left up
+demo-bench-ports: ## 1,000 ports added one by one, Open vSwitch beside us (root; about three minutes)
+	@tests/setup.sh test
+	@$(MAKE) --no-print-directory build
+	VSWITCH_BIN_DIR='$(abspath $(TARGET))/release' OVS_PREFIX='$(abspath $(OVS_PREFIX))' cargo run --release -p vswitch-benches --bin add-ports
+
+clean: ## removes what KEEP=1 make demo left up
 	@tests/demo.sh clean
 
 bench: ## side by side with the Linux bridge and the kernel's VXLAN (root; about two minutes)
 	@tests/setup.sh bench
 	@$(MAKE) --no-print-directory build
 	VSWITCH_BIN_DIR='$(abspath $(TARGET))/release' cargo run --release -p vswitch-benches --bin side-by-side
+
+bench-ports: ## 1,000 ports added one by one, Open vSwitch beside us (root; about three minutes)
+	@tests/setup.sh test
+	@$(MAKE) --no-print-directory build
+	VSWITCH_BIN_DIR='$(abspath $(TARGET))/release' OVS_PREFIX='$(abspath $(OVS_PREFIX))' cargo run --release -p vswitch-benches --bin add-ports
 
 clean: ## removes what was built and unpacked
 	cargo clean

@@ -1,6 +1,7 @@
 //! Benchmarks: what they share.
 //!
 //! - `src/bin/side-by-side.rs` compares a running `vswitch` with the Linux bridge and the kernel's VXLAN;
+//! - `src/bin/add-ports.rs` adds 1,000 ports one by one, Open vSwitch beside us;
 //! - `benches/` holds criterion suites of single stages.
 
 use std::fmt::Write as _;
@@ -8,9 +9,16 @@ use std::fmt::Write as _;
 /// The middle one of the values (of an even number, the lower of the two in the middle); 0 of none.
 #[must_use]
 pub fn median(values: &[f64]) -> f64 {
+    percentile(values, 50.0)
+}
+
+/// The smallest value that at least `percent` of the values don't exceed (nearest rank); 0 of none.
+#[must_use]
+pub fn percentile(values: &[f64], percent: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len().saturating_sub(1) / 2).copied().unwrap_or_default()
+    let rank = (percent / 100.0 * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default()
 }
 
 /// Two things measured in turns.
@@ -67,6 +75,8 @@ mod tests {
         assert_eq!(median(&[]), 0.0);
         assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.0);
+        let hundred: Vec<f64> = (1..=100).map(f64::from).collect();
+        assert_eq!([50.0, 99.0, 100.0].map(|p| percentile(&hundred, p)), [50.0, 99.0, 100.0]);
         let (mut a, mut b) = (0.0, 0.0);
         let pair = Pair::in_turns(3, || (a += 1.0, a).1, || (b += 2.0, b).1);
         assert_eq!((pair.ours.as_slice(), pair.ratio()), (&[1.0, 2.0, 3.0][..], 0.5));

@@ -3,6 +3,7 @@
 //! They are looked for under `OVS_PREFIX` (`tests/setup.sh test` unpacks the Debian packages there; default
 //! `target/peers`). A private `ovsdb-server` gets its own directory and socket; nothing of an installed Open vSwitch is used.
 
+use crate::netns::{Running, Space};
 use crate::process::{Done, eventually, run, skip, words};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -34,7 +35,11 @@ impl Ovs {
     /// The path of a tool.
     #[must_use]
     pub fn path(&self, name: &str) -> String {
-        let dir = if name == "ovsdb-server" { "usr/sbin" } else { "usr/bin" };
+        let dir = match name {
+            "ovsdb-server" => "usr/sbin",
+            "ovs-vswitchd" => "usr/lib/openvswitch-switch",
+            _ => "usr/bin",
+        };
         self.prefix.join(dir).join(name).display().to_string()
     }
 
@@ -74,6 +79,17 @@ impl Ovs {
         });
         let _ = self.vsctl(&server.socket, "--no-wait init").output();
         server
+    }
+
+    /// Starts a private `ovs-vswitchd` in `space`, without the kernel's datapath, on the database of `server`.
+    #[must_use]
+    pub fn vswitchd(&self, space: &Space, server: &OvsdbServer) -> Running {
+        let dir = server.socket.parent().unwrap_or(Path::new("/"));
+        let dir = dir.display();
+        let environment = format!("OVS_RUNDIR={dir} OVS_LOGDIR={dir} OVS_DBDIR={dir} OVS_SYSCONFDIR={dir}");
+        let daemon = format!("{} unix:{}", self.path("ovs-vswitchd"), server.socket.display());
+        let options = format!("--disable-system --pidfile={dir}/vswitchd.pid --unixctl={dir}/vswitchd.ctl");
+        space.spawn(&format!("env {environment} {daemon} {options}"), &server.socket.with_file_name("vswitchd.out"))
     }
 }
 
