@@ -161,8 +161,11 @@ impl Table {
         let mut add = |element: &str, cells: &[String]| {
             text += "  <tr>\n";
             for (cell, (column, _)) in cells.iter().zip(&self.columns) {
-                let anchor = if column == "_uuid" { "name=\"" } else { "href=\"#" };
-                text += &format!("    <{element}>{}</{element}>\n", html_cell(cell, anchor));
+                let cell = match (column.as_str(), element) {
+                    ("_uuid", "td") => html_anchor(cell),
+                    _ => html_cell(cell),
+                };
+                text += &format!("    <{element}>{cell}</{element}>\n");
             }
             text += "  </tr>\n";
         };
@@ -204,26 +207,35 @@ fn cut(text: &mut String, width: usize) {
     }
 }
 
-/// A cell's text; a UUID becomes the first eight of its digits, and an anchor or a link to one.
-fn html_cell(mut text: &str, anchor: &str) -> String {
+/// The cell of a row's own UUID: an anchor, that shows the beginning.
+fn html_anchor(text: &str) -> String {
+    let begin: String = text.chars().take(8).collect();
+    format!("<a name=\"{}\">{}</a>", html_text(text), html_text(&begin))
+}
+
+/// A cell's text; a UUID becomes a link to its row that shows the beginning.
+fn html_cell(mut text: &str) -> String {
     const UUID_LEN: usize = 36;
     let mut html = String::new();
     while let Some(c) = text.chars().next() {
-        if let Some(uuid) = text.get(..UUID_LEN).filter(|uuid| parse_uuid(uuid).is_some()) {
-            html += &format!("<a {anchor}{uuid}\">{}</a>", &uuid[..8]);
-            text = &text[UUID_LEN..];
-            continue;
-        }
-        match c {
-            '&' => html += "&amp;",
-            '<' => html += "&lt;",
-            '>' => html += "&gt;",
-            '"' => html += "&quot;",
-            c => html.push(c),
-        }
-        text = &text[c.len_utf8()..];
+        let uuid = text.get(..UUID_LEN).filter(|uuid| parse_uuid(uuid).is_some());
+        let taken = match uuid {
+            Some(uuid) => {
+                html += &format!("<a href=\"#{uuid}\">{}</a>", &uuid[..8]);
+                UUID_LEN
+            }
+            None => {
+                html += &html_text(&text[..c.len_utf8()]);
+                c.len_utf8()
+            }
+        };
+        text = &text[taken..];
     }
     html
+}
+
+fn html_text(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// JSON over several lines: two blanks a level, closing brackets at the end of the last line.

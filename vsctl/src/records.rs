@@ -15,7 +15,7 @@ enum Naming {
     Column { table: &'static str, column: &'static str },
     /// By the name of the row whose column refers to it.
     Via { table: &'static str, referrer: &'static str, column: &'static str },
-    /// As `.`, there being only one.
+    /// As `.`, as the only row of any table, and never otherwise.
     Only { table: &'static str },
 }
 
@@ -80,9 +80,12 @@ pub(crate) fn find(model: &Model<'_>, names: &Names, table: &str, record: &str) 
     if let Some(uuid) = exact.filter(|uuid| model.has_row(table, uuid)) {
         return Ok(Some(uuid));
     }
+    let mut rows = model.rows(table);
+    if let (".", Some(uuid), None) = (record, rows.next(), rows.next()) {
+        return Ok(Some(uuid));
+    }
     for naming in namings(table) {
         let found = match naming {
-            Only { .. } if record == "." => model.rows(table).collect(),
             Only { .. } => Vec::new(),
             Column { column, .. } => named(model, table, column, record),
             Via { referrer, column, .. } => {

@@ -117,7 +117,7 @@ fn read_the_same(server: &Server) {
         "--format=table --columns=name,external_ids list bridge br0 br1",
         "--format=html list port p1 br0",
         "--format=html --columns=name,external_ids,interfaces,_uuid list port br0",
-        "--format=html --data=json --columns=ports,external_ids list bridge br0",
+        "--format=html --data=json --columns=_uuid,ports,external_ids list bridge br0",
         "--format=table --max-column-width=20 list port p1 br0",
         "--format=csv list interface p1 vx0",
         "--format=json list interface p1 vx0",

@@ -22,7 +22,8 @@ pub(super) fn uuid_type() -> ColumnType {
 
 /// A column by its name or an abbreviation, `_uuid` too.
 pub(super) fn column(table: Table<'_>, word: &str) -> Result<(String, ColumnType)> {
-    if word.eq_ignore_ascii_case(UUID_COLUMN) {
+    let folded = word.to_ascii_lowercase().replace('-', "_");
+    if folded.len() > 1 && UUID_COLUMN.starts_with(&folded) {
         return Ok((UUID_COLUMN.to_owned(), uuid_type()));
     }
     let (name, column) = table.column(word)?;
@@ -74,6 +75,7 @@ fn satisfies(cx: &mut Context<'_, '_>, table: Table<'_>, row: &Uuid, spec: &Spec
     };
     let (name, mut ty) = typed(table, spec)?;
     let mut have = value(cx, table.name, row, &name)?;
+    let mut absent = false;
     if let Some(key) = &spec.key
         && let Some(value_type) = ty.value.take()
     {
@@ -82,14 +84,12 @@ fn satisfies(cx: &mut Context<'_, '_>, table: Table<'_>, row: &Uuid, spec: &Spec
             Datum::Map(map) => map.get(&key).cloned(),
             Datum::Set(_) => None,
         };
-        if at_key.is_none() && !operator.is_set_operator() {
-            return Ok(false);
-        }
+        absent = at_key.is_none() && !operator.is_set_operator();
         have = Datum::set_of(at_key);
         ty = ColumnType { key: value_type, value: None, min: 0, max: ty.max };
     }
     let wanted = parse_datum(&ty, text, cx.names)?;
-    Ok(compare(&have, *operator, &wanted))
+    Ok(!absent && compare(&have, *operator, &wanted))
 }
 
 fn compare(have: &Datum, operator: Operator, wanted: &Datum) -> bool {
