@@ -205,6 +205,9 @@ pub(crate) fn parse_atom(base: &BaseType, text: &str, names: &mut Names) -> Resu
 
 /// Reads a whole value for a column of type `ty`.
 pub(crate) fn parse_datum(ty: &ColumnType, text: &str, names: &mut Names) -> Result<Datum> {
+    if text.is_empty() {
+        fail!("no value; nothing at all is {}", if ty.is_map() { "{}" } else { "[]" });
+    }
     if let Some(datum) = plain_string(ty, text)? {
         return Ok(datum);
     }
@@ -418,6 +421,7 @@ mod tests {
             ("\"\\u00e9\\n\"", "\"é\\n\""),
             ("00:11:22:33:44:55", "\"00:11:22:33:44:55\""),
             ("a,b", "refused: 2 values, but there can be only 1"),
+            ("", "refused: no value; nothing at all is []"),
             ("[]", "refused: 0 values, but there must be at least 1"),
             ("\"a", "refused: the string \"a has no closing '\"'"),
             ("\"a\\x\"", "refused: \"a\\x\" is not a string as JSON writes it"),

@@ -191,9 +191,8 @@ fn new_records_are_printed_with_the_uuids_they_got() {
 #[test]
 fn nothing_to_do_waits_for_nobody() {
     let server = Server::ours();
-    quietly(&server, "add-br br0 -- add-port br0 p1 tag=5");
-    for line in
-        ["--may-exist add-br br0", "set port p1 tag=5", "show", "--if-exists del-br no", "add port p1 trunks []"]
+    quietly(&server, "add-br br0 -- add-port br0 p1 tag=5 trunks=7");
+    for line in ["--may-exist add-br br0", "set port p1 tag=5", "show", "--if-exists del-br no", "add port p1 trunks 7"]
     {
         let ran = server.vsctl(&split(line));
         assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{line}");

@@ -50,7 +50,7 @@ pub(super) fn typed(table: Table<'_>, spec: &Spec) -> Result<(String, ColumnType
 /// Asks for the columns that conditions look at.
 pub(super) fn need(table: Table<'_>, conditions: &[String], needs: &mut Needs) -> Result<()> {
     for word in conditions {
-        let (name, _) = typed(table, &Spec::condition(word)?).map_err(|e| e.at(word))?;
+        let (name, _) = column(table, &Spec::condition(word)?.column).map_err(|e| e.at(word))?;
         if name != UUID_COLUMN {
             needs.column(table.name, &name);
         }

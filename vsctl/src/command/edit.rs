@@ -212,9 +212,9 @@ fn clear(cx: &mut Context<'_, '_>, args: &Parsed) -> Result<()> {
     Ok(())
 }
 
-/// The type that an argument of `add` or `remove` is read as: any number of elements.
+/// The type that an argument of `add` or `remove` is read as: any number of elements but none.
 fn elements_of(ty: &ColumnType) -> ColumnType {
-    ColumnType { min: 0, max: u32::MAX, ..ty.clone() }
+    ColumnType { min: 1, max: u32::MAX, ..ty.clone() }
 }
 
 fn add(cx: &mut Context<'_, '_>, args: &Parsed) -> Result<()> {

@@ -213,7 +213,7 @@ fn get_needs(args: &Parsed, schema: &DatabaseSchema, needs: &mut Needs) -> Resul
     let table = find_table(schema, args.arg(0))?;
     records::need(needs, table.name);
     for word in args.args_from(2) {
-        let (name, _) = typed(table, &Spec::plain(word)?).map_err(|e| e.at(word))?;
+        let (name, _) = column(table, &Spec::plain(word)?.column).map_err(|e| e.at(word))?;
         if name != UUID_COLUMN {
             needs.column(table.name, &name);
         }

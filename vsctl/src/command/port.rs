@@ -176,23 +176,19 @@ fn del_port(cx: &mut Context<'_, '_>, args: &Parsed) -> Result<()> {
         _ => (None, args.arg(0)),
     };
     let all = Topology::of(cx.model);
-    let on = match on {
-        Some(on) if args.has("--if-exists") && all.bridge_if_any(on)?.is_none() => return Ok(()),
-        Some(on) => Some(all.bridge(on)?),
-        None => None,
-    };
     let found = match all.port_if_any(name)? {
         None if args.has("--with-iface") => all.port_of_interface(name)?,
         found => found,
     };
     let port = match found {
         Some(port) => port,
+        None if args.has("--if-exists") => return Ok(()),
         None if all.bridge_if_any(name)?.is_some() => {
             fail!("{name} is its bridge's own port; 'vsctl del-br {name}' deletes the bridge")
         }
-        None if args.has("--if-exists") => return Ok(()),
         None => all.port(name)?,
     };
+    let on = on.map(|on| all.bridge(on)).transpose()?;
     if let Some(on) = on.filter(|on| *on != port.bridge) {
         fail!("port {name} is on bridge {}, not on {}", port.bridge.name, on.name);
     }
