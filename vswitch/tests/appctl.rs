@@ -270,7 +270,7 @@ fn log_levels_change_while_it_runs() {
     assert!(!daemon.log().contains("list-commands"), "{}", daemon.log());
     assert_eq!(daemon.says("vlog/set appctl:console:dbg"), "");
     daemon.says("list-commands");
-    assert!(daemon.log().contains("DEBUG vswitch::appctl: unix#3: list-commands []"), "{}", daemon.log());
+    assert!(daemon.log().contains("DEBUG vswitch::appctl: session#3: list-commands []"), "{}", daemon.log());
     daemon.says("vlog/set warn");
     let before = daemon.log();
     daemon.says("vlog/set vswitch=info");

@@ -16,11 +16,14 @@ mod listen;
 mod locks;
 mod outbox;
 mod parked;
+mod probe;
 mod request;
 mod session;
+mod target;
 #[cfg(test)]
 mod tests;
 mod transact;
+mod unix_socket;
 
 use crate::db::log::Durability;
 use crate::db::store::{OpenError, Store};
@@ -30,7 +33,7 @@ use crate::jsonrpc::{Message, ProtocolError};
 use crate::schema::DatabaseSchema;
 use crate::value::Uuid;
 pub use connection::SessionId;
-pub use listen::{ListenError, Listener, MAX_CONNECTIONS};
+pub use listen::{ListenError, Listener, MAX_CONNECTIONS, Remote, Room, Sessions};
 use locks::Locks;
 pub use outbox::{OUTBOX_BYTES, Outbox, OutboxReader, SendError, outbox};
 use parked::{Parked, Transaction};
@@ -40,6 +43,7 @@ use session::Session;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Instant, SystemTime};
+pub use target::Target;
 
 /// What time it is: by the clock that times waits, and by the calendar, which is only written to the file.
 #[derive(Clone, Copy, Debug)]

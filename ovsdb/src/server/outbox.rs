@@ -39,6 +39,20 @@ pub struct Outbox {
     shared: Arc<Shared>,
 }
 
+/// The core's end in other hands: does not keep the connection open.
+#[derive(Debug)]
+pub(super) struct WeakOutbox {
+    queue: mpsc::WeakUnboundedSender<Vec<u8>>,
+    shared: Arc<Shared>,
+}
+
+impl WeakOutbox {
+    /// The core's end, while that is there.
+    pub fn upgrade(&self) -> Option<Outbox> {
+        Some(Outbox { queue: self.queue.upgrade()?, shared: self.shared.clone() })
+    }
+}
+
 /// The writer's end.
 #[derive(Debug)]
 pub struct OutboxReader {
@@ -63,6 +77,11 @@ impl Outbox {
             return Err(SendError::Full { waiting });
         }
         self.queue.send(message).map_err(|_| SendError::Gone)
+    }
+
+    /// For who may send as long as the core does.
+    pub(super) fn downgrade(&self) -> WeakOutbox {
+        WeakOutbox { queue: self.queue.downgrade(), shared: self.shared.clone() }
     }
 
     /// Closes the connection at once; what is queued is not sent.
@@ -125,7 +144,10 @@ mod tests {
         assert_eq!(reader.next().await, Some(vec![1]));
         assert_eq!(reader.next().await, None);
         let (sender, reader) = outbox(10);
+        let weak = sender.downgrade();
+        weak.upgrade().expect("the core is there").send(vec![2]).expect("room");
         sender.abort();
         reader.aborted().await;
+        assert!(weak.upgrade().is_none());
     }
 }

@@ -3,7 +3,7 @@
 #![allow(dead_code)] // every test file uses a part of it
 
 use ovsdb::db::log::Durability;
-use ovsdb::server::{Listener, Now, Server};
+use ovsdb::server::{Listener, Now, Server, Sessions};
 use ovsdb::vswitch_schema::vswitch_schema;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 /// A running server; stops when dropped.
 pub struct TestServer {
     dir: TempDir,
+    sessions: Sessions,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -35,12 +36,17 @@ impl TestServer {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
             runtime.block_on(run(&db, &socket, ready, stopped));
         });
-        started.recv().expect("the server starts");
-        TestServer { dir, stop: Some(stop), thread: Some(thread) }
+        let sessions = started.recv().expect("the server starts");
+        TestServer { dir, sessions, stop: Some(stop), thread: Some(thread) }
     }
 
     pub fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Where further listeners take their clients.
+    pub fn sessions(&self) -> Sessions {
+        self.sessions.clone()
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -73,15 +79,16 @@ impl Drop for TestServer {
     }
 }
 
-async fn run(db: &Path, socket: &Path, ready: std::sync::mpsc::Sender<()>, mut stopped: oneshot::Receiver<()>) {
+async fn run(db: &Path, socket: &Path, ready: std::sync::mpsc::Sender<Sessions>, mut stopped: oneshot::Receiver<()>) {
     let mut server = Server::open(db, vswitch_schema(), 0).expect("opens");
     if server.database().rows("Open_vSwitch").next().is_none() {
         commit(&mut server, &[json!({"op": "insert", "table": "Open_vSwitch", "row": {}})]);
     }
     let (events, mut inbox) = mpsc::channel(64);
     let listener = Listener::bind(socket).expect("free");
-    tokio::spawn(listener.run(events));
-    ready.send(()).expect("the test waits");
+    let sessions = Sessions::from(events);
+    tokio::spawn(listener.run(sessions.clone()));
+    ready.send(sessions).expect("the test waits");
     let far = Duration::from_secs(3600);
     loop {
         let due = server.next_deadline().unwrap_or_else(|| Instant::now() + far);
