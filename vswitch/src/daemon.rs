@@ -11,6 +11,7 @@ use crate::appctl::{self, Control, Farewell, View};
 use crate::config::interface::{Kind, Wanted};
 use crate::config::{Config, Notes};
 use crate::log::Log;
+use crate::managers::Managers;
 use crate::netlink::{Network, watch};
 use crate::reconcile::apply::Applier;
 use crate::reconcile::desired::{Desired, desired, paths};
@@ -24,7 +25,7 @@ use datapath::control::{Datapath, DatapathConfig, DatapathEvent};
 use datapath::types::MacAddr;
 use ovsdb::db::Commit;
 use ovsdb::db::log::Durability;
-use ovsdb::server::{Now, Server, SessionEvent};
+use ovsdb::server::{Now, Server, SessionEvent, Sessions};
 use ovsdb::value::Datum;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -60,6 +61,7 @@ pub struct Daemon {
     server: Server,
     listener: JoinHandle<()>,
     sessions: mpsc::Receiver<SessionEvent>,
+    managers: Managers,
     control: Control,
     network: Network,
     datapath: Datapath,
@@ -89,7 +91,8 @@ impl Daemon {
         let deaths = start::forward_events(&mut datapath)?;
         // Clients may connect from here on; they are answered when the loop runs.
         let (events, sessions) = mpsc::channel(SESSION_QUEUE);
-        let listener = tokio::spawn(listener.run(events));
+        let to = Sessions::from(events);
+        let listener = tokio::spawn(listener.run(to.clone()));
         let control = Control::new(control, log, Instant::now());
         let fixed = status::fixed_columns(server.database(), start::system());
         // Notes that are there already are to be logged as new ones.
@@ -98,6 +101,7 @@ impl Daemon {
             server,
             listener,
             sessions,
+            managers: Managers::new(to),
             control,
             network,
             datapath,
@@ -157,17 +161,18 @@ impl Daemon {
         if farewell.as_ref().is_some_and(|f| f.exit.cleanup) {
             self.applier.apply(&Specs::default(), false, |actions| self.datapath.apply(actions));
         }
-        let Daemon { server, listener, control, network, datapath, .. } = self;
+        let Daemon { server, listener, managers, control, network, datapath, .. } = self;
         // Takes the socket's file with it.
         listener.abort();
         let _ = listener.await;
+        managers.close().await;
         drop((datapath, network, server));
         control.close(farewell).await;
     }
 
     /// When the loop has something to do by itself.
     fn due(&self) -> Instant {
-        let others = [self.retry.at(), self.control.coverage.due(), self.server.next_deadline()];
+        let others = [self.retry.at(), self.control.coverage.due(), self.server.next_deadline(), self.managers.due()];
         others.into_iter().flatten().fold(self.statistics_due(), Instant::min)
     }
 
@@ -206,7 +211,11 @@ impl Daemon {
 
     /// Takes in what a client of the database does; whether it committed anything.
     fn handle(&mut self, event: SessionEvent) -> bool {
-        let commits = self.server.handle(event, Now::read());
+        let now = Now::read();
+        if matches!(event, SessionEvent::Opened { .. } | SessionEvent::Closed { .. }) {
+            self.managers.stir(now.monotonic);
+        }
+        let commits = self.server.handle(event, now);
         self.count(&commits)
     }
 
@@ -221,7 +230,10 @@ impl Daemon {
         // Transactions that waited for what the daemon itself wrote, or whose time is over.
         let commits = self.server.tick(Now::read());
         let mut changed = self.count(&commits);
-        changed |= self.retry.is_due(now);
+        changed |= self.retry.is_due(now) | self.managers.is_retry_due(now);
+        if self.managers.is_report_due(now) {
+            self.write(&self.managers.rows(self.server.database()));
+        }
         self.control.coverage.sample(now, &self.datapath);
         if self.statistics_due() <= now {
             self.statistics();
@@ -257,6 +269,7 @@ impl Daemon {
         if self.applier.has_failures() {
             self.retry.plan(Instant::now());
         }
+        self.managers.apply(self.server.database(), Instant::now()).await;
         self.network.find_modes(self.config.interfaces().map(|(_, i)| i.name.as_str()));
         self.report(&wanted);
         Ok(())
@@ -319,7 +332,8 @@ impl Daemon {
         if let Some(root) = config.root {
             rows.entry(("Open_vSwitch", root)).or_default().extend(self.fixed.clone());
         }
-        rows.extend(status::remotes(self.server.database()));
+        rows.extend(status::controllers(self.server.database()));
+        rows.extend(self.managers.rows(self.server.database()));
         self.log_errors(errors);
         self.write(&rows);
     }

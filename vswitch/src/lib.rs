@@ -15,6 +15,7 @@ pub mod args;
 pub mod config;
 pub mod daemon;
 pub mod log;
+pub mod managers;
 pub mod mtu;
 pub mod netlink;
 pub mod reconcile;

@@ -145,20 +145,13 @@ pub fn fixed_columns(database: &Database, system: (String, String)) -> BTreeMap<
     ])
 }
 
-/// The rows of remote controllers and managers: stored, and told to be without effect.
+/// The rows of controllers: stored, and told to be without effect.
 #[must_use]
-pub fn remotes(database: &Database) -> Rows {
-    let of_table = |table: &'static str, text: &str| {
-        let status = Datum::map_of_strings([("state", "VOID"), ("last_error", text)]);
-        let mut columns = BTreeMap::from([("is_connected", Datum::boolean(false)), ("status", status)]);
-        if table == "Controller" {
-            columns.insert("role", Datum::string("other"));
-        }
-        database.rows(table).map(move |(uuid, _)| ((table, *uuid), columns.clone())).collect::<Vec<_>>()
-    };
-    let mut rows = of_table("Controller", "OpenFlow is not supported");
-    rows.extend(of_table("Manager", "managers are not supported by this version; connect to the Unix socket"));
-    rows.into_iter().collect()
+pub fn controllers(database: &Database) -> Rows {
+    let status = Datum::map_of_strings([("state", "VOID"), ("last_error", "OpenFlow is not supported")]);
+    let columns =
+        BTreeMap::from([("is_connected", Datum::boolean(false)), ("role", Datum::string("other")), ("status", status)]);
+    database.rows("Controller").map(|(uuid, _)| (("Controller", *uuid), columns.clone())).collect()
 }
 
 /// `Interface:statistics`.
