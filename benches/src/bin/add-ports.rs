@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::time::Instant;
-use vswitch_benches::{percentile, table};
+use vswitch_benches::percentile;
 use vswitch_tests::netns::{Lab, Space};
 use vswitch_tests::ovs::Ovs;
 use vswitch_tests::process::{program, run, words};
@@ -28,19 +28,20 @@ fn main() {
     let _ = ovs.vsctl(&server.socket, "add-br br0 -- set bridge br0 datapath_type=netdev").output();
     let theirs = format!("{} --db=unix:{}", ovs.path("ovs-vsctl"), server.socket.display());
 
-    let mut rows = vec![words("ports vsctl\u{a0}p50 p99 max ovs-vsctl\u{a0}p50 p99 max")];
-    for hundred in 0..hundreds {
-        let mut row = vec![format!("{} to {}", hundred * 100 + 1, hundred * 100 + 100)];
-        for client in [&ours, &theirs] {
-            let times: Vec<f64> = (1..=100).map(|n| add_port(client, hundred * 100 + n)).collect();
-            row.extend([50.0, 99.0, 100.0].map(|p| format!("{:.1}", percentile(&times, p))));
-        }
-        rows.push(row);
-    }
+    println!("One add-port of a veth, in ms, by the number of ports (p99 of 100: the second slowest)\n");
     println!(
-        "One add-port of a veth, in ms, by the number of ports (p99 of 100: the second slowest)\n\n{}",
-        table(&rows)
+        "{:<13}{:>11}{:>8}{:>8}{:>15}{:>8}{:>8}",
+        "ports", "vsctl p50", "p99", "max", "ovs-vsctl p50", "p99", "max"
     );
+    for hundred in 0..hundreds {
+        let measure = |client: &str| {
+            let times: Vec<f64> = (1..=100).map(|n| add_port(client, hundred * 100 + n)).collect();
+            [50.0, 99.0, 100.0].map(|p| percentile(&times, p))
+        };
+        let ([a, b, c], [d, e, f]) = (measure(&ours), measure(&theirs));
+        let ports = format!("{} to {}", hundred * 100 + 1, hundred * 100 + 100);
+        println!("{ports:<13}{a:>11.1}{b:>8.1}{c:>8.1}{d:>15.1}{e:>8.1}{f:>8.1}");
+    }
 }
 
 /// So many veth pairs, both ends up.
