@@ -196,9 +196,9 @@ fn usage(error: &clap::Error) -> Error {
     }
 }
 
-/// What options at the beginning of a line say, if they can be read.
-pub(crate) fn of_options(options: &[String]) -> Option<Globals> {
-    read(&parse(options.to_vec()).ok()?, false).ok()
+/// What the options at the beginning of a line say, if they can be read.
+pub(crate) fn of_line(words: &[String]) -> Option<Globals> {
+    read(&parse(words.to_vec()).ok()?, false).ok()
 }
 
 /// What the options say. The commands of a `patient` line may take their time unless told otherwise.

@@ -26,7 +26,7 @@ pub(crate) fn run(globals: &Globals, commands: &[Parsed], line: &str) -> Result<
     let runtime = runtime.map_err(|error| failed!("cannot start: {error}"))?;
     let stage = RefCell::new(Stage::Connecting);
     let run = Run { globals, commands, line, stage: &stage };
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         match globals.timeout {
             None => run.all().await,
             Some(patience) => match tokio::time::timeout(patience, run.all()).await {
@@ -34,7 +34,10 @@ pub(crate) fn run(globals: &Globals, commands: &[Parsed], line: &str) -> Result<
                 Err(_) => Err(out_of_patience(patience, &globals.remotes, &stage.borrow())),
             },
         }
-    })
+    });
+    // A name server that does not answer must not keep us.
+    runtime.shutdown_background();
+    result
 }
 
 /// One run of vsctl.

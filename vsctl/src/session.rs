@@ -269,10 +269,12 @@ pub(crate) fn look<'s>(
 ) -> Option<Model<'s>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
     let stage = RefCell::new(Stage::Connecting);
-    runtime.block_on(async {
+    let seen = runtime.block_on(async {
         let snapshot = async { Session::connect(globals, &stage).await.ok()?.snapshot(schema, needs).await.ok() };
         tokio::time::timeout(patience, snapshot).await.ok()?
-    })
+    });
+    runtime.shutdown_background();
+    seen
 }
 
 /// Calls each place in turn.

@@ -174,6 +174,22 @@ fn all_commands_of_a_line_or_none() {
 }
 
 #[test]
+fn a_line_of_very_many_commands() {
+    let server = Server::ours();
+    let mut line = "add-br br0".to_owned();
+    for n in 0..2000 {
+        line += &format!(" -- add-port br0 p{n} tag={} -- set interface p{n} type=internal", n % 4000);
+        line += &format!(" -- set bridge br0 external_ids:key{n}={n}");
+    }
+    quietly(&server, &line);
+    assert_eq!(quietly(&server, "list-ports br0").lines().count(), 2000);
+    assert_eq!(quietly(&server, "br-get-external-id br0").lines().count(), 2000);
+    let line: Vec<String> = (0..2000).map(|n| format!("del-port p{n}")).collect();
+    quietly(&server, &line.join(" -- "));
+    assert_eq!(quietly(&server, "list-ports br0 -- --columns=name find interface type=internal name!=br0"), "");
+}
+
+#[test]
 fn new_records_are_printed_with_the_uuids_they_got() {
     let server = Server::ours();
     let line = "--bare -- --id=@q create qos queues:1=@e -- --id=@e create queue -- --columns=_uuid,queues list qos";

@@ -92,7 +92,7 @@ pub(crate) fn answer(args: &[String]) -> String {
     let Some((shell, words)) = Shell::read(args) else { return String::new() };
     let schema = ovsdb::vswitch_schema::vswitch_schema();
     let place = place::find(&words);
-    let switch = Switch { schema: &schema, globals: globals::of_options(place.options()) };
+    let switch = Switch { schema: &schema, globals: globals::of_line(place.first) };
     let mut offered = match offers::at(&place, &switch) {
         Offer::Files => return format!("{FILES}\n"),
         Offer::Words(words) => words,

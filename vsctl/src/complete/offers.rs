@@ -68,7 +68,7 @@ fn value(option: &str, joined: bool) -> Offer {
         "--db" => &["unix:", "tcp:"],
         "--id" => &["@"],
         "--verbose" => &["dbg", "info", "warn", "err", "off", "console:", "file:"],
-        // Shells complete no file names behind a `=`, but for bash.
+        // Behind a `=`, only bash completes the names of files.
         "--socket"
         | "--log-file"
         | "--private-key"

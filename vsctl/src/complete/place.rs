@@ -2,12 +2,13 @@
 
 use crate::command::{self, Command};
 use crate::globals;
+use crate::itself;
 
 /// Where the cursor is.
 #[derive(Debug)]
 pub(super) struct Place<'l> {
-    /// The options of the line, before its first command.
-    options: &'l [String],
+    /// The line up to its first `--`: the global options and the first command.
+    pub first: &'l [String],
     /// The whole line, without the word at the cursor.
     pub before: &'l [String],
     /// The word at the cursor, as far as it is typed.
@@ -32,11 +33,6 @@ pub(super) enum At<'l> {
 }
 
 impl<'l> Place<'l> {
-    /// Options that say where the switch is.
-    pub(super) fn options(&self) -> &'l [String] {
-        self.options
-    }
-
     /// Names that `--id=@NAME` gives anywhere before the cursor.
     pub(super) fn given_names(&self) -> impl Iterator<Item = &'l str> {
         self.before.iter().filter_map(|word| word.strip_prefix("--id=@")).filter(|name| !name.is_empty())
@@ -49,30 +45,37 @@ pub(super) fn find(words: &[String]) -> Place<'_> {
     let start = before.iter().rposition(|word| word == "--").map_or(0, |at| at + 1);
     let segment = before.get(start..).unwrap_or_default();
     let global = start == 0;
+    let options = options_of(segment, global);
+    let at = match segment.get(options..).and_then(|rest| rest.split_first()) {
+        Some((name, args)) => argument_of(name, args),
+        // The value of the last option is yet to come.
+        None if options > segment.len() => {
+            segment.last().map_or(At::Nothing, |option| At::Value { option, joined: false })
+        }
+        None => match word.split_once('=') {
+            Some((option, _)) if word.starts_with("--") => At::Value { option, joined: true },
+            _ => At::Command { global },
+        },
+    };
+    Place { first: before.split(|word| word == "--").next().unwrap_or_default(), before, word, at }
+}
+
+/// How many words before the command's name are options or their values, one that is missing included.
+fn options_of(segment: &[String], global: bool) -> usize {
     let grammar = globals::grammar();
-    let takes_next = |word: &str| global && globals::needs_next_word(&grammar, word);
     let mut options = 0;
     while let Some(option) = segment.get(options).filter(|word| word.starts_with('-')) {
-        options += 1 + usize::from(takes_next(option));
+        options += 1 + usize::from(global && globals::needs_next_word(&grammar, option));
     }
-    let first_segment = before.split(|word| word == "--").next().unwrap_or_default();
-    let first_options = if global { options } else { first_segment.len() };
-    let at = match segment.get(options..).and_then(|rest| rest.split_first()) {
-        None if options > segment.len() => {
-            Some(segment.last().map_or(At::Nothing, |option| At::Value { option, joined: false }))
-        }
-        None => None,
-        Some((name, args)) => Some(match command::find(name) {
-            Some(command) => At::Argument { command, before: args },
-            None if crate::itself::find(name).is_some() => At::Itself { command: name },
-            None => At::Nothing,
-        }),
-    };
-    let at = at.unwrap_or_else(|| match word.split_once('=') {
-        Some((option, _)) if word.starts_with("--") => At::Value { option, joined: true },
-        _ => At::Command { global },
-    });
-    Place { options: first_segment.get(..first_options).unwrap_or(first_segment), before, word, at }
+    options
+}
+
+fn argument_of<'l>(name: &'l str, before: &'l [String]) -> At<'l> {
+    match command::find(name) {
+        Some(command) => At::Argument { command, before },
+        None if itself::find(name).is_some() => At::Itself { command: name },
+        None => At::Nothing,
+    }
 }
 
 /// One argument of a command's synopsis, such as `COLUMN[:KEY]=VALUE`.
@@ -151,7 +154,7 @@ mod tests {
             At::Itself { command } => command.to_owned(),
             At::Nothing => "nothing".to_owned(),
         };
-        format!("{at} | {} | {}", place.word, place.options().join(" "))
+        format!("{at} | {} | {}", place.word, place.first.join(" "))
     }
 
     #[test]
@@ -164,13 +167,13 @@ mod tests {
             ("--format js", "value of --format, joined: false | js | --format"),
             ("--format=js", "value of --format, joined: true | --format=js | "),
             ("--format=json li", "command, global: true | li | --format=json"),
-            ("--db unix:/a -t 5 del-port br0 p", "del-port br0 | p | --db unix:/a -t 5"),
-            ("--may-exist add-port ", "add-port  |  | --may-exist"),
+            ("--db unix:/a -t 5 del-port br0 p", "del-port br0 | p | --db unix:/a -t 5 del-port br0"),
+            ("--may-exist add-port ", "add-port  |  | --may-exist add-port"),
             ("--no-wait -- --id=", "value of --id, joined: true | --id= | --no-wait"),
             ("--no-wait -- ad", "command, global: false | ad | --no-wait"),
             ("add-br br0 -- set ", "set  |  | add-br br0"),
-            ("help ad", "help | ad | "),
-            ("nonsense ad", "nothing | ad | "),
+            ("help ad", "help | ad | help"),
+            ("nonsense ad", "nothing | ad | nonsense"),
         ] {
             assert_eq!(at(line), expected, "{line}");
         }
