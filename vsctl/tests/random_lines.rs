@@ -61,6 +61,8 @@ const COLUMNS: [&str; 20] = [
     "protocols",
     "lacp",
 ];
+/// What both accept behind `add-port BRIDGE PORT`; vsctl takes columns of Interface there, too.
+const PORT_COLUMNS: [&str; 6] = ["tag", "trunks", "vlan_mode", "external_ids", "lacp", "nosuch"];
 /// Columns of any number of elements: what `add` does to others depends on how ovs-vsctl sends it.
 const SETS: [&str; 8] =
     ["trunks", "external_ids", "other-config", "flood_vlans", "protocols", "options", "cfm_remote_mpids", "nosuch"];
@@ -80,7 +82,7 @@ fn command(random: &mut Random) -> Vec<String> {
         0 | 1 => format!("{may} add-br {bridge}"),
         2 => format!("{if_exists} del-br {bridge}"),
         3 | 4 => format!("{may} add-port {bridge} {port}"),
-        5 => format!("add-port {bridge} {port} {column}{key}={value}"),
+        5 => format!("add-port {bridge} {port} {}{key}={value}", random.of(&PORT_COLUMNS)),
         6 => format!("{if_exists} del-port {port}"),
         7 => format!("{if_exists} del-port {bridge} {port}"),
         8..=10 => format!("{if_exists} set {record} {column}{key}={value}"),
@@ -101,13 +103,19 @@ fn command(random: &mut Random) -> Vec<String> {
     line.split_whitespace().map(str::to_owned).collect()
 }
 
-/// One to four commands.
+/// One to four commands; those that change the interfaces of a port stand alone, because ovs-vsctl loses its way when
+/// the same line then deletes the port.
 fn line(random: &mut Random) -> Vec<String> {
     let mut words = vec!["--no-wait".to_owned()];
     loop {
+        let command = command(random);
+        let alone = command.iter().any(|word| word.ends_with("-bond-iface"));
+        if alone && words.len() > 1 {
+            continue;
+        }
         words.push("--".to_owned());
-        words.extend(command(random));
-        if random.percent(65) || words.iter().filter(|word| *word == "--").count() == 4 {
+        words.extend(command);
+        if alone || random.percent(65) || words.iter().filter(|word| *word == "--").count() == 4 {
             return words;
         }
     }
