@@ -27,8 +27,9 @@ pub(crate) fn about_columns(state: &State, set: impl Fn(&str) -> bool) -> Vec<St
 
 /// An error if one of the interfaces could not be set up.
 pub(crate) fn check(states: &[State]) -> Result<()> {
-    let failures: Vec<(&str, &str)> =
+    let mut failures: Vec<(&str, &str)> =
         states.iter().filter_map(|state| Some((state.name.as_str(), failure(state)?))).collect();
+    failures.sort_unstable();
     let name = match failures.as_slice() {
         [] => return Ok(()),
         [(name, _)] => name,
