@@ -99,7 +99,7 @@ mod tests {
              'vsctl del-port p1' (of a bridge: del-br) takes it back."
         );
         let both =
-            told(&[state("p1", None, Some("half broken")), state("p2", None, None), state("p3", Some(3), Some("x"))]);
+            told(&[state("p2", None, None), state("p1", None, Some("half broken")), state("p3", Some(3), Some("x"))]);
         assert!(both.starts_with(
             "Error detected while setting up 'p1': half broken\n\
              Error detected while setting up 'p2': the switch gave it no port number and does not say why\n"
