@@ -9,14 +9,14 @@
 //!
 //! Owned by one thread of one process (see [`FileLock`]).
 
+use super::disk;
 use super::lock::{FileLock, LockError};
 use super::record::{encode, parse};
 use crate::io_error_text;
 use serde_json::Value;
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::fs::{self, File};
+use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
@@ -115,6 +115,9 @@ pub struct Log {
     tail_is_dirty: bool,
     /// fsync failed once: what was only buffered before that may be lost though it reads back well.
     suspect: bool,
+    /// The file's name is not known to be on disk: after a crash another file, or none, might be found under it.
+    /// So it is after opening, whoever made the file, and for as long as the directory cannot be synced.
+    nameless: bool,
     _lock: FileLock,
 }
 
@@ -133,11 +136,9 @@ impl Log {
         let absent = metadata.as_ref().is_ok_and(|m| m.len() == 0)
             || metadata.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound);
         let mut file = if absent {
-            let (file, _) = write_new(&path, std::slice::from_ref(schema))?;
-            sync_directory(&path)?;
-            file
+            write_new(&path, std::slice::from_ref(schema))?.0
         } else {
-            open_options().open(&path).map_err(LogError::io(&path, "open"))?
+            disk::options().open(&path).map_err(LogError::io(&path, "open"))?
         };
         let mut bytes = Vec::new();
         file.rewind().and_then(|()| file.read_to_end(&mut bytes)).map_err(LogError::io(&path, "read"))?;
@@ -151,7 +152,16 @@ impl Log {
             Some(why) => Some(cut(&path, &file, bytes.get(parsed.end..).unwrap_or_default(), end, why)?),
             None => None,
         };
-        let log = Log { path, file, end, base: end, tail_is_dirty: false, suspect: false, _lock: lock };
+        let log = Log {
+            path,
+            file,
+            end,
+            base: parsed.base as u64,
+            tail_is_dirty: false,
+            suspect: false,
+            nameless: true,
+            _lock: lock,
+        };
         Ok(Opened { log, records: parsed.records, torn })
     }
 
@@ -163,19 +173,29 @@ impl Log {
     /// Adds one record. On an error the file ends where it ended before, and the record does not count.
     pub fn append(&mut self, record: &Value, durability: Durability) -> io::Result<()> {
         if self.tail_is_dirty {
-            self.file.set_len(self.end)?;
+            disk::truncate(&self.file, self.end)?;
             self.tail_is_dirty = false;
         }
+        if durability == Durability::Synced && self.nameless {
+            disk::sync_directory(directory(&self.path))?;
+            self.nameless = false;
+        }
         let bytes = encode(record);
-        let written = self.file.write_all_at(&bytes, self.end).and_then(|()| match durability {
+        let written = disk::write(&self.file, &bytes, self.end).and_then(|()| match durability {
             Durability::Buffered => Ok(()),
-            Durability::Synced => self.file.sync_data().inspect_err(|_| self.suspect = true),
+            Durability::Synced => disk::sync(&self.file).inspect_err(|_| self.suspect = true),
         });
         match written {
             Ok(()) => self.end += bytes.len() as u64,
-            Err(_) => self.tail_is_dirty = self.file.set_len(self.end).is_err(),
+            Err(_) => self.tail_is_dirty = disk::truncate(&self.file, self.end).is_err(),
         }
         written
+    }
+
+    /// Could a refused record not be taken back?
+    #[cfg(test)]
+    pub(super) fn is_dirty(&self) -> bool {
+        self.tail_is_dirty
     }
 
     /// True when rewriting the file as one snapshot would pay, or would restore trust in it.
@@ -192,18 +212,18 @@ impl Log {
         (self.end, self.base) = (end, end);
         self.tail_is_dirty = false;
         self.suspect = false;
-        sync_directory(&self.path)
+        self.nameless = true;
+        sync_directory(&self.path)?;
+        self.nameless = false;
+        Ok(())
     }
 
     /// Keeps the present content under another name in the same directory (a hard link), before
     /// [`Log::replace`] changes it for good. Returns that name.
     pub fn keep_as(&self, suffix: &str) -> Result<PathBuf, LogError> {
         let kept = beside(&self.path, suffix);
-        match fs::remove_file(&kept) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-            _ => fs::hard_link(&self.path, &kept),
-        }
-        .map_err(LogError::io(&kept, "keep a copy of the database"))?;
+        let linked = disk::remove(&kept).and_then(|()| disk::link(&self.path, &kept));
+        linked.map_err(LogError::io(&kept, "keep a copy of the database"))?;
         Ok(kept)
     }
 }
@@ -211,9 +231,17 @@ impl Log {
 /// Cuts the file off at `at`, keeping the cut bytes in a file beside it if that is possible.
 fn cut(path: &Path, file: &File, tail: &[u8], at: u64, why: String) -> Result<Torn, LogError> {
     let saved = beside(path, &format!(".torn-{at}"));
-    let saved = fs::write(&saved, tail).is_ok().then_some(saved);
-    file.set_len(at).and_then(|()| file.sync_all()).map_err(LogError::io(path, "cut off a torn record"))?;
+    let saved = save(&saved, tail).is_ok().then_some(saved);
+    let cut = disk::truncate(file, at).and_then(|()| disk::sync(file));
+    cut.map_err(LogError::io(path, "cut off a torn record"))?;
     Ok(Torn { at, bytes: tail.len() as u64, why, saved })
+}
+
+fn save(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    disk::remove(path)?;
+    let file = disk::create(path)?;
+    disk::write(&file, bytes, 0)?;
+    disk::sync(&file)
 }
 
 /// Writes a complete database under a temporary name and moves it to `path`. Returns it open, with its
@@ -222,38 +250,32 @@ fn write_new(path: &Path, records: &[Value]) -> Result<(File, u64), LogError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}.new"));
     let write = || -> io::Result<(File, u64)> {
-        match fs::remove_file(&temporary) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
-        let mut file = open_options().create_new(true).mode(0o640).open(&temporary)?;
+        disk::remove(&temporary)?;
+        let file = disk::create(&temporary)?;
         let mut length = 0;
         for record in records {
             let bytes = encode(record);
-            file.write_all(&bytes)?;
+            disk::write(&file, &bytes, length)?;
             length += bytes.len() as u64;
         }
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
+        disk::sync(&file)?;
+        disk::rename(&temporary, path)?;
         Ok((file, length))
     };
     write().map_err(|source| {
         // It may not exist; what matters is the first error.
-        let _ = fs::remove_file(&temporary);
+        let _ = disk::remove(&temporary);
         LogError::io(path, "write the database file")(source)
     })
 }
 
-fn open_options() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true);
-    options
+fn sync_directory(path: &Path) -> Result<(), LogError> {
+    let dir = directory(path);
+    disk::sync_directory(dir).map_err(LogError::io(dir, "sync the directory"))
 }
 
-fn sync_directory(path: &Path) -> Result<(), LogError> {
-    let dir = path.parent().unwrap_or(Path::new("/"));
-    let synced = File::open(dir).and_then(|dir| dir.sync_all());
-    synced.map_err(LogError::io(dir, "sync the directory"))
+fn directory(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
 }
 
 /// The absolute path of the database with symbolic links resolved (a rename must replace the file, not
@@ -267,11 +289,7 @@ fn resolve(path: &Path) -> Result<PathBuf, LogError> {
         return Err(LogError::NotADatabase { path: path.to_owned(), why: "no file name".into() });
     };
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(dir)
-        .map_err(LogError::io(path, "create its directory"))?;
+    disk::create_directory(dir).map_err(LogError::io(path, "create its directory"))?;
     Ok(fs::canonicalize(dir).map_err(LogError::io(path, "open its directory"))?.join(name))
 }
 
@@ -285,6 +303,8 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 mod tests {
     use super::*;
     use serde_json::json;
+    use std::fs::OpenOptions;
+    use std::io::Write;
     use std::os::unix::fs::PermissionsExt;
 
     fn schema() -> Value {
@@ -387,5 +407,14 @@ mod tests {
         assert!(!log.compaction_due());
         log.suspect = true;
         assert!(log.compaction_due());
+        log.replace(&[schema(), json!({"x": "y".repeat(3 << 20)})]).expect("room");
+        log.append(&json!({"x": "y".repeat(8 << 20)}), Durability::Buffered).expect("room");
+        assert!(!log.compaction_due(), "less than four times the rows");
+        let path = log.path().to_owned();
+        drop(log);
+        let mut log = open(&path).log;
+        assert!(!log.compaction_due());
+        log.append(&json!({"x": "y".repeat(2 << 20)}), Durability::Buffered).expect("room");
+        assert!(log.compaction_due(), "a restart does not make the growth forgotten");
     }
 }

@@ -16,7 +16,10 @@
 mod changes;
 mod column;
 mod condition;
+mod disk;
 mod execute;
+#[cfg(test)]
+pub(crate) mod faults;
 pub mod load;
 pub mod lock;
 pub mod log;
@@ -29,6 +32,8 @@ mod table;
 mod txn;
 mod unique;
 
+#[cfg(test)]
+mod crash_test;
 #[cfg(test)]
 mod model_test;
 #[cfg(test)]

@@ -32,18 +32,23 @@ pub(super) struct Parsed {
     pub records: Vec<Value>,
     /// Length of the good prefix.
     pub end: usize,
+    /// Length of the first two records: the schema, and in a file that was rewritten all of its rows.
+    pub base: usize,
     /// Why the file is not good beyond `end`.
     pub fault: Option<String>,
 }
 
 /// Reads records until the end of `bytes` or the first that is not intact.
 pub(super) fn parse(bytes: &[u8]) -> Parsed {
-    let mut parsed = Parsed { records: Vec::new(), end: 0, fault: None };
+    let mut parsed = Parsed { records: Vec::new(), end: 0, base: 0, fault: None };
     while let Some(rest) = bytes.get(parsed.end..).filter(|rest| !rest.is_empty()) {
         match parse_record(rest) {
             Ok((record, length)) => {
                 parsed.records.push(record);
                 parsed.end += length;
+                if parsed.records.len() <= 2 {
+                    parsed.base = parsed.end;
+                }
             }
             Err(why) => {
                 parsed.fault = Some(why);

@@ -71,6 +71,14 @@ impl TestServer {
     }
 }
 
+/// Serves the `conf.db` in `dir` until the process is killed.
+pub fn serve(dir: &Path) {
+    let (_stop, stopped) = oneshot::channel();
+    let (ready, _started) = std::sync::mpsc::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+    runtime.block_on(run(&dir.join("conf.db"), &dir.join("db.sock"), ready, stopped));
+}
+
 impl Drop for TestServer {
     fn drop(&mut self) {
         if !std::thread::panicking() {

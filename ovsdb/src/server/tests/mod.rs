@@ -2,6 +2,7 @@
 
 mod lock;
 mod monitor;
+mod storage;
 mod wait;
 
 use super::*;
