@@ -26,12 +26,7 @@ demo: ## two tenants between two hosts, shown step by step (root); KEEP=1 leaves
 	@$(MAKE) --no-print-directory build
 	@BIN_DIR='$(abspath $(TARGET))/release' tests/demo.sh
 
-demo-bench-ports: ## 1,000 ports added one by one, Open vSwitch beside us, which slows down (root; up to ten minutes)
-	@tests/setup.sh test
-	@$(MAKE) --no-print-directory build
-	VSWITCH_BIN_DIR='$(abspath $(TARGET))/release' OVS_PREFIX='$(abspath $(OVS_PREFIX))' cargo run --release -p vswitch-benches --bin add-ports
-
-clean: ## removes what KEEP=1 make demo left up
+demo-clean: ## removes what KEEP=1 make demo left up
 	@tests/demo.sh clean
 
 bench: ## side by side with the Linux bridge and the kernel's VXLAN (root; about two minutes)
