@@ -8,6 +8,7 @@
 //! [`Limits::message_bytes`]), brackets without end ([`Limits::depth`]), bytes that are no JSON. Each is
 //! a [`ProtocolError`], after which the stream has no known message boundary and must be closed.
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
@@ -263,20 +264,39 @@ impl Message {
     }
 
     /// The message as bytes for the wire.
-    pub fn encode(self) -> Vec<u8> {
-        let value = match self {
-            Message::Request { id, method, params } => {
-                json!({"id": id, "method": method, "params": params})
-            }
-            Message::Notification { method, params } => {
-                json!({"id": null, "method": method, "params": params})
-            }
-            Message::Reply { id, result: Ok(Value::Null) } => json!({"id": id, "result": {}, "error": null}),
-            Message::Reply { id, result: Ok(result) } => json!({"id": id, "result": result, "error": null}),
-            Message::Reply { id, result: Err(error) } => json!({"id": id, "result": null, "error": error}),
+    pub fn encode(&self) -> Vec<u8> {
+        let nothing = &Value::Null;
+        let empty = &Value::Object(Map::new());
+        let text = match self {
+            Message::Request { id, method, params } => to_text(&Call { id, method, params }),
+            Message::Notification { method, params } => to_text(&Call { id: nothing, method, params }),
+            Message::Reply { id, result: Ok(Value::Null) } => to_text(&Answer { id, result: empty, error: nothing }),
+            Message::Reply { id, result: Ok(result) } => to_text(&Answer { id, result, error: nothing }),
+            Message::Reply { id, result: Err(error) } => to_text(&Answer { id, result: nothing, error }),
         };
-        value.to_string().into_bytes()
+        text.into_bytes()
     }
+}
+
+/// A request or notification as it is written; borrowed, since a message may hold a whole database.
+#[derive(Serialize)]
+struct Call<'a> {
+    id: &'a Value,
+    method: &'a str,
+    params: &'a [Value],
+}
+
+/// A reply as it is written.
+#[derive(Serialize)]
+struct Answer<'a> {
+    error: &'a Value,
+    id: &'a Value,
+    result: &'a Value,
+}
+
+fn to_text(message: &impl Serialize) -> String {
+    // Strings, numbers and containers of them: there is nothing that JSON could not say.
+    serde_json::to_string(message).unwrap_or_default()
 }
 
 fn bad(id: Value, detail: &str) -> ProtocolError {

@@ -250,19 +250,22 @@ impl Daemon {
     /// Makes the datapath what the database says, and the database what came of it.
     async fn reconcile(&mut self) -> anyhow::Result<()> {
         self.control.coverage.count(Count::Reconciliation);
+        self.network.catch_up().await?;
+        self.read_config();
         let mut retry = true;
         let mut wanted = Desired::default();
         for _ in 0..ROUNDS {
-            self.network.catch_up().await?;
-            self.read_config();
             self.network.find_routes(paths(&self.config).collect::<Vec<_>>()).await;
             wanted = desired(&self.config, self.network.links(), self.network.routes());
             let new_taps = self.missing_taps();
-            let changed = self.applier.apply(&wanted.specs, retry, |actions| self.datapath.apply(actions));
-            self.network.catch_up().await?;
-            let addressed = self.set_macs(&new_taps).await;
+            self.applier.apply(&wanted.specs, retry, |actions| self.datapath.apply(actions));
+            // What is desired follows from the devices that there are: by now perhaps a TAP more, with its address.
+            let mut moved = self.network.catch_up().await?;
+            if self.set_macs(&new_taps).await {
+                moved |= self.network.catch_up().await?;
+            }
             retry = false;
-            if !changed && !addressed {
+            if !moved {
                 break;
             }
         }

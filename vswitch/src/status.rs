@@ -199,10 +199,8 @@ pub fn switch_statistics(totals: &Totals) -> Datum {
 pub fn write(database: &Database, rows: &Rows) -> Result<Option<Prepared>, OpError> {
     let mut txn = database.begin();
     for ((table, uuid), columns) in rows {
-        if database.row(table, uuid).is_none() {
-            continue;
-        }
-        for (column, datum) in columns {
+        let Some(row) = database.row(table, uuid) else { continue };
+        for (column, datum) in columns.iter().filter(|(column, datum)| row.get(column) != Some(datum)) {
             txn.set(table, uuid, column, datum.clone())?;
         }
     }

@@ -47,6 +47,9 @@ fn main() {
 /// So many veth pairs, both ends up.
 fn veths(lab: &Lab, space: &Space, count: usize) {
     let batch = lab.dir().join("batch");
+    // A thousand far ends in one namespace, each listening to every neighbour solicitation of the others, would be what
+    // is measured: IPv6 stays off.
+    space.run("sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1");
     let lines = (1..=count).map(|n| format!("link add p{n} up type veth peer name q{n}\nlink set q{n} up\n"));
     fs::write(&batch, lines.collect::<String>()).expect("a file of commands");
     space.run(&format!("ip -batch {}", batch.display()));
