@@ -121,6 +121,13 @@ impl Books {
         }
     }
 
+    /// The other end of a patch port, if each names the other.
+    fn peer(&self, record: &PortRecord) -> Option<PortId> {
+        let PortKind::Patch { peer } = &record.spec.kind else { return None };
+        let other = self.ports.get(peer).filter(|other| other.id != record.id)?;
+        matches!(&other.spec.kind, PortKind::Patch { peer } if *peer == record.spec.name).then_some(other.id)
+    }
+
     /// The next snapshot.
     pub fn snapshot(&mut self) -> Snapshot {
         self.generation += 1;
@@ -133,15 +140,15 @@ impl Books {
         };
         for record in self.ports.values() {
             let Some(bridge) = self.bridges.get(&record.spec.bridge) else { continue };
-            snap.ports[record.id.0 as usize] = Some(Arc::new(record.port(bridge.id)));
-            let attachment = match &record.spec.kind {
+            snap.ports[record.id.0 as usize] = Some(Arc::new(record.port(bridge.id, self.peer(record))));
+            snap.attachments[record.device.0 as usize] = match &record.spec.kind {
                 PortKind::Vxlan(tunnel) => {
                     snap.demux.insert(demux_key(tunnel), record.id);
-                    Attachment::Tunnels { udp_port: tunnel.remote.port() }
+                    Some(Attachment::Tunnels { udp_port: tunnel.remote.port() })
                 }
-                _ => Attachment::Port(record.id),
+                PortKind::Patch { .. } => None,
+                _ => Some(Attachment::Port(record.id)),
             };
-            snap.attachments[record.device.0 as usize] = Some(attachment);
         }
         for record in self.bridges.values() {
             let of_bridge = self.ports.values().filter(|p| p.spec.bridge == record.spec.name);
@@ -162,7 +169,7 @@ impl BridgeRecord {
 }
 
 impl PortRecord {
-    fn port(&self, bridge: BridgeId) -> Port {
+    fn port(&self, bridge: BridgeId, peer: Option<PortId>) -> Port {
         let tunnel = match &self.spec.kind {
             PortKind::Vxlan(t) => Some(Tunnel::Vxlan(t.clone())),
             _ => None,
@@ -172,10 +179,11 @@ impl PortRecord {
             name: self.spec.name.as_str().into(),
             bridge,
             vlan: self.spec.vlan.clone(),
-            up: self.spec.up,
+            up: self.spec.up && (peer.is_some() || !matches!(self.spec.kind, PortKind::Patch { .. })),
             device: self.device,
             caps: self.caps,
             tunnel,
+            peer,
             mtu: self.spec.mtu,
             counters: Arc::clone(&self.counters),
         }

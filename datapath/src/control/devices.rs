@@ -24,6 +24,8 @@ pub type Changes = (Vec<(DeviceId, Box<dyn Device>)>, Vec<DeviceId>);
 
 #[derive(Debug)]
 enum Kind {
+    /// An identifier only: a patch port.
+    None,
     Plain,
     Tap(TapHandle),
     Shared { endpoint: Endpoint, users: usize },
@@ -78,6 +80,7 @@ impl Devices {
                 let (socket, status) = UdpEndpoint::open(endpoint)?;
                 (Box::new(socket), Kind::Shared { endpoint, users: 1 }, Applied { status, ifindex: None })
             }
+            PortKind::Patch { .. } => return Ok(self.without_device(new_id())),
             PortKind::Memory(port) => {
                 let status = vec![("io".to_owned(), "memory".to_owned())];
                 (port.device(), Kind::Plain, Applied { status, ifindex: None })
@@ -117,6 +120,12 @@ impl Devices {
         self.records.retain(|_, r| !unused(r));
         self.added.retain(|(id, _)| self.records.contains_key(id));
         (std::mem::take(&mut self.added), std::mem::take(&mut self.closed))
+    }
+
+    fn without_device(&mut self, device: DeviceId) -> Opened {
+        let opened = Opened { device, caps: Caps::ALL, applied: Applied::default() };
+        self.records.insert(device, Record { opened: opened.clone(), kind: Kind::None });
+        opened
     }
 
     fn join(&mut self, wanted: Endpoint) -> Option<Opened> {

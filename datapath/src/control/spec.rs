@@ -73,6 +73,11 @@ pub enum PortKind {
     Internal,
     /// A VXLAN tunnel to one remote end.
     Vxlan(Vxlan),
+    /// One end of a patch between two bridges; while there is no other end that names this one, the port is down.
+    Patch {
+        /// The port's name at the other end.
+        peer: String,
+    },
     /// Frames that a test or benchmark puts in and takes out.
     Memory(MemoryPort),
 }

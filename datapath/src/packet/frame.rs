@@ -91,6 +91,8 @@ pub struct Meta {
     pub gso: Option<Gso>,
     /// Set on a tunnelled datagram.
     pub outer: Option<Outer>,
+    /// Patch ports that it has left by.
+    pub hops: u8,
 }
 
 /// An Ethernet frame, or the payload of a tunnelled datagram (then `meta.outer` is set).

@@ -1,9 +1,11 @@
 //! The way out: the tag that the egress port wants, then whatever its device cannot do for itself.
 //!
 //! An ordinary device gets the frame as it is when its `Caps` allow that; otherwise a super-frame is cut into segments
-//! and an unfinished checksum is finished, here and only here. A frame for a tunnel becomes the datagrams that carry it.
+//! and an unfinished checksum is finished, here and only here. A frame for a tunnel becomes the datagrams that carry it,
+//! one for a patch port waits to be received at the other end.
 //! What cannot leave is counted at the port that it could not leave by.
 
+use super::patch;
 use super::state::Port;
 use super::tx::TxQueues;
 use super::verdict::DropReason;
@@ -23,6 +25,8 @@ pub struct Egress<'a> {
     pub tx: &'a mut TxQueues,
     /// What became of the frame under way; empty between frames.
     pub pieces: &'a mut Vec<Frame>,
+    /// What has left by a patch port and is still to be received at its peer.
+    pub crossing: &'a mut Vec<Frame>,
 }
 
 impl Egress<'_> {
@@ -38,6 +42,9 @@ impl Egress<'_> {
     pub fn send(&mut self, port: &Port, mut frame: Frame, tagging: Tagging) {
         if let Err(reason) = vlan::egress(&port.vlan, &mut frame, tagging) {
             return self.discard(frame, &port.counters, reason);
+        }
+        if let Some(peer) = port.peer {
+            return patch::cross(port, peer, frame, self.crossing);
         }
         frame.meta.egress = port.id;
         frame.meta.device = port.device;

@@ -85,6 +85,7 @@ mod tests {
             device: DeviceId(id),
             caps: Caps::ALL,
             tunnel: None,
+            peer: None,
             mtu: None,
             counters: Arc::default(),
         };

@@ -12,6 +12,7 @@ pub mod admit;
 pub mod egress;
 pub mod forward;
 pub mod mac_table;
+pub mod patch;
 pub mod pipeline;
 pub mod state;
 pub mod tx;
@@ -36,8 +37,10 @@ pub struct Switch {
     adopted: Arc<Snapshot>,
     tables: Tables,
     next_sweep: Instant,
-    /// Memory of the walk: what one frame became on its way out, and what came out of one run of datagrams.
+    /// Memory of the walk: what one frame became on its way out, what is between two patch ports, and what came out of
+    /// one run of datagrams.
     pieces: Vec<Frame>,
+    crossing: Vec<Frame>,
     inner: Vec<Inner>,
 }
 
@@ -108,7 +111,7 @@ impl Switch {
 /// Whether addresses learned at the port as it was are still right for the port as it is.
 fn same_place(was: Option<&Arc<Port>>, is: Option<&Arc<Port>>) -> bool {
     let (Some(was), Some(is)) = (was, is) else { return false };
-    is.up && was.bridge == is.bridge && was.vlan == is.vlan && was.tunnel == is.tunnel
+    is.up && was.bridge == is.bridge && was.vlan == is.vlan && was.tunnel == is.tunnel && was.peer == is.peer
 }
 
 /// The MAC tables, indexed by [`BridgeId`].

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //!  batch ─▶ (decapsulate) ─▶ receive ─▶ decide: parse → admit → learn → forward ─▶ egress, port by port ─▶ TxQueues
+//!                               ▲                                                  │
+//!                               └──────────────── at the peer ◀─ patch ports ◀─────┘
 //! ```
 //!
 //! Frames go one after the other, so the second of a batch sees what the first has taught. Every frame that comes in is
@@ -11,6 +13,7 @@
 use super::admit::admit;
 use super::egress::Egress;
 use super::forward::{Targets, forward};
+use super::patch;
 use super::state::{Attachment, Port, Snapshot};
 use super::verdict::DropReason;
 use super::vlan::Tagging;
@@ -38,7 +41,7 @@ impl Switch {
         tx: &mut TxQueues,
     ) {
         self.sweep(now);
-        let out = Egress { pool, counters, tx, pieces: &mut self.pieces };
+        let out = Egress { pool, counters, tx, pieces: &mut self.pieces, crossing: &mut self.crossing };
         let mut walk = Walk { now, snap, tables: &mut self.tables, out };
         for frame in batch.drain() {
             match snap.attachment(device) {
@@ -72,8 +75,20 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// A frame that came in by `port`, as so many `frames` of the wire, to wherever it goes.
-    fn receive(&mut self, port: PortId, mut frame: Frame, frames: u32) {
+    /// A frame that came in by `port`, as so many `frames` of the wire, to wherever it goes: through patch ports from
+    /// bridge to bridge, one after the other.
+    fn receive(&mut self, port: PortId, frame: Frame, frames: u32) {
+        self.switch(port, frame, frames);
+        let mut crossings = 0;
+        while let Some(mut frame) = self.out.crossing.pop() {
+            crossings += 1;
+            patch::ration(&mut frame, crossings);
+            self.switch(frame.meta.ingress, frame, 1);
+        }
+    }
+
+    /// A frame that came in by `port` to the ports of its bridge that it leaves by.
+    fn switch(&mut self, port: PortId, mut frame: Frame, frames: u32) {
         let Some(ingress) = self.snap.port(port) else {
             return self.out.lose(frame, DropReason::PortDown, frames);
         };
@@ -89,6 +104,9 @@ impl<'a> Walk<'a> {
     /// Where the frame goes, and what its sender teaches.
     fn decide(&mut self, ingress: &Port, frame: &mut Frame) -> Result<(Tagging, Targets<'a>), DropReason> {
         let bridge = self.snap.bridge(ingress.bridge).ok_or(DropReason::PortDown)?;
+        if frame.meta.hops > patch::MAX_HOPS {
+            return Err(DropReason::HopLimit);
+        }
         let headers = parse(frame.bytes())?;
         if ingress.tunnel.is_some() {
             gro::adopt(frame, &headers, ingress.mtu);

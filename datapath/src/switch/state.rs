@@ -64,6 +64,8 @@ pub struct Port {
     pub caps: Caps,
     /// Set on a tunnel port.
     pub tunnel: Option<Tunnel>,
+    /// Set on a patch port: where the frames that leave by it are received.
+    pub peer: Option<PortId>,
     /// The largest layer-3 packet it carries, where known (for a tunnel: after encapsulation).
     pub mtu: Option<L3Mtu>,
     /// Where its frames are counted.

@@ -34,6 +34,19 @@ pub fn flood<const N: usize>(ports: [&'static str; N], packet: Packet) -> Expect
     Expect::All(all)
 }
 
+/// The packet leaves by the one patch port and is received at the other.
+#[must_use]
+pub fn through(from: &str, to: &str, packet: &Packet) -> Expect {
+    let bytes = packet.frame().len() as u64;
+    let count = |name: String, n| Expect::Count(name, n);
+    Expect::All(vec![
+        count(format!("{from}.tx_packets"), 1),
+        count(format!("{from}.tx_bytes"), bytes),
+        count(format!("{to}.rx_packets"), 1),
+        count(format!("{to}.rx_bytes"), bytes),
+    ])
+}
+
 /// So many packets are dropped at the port for this reason.
 #[must_use]
 pub fn dropped(port: &str, reason: DropReason, packets: u64) -> Expect {

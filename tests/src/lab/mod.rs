@@ -28,7 +28,7 @@ pub use datapath::switch::mac_table::TableStats;
 pub use datapath::switch::verdict::DropReason;
 pub use expect::*;
 pub use packet::{Packet, eth, mac};
-pub use spec::{BridgeSpec, PortSpec, port, vlan_id, vxlan};
+pub use spec::{BridgeSpec, PortSpec, patch, port, vlan_id, vxlan};
 pub use underlay::datagram;
 
 use datapath::packet::Frame;
@@ -118,9 +118,10 @@ impl Lab {
         if !self.bridges.iter().any(|(name, _)| *name == spec.bridge) {
             self.bridges.push((spec.bridge, BridgeSpec::default()));
         }
-        let (device, memory, added) = match &spec.tunnel {
-            Some(_) => (TUNNELS, self.tunnels.clone(), vec![]),
-            None => {
+        let (device, memory, added) = match (&spec.tunnel, spec.peer) {
+            (Some(_), _) => (TUNNELS, self.tunnels.clone(), vec![]),
+            (None, Some(_)) => (DeviceId(index + 1), memory(spec.caps), vec![]),
+            (None, None) => {
                 let (id, memory) = (DeviceId(index + 1), memory(spec.caps));
                 let device = memory.device();
                 (id, memory, vec![(id, device)])
@@ -212,7 +213,8 @@ impl Lab {
         let came = received + sum(&["copied", "generated", "split"]);
         let went = sum(&["tx_packets", "merged", "drop_"]);
         assert_eq!(came, went, "received + copied + generated + split = transmitted + merged + dropped: {counters:#?}");
-        assert_eq!(received, self.put_in, "everything that was put in has been received: {counters:#?}");
+        let put_in = self.put_in + self.crossed();
+        assert_eq!(received, put_in, "everything that was put in has been received: {counters:#?}");
     }
 
     /// Checks that exactly this has happened since the last look.
@@ -267,6 +269,13 @@ impl Lab {
         entries.iter().map(|e| format!("{} {} {}", e.vlan, station(e.mac), name(e.port))).collect()
     }
 
+    /// How many packets each port has dropped for a reason so far, as `"port number"`.
+    #[must_use]
+    pub fn drops(&self, reason: DropReason) -> Vec<String> {
+        let seen = self.members.iter().map(|m| (m.spec.name, m.counters.drops.get(reason)));
+        seen.filter(|(_, n)| *n > 0).map(|(name, n)| format!("{name} {n}")).collect()
+    }
+
     /// How full the table of learned addresses is and what it went through.
     #[must_use]
     pub fn table_stats(&self, bridge: &str) -> TableStats {
@@ -289,7 +298,8 @@ impl Lab {
         }
         self.taken_out += out.len() as u64;
         let counters = self.counters();
-        assert_eq!(sum(&counters, &["tx_packets"]), self.taken_out, "what is counted as sent was sent: {counters:#?}");
+        let sent = sum(&counters, &["tx_packets"]) - self.crossed();
+        assert_eq!(sent, self.taken_out, "what is counted as sent was sent: {counters:#?}");
         out
     }
 
@@ -327,7 +337,7 @@ impl Lab {
         for member in &self.members {
             snap.ports.push(member.present.then(|| Arc::new(self.port(member))));
             match &member.spec.tunnel {
-                _ if !member.present => {}
+                _ if !member.present || member.spec.peer.is_some() => {}
                 None => snap.attachments[member.device.0 as usize] = Some(Attachment::Port(member.id)),
                 Some(t) => {
                     let (port, vni, remote, local) = (VXLAN_PORT, t.in_vni, t.remote.ip(), t.local);
@@ -345,19 +355,36 @@ impl Lab {
     }
 
     fn port(&self, member: &Member) -> Port {
-        let spec = &member.spec;
+        let (spec, peer) = (&member.spec, self.peer(&member.spec));
         Port {
             id: member.id,
             name: Arc::from(spec.name),
             bridge: self.bridge_id(spec.bridge),
             vlan: spec.vlan.clone(),
-            up: spec.up,
+            up: spec.up && peer.is_some() == spec.peer.is_some(),
             device: member.device,
             caps: spec.caps,
             tunnel: spec.tunnel.clone().map(Tunnel::Vxlan),
+            peer,
             mtu: spec.mtu,
             counters: Arc::clone(&member.counters),
         }
+    }
+}
+
+impl Lab {
+    /// The other end of a patch port, if each names the other.
+    fn peer(&self, spec: &PortSpec) -> Option<PortId> {
+        let other = self.members.iter().find(|m| m.present && Some(m.spec.name) == spec.peer)?;
+        (other.spec.peer == Some(spec.name)).then_some(other.id)
+    }
+
+    /// Frames that have gone through patch ports, checking that each has come out of the other end.
+    fn crossed(&self) -> u64 {
+        let patches = || self.members.iter().filter(|m| m.spec.peer.is_some()).map(|m| &m.counters);
+        let sent = patches().map(|c| c.tx_packets.get()).sum();
+        assert_eq!(sent, patches().map(|c| c.rx_packets.get()).sum::<u64>(), "sent by patch ports and received by them");
+        sent
     }
 }
 

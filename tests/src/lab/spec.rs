@@ -22,6 +22,8 @@ pub struct PortSpec {
     pub caps: Caps,
     /// Set on a tunnel.
     pub tunnel: Option<Vxlan>,
+    /// Set on a patch port: the other end.
+    pub peer: Option<&'static str>,
     /// What it carries at most.
     pub mtu: Option<L3Mtu>,
 }
@@ -53,6 +55,7 @@ pub fn port(name: &'static str) -> PortSpec {
         up: true,
         caps: Caps::ALL,
         tunnel: None,
+        peer: None,
         mtu: None,
     }
 }
@@ -66,6 +69,12 @@ pub fn vxlan(name: &'static str, vni: u32, remote: &str) -> PortSpec {
     let vni = Vni::new(vni).expect("24 bits");
     let remote = SocketAddr::new(remote.parse().expect("an IP address"), VXLAN_PORT);
     PortSpec { tunnel: Some(Vxlan { out_vni: vni, in_vni: vni, remote, local: None }), ..port(name) }
+}
+
+/// A patch port, one end of a connection between two bridges.
+#[must_use]
+pub fn patch(name: &'static str, peer: &'static str) -> PortSpec {
+    PortSpec { peer: Some(peer), ..port(name) }
 }
 
 /// A VLAN.
