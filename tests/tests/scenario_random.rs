@@ -162,6 +162,9 @@ proptest! {
         steps in proptest::collection::vec(step(), 1..30),
     ) {
         let mut lab = Lab::new(ports);
+        for beyond in [patch("pa", "pb"), patch("pb", "pa").on("br1"), port("q").on("br1"), port("r").on("br1")] {
+            lab.add_port(beyond);
+        }
         for step in steps {
             take(&mut lab, step);
         }

@@ -321,7 +321,7 @@ impl Daemon {
         let (config, applier, links) = (&self.config, &self.applier, self.network.links());
         let outcome = Outcome { config, desired: wanted, applier, links, ofports: &self.ofports };
         let mut rows = outcome.rows();
-        let errors: BTreeMap<_, _> = config
+        let mut errors: BTreeMap<_, _> = config
             .interfaces()
             .filter_map(|(_, i)| Some((i.uuid, (i.name.clone(), outcome.error(i)?.to_owned()))))
             .collect();
@@ -332,6 +332,11 @@ impl Daemon {
                 self.add_statistics(interface.uuid, &interface.name, &mut rows);
             }
         }
+        let incomplete = config
+            .interfaces()
+            .filter_map(|(_, i)| Some((i.uuid, (i.name.clone(), outcome.incomplete(i)?.to_owned()))))
+            .filter(|(uuid, _)| !errors.contains_key(uuid));
+        errors.extend(incomplete.collect::<Vec<_>>());
         if let Some(root) = config.root {
             rows.entry(("Open_vSwitch", root)).or_default().extend(self.fixed.clone());
         }

@@ -53,6 +53,12 @@ impl Outcome<'_> {
         (!self.applier.has(&interface.name)).then_some("its bridge could not be made; see the daemon's log")
     }
 
+    /// Why an interface that is attached carries nothing yet.
+    #[must_use]
+    pub fn incomplete(&self, interface: &Interface) -> Option<&str> {
+        self.desired.incomplete.get(&interface.uuid).map(String::as_str)
+    }
+
     /// All rows but for statistics.
     #[must_use]
     pub fn rows(&self) -> Rows {
@@ -83,10 +89,11 @@ impl Outcome<'_> {
             columns.insert("status", Datum::map_of_strings(notes));
             return columns;
         }
-        let tunnel = matches!(&interface.wanted, Ok(w) if matches!(w.kind, Kind::Vxlan(_)));
-        let link = self.links.by_name(&interface.name).filter(|_| !tunnel);
+        // A tunnel or a patch has no device, and is up.
+        let bare = matches!(&interface.wanted, Ok(w) if matches!(w.kind, Kind::Vxlan(_) | Kind::Patch { .. }));
+        let link = self.links.by_name(&interface.name).filter(|_| !bare);
         let spec = self.desired.specs.ports.get(&interface.name);
-        let mtu = if tunnel { spec.and_then(|s| s.mtu).map(|m| m.0) } else { link.map(|l| l.mtu) };
+        let mtu = if bare { spec.and_then(|s| s.mtu).map(|m| m.0) } else { link.map(|l| l.mtu) };
         let mode = link.and_then(|l| self.links.mode(l.ifindex)).unwrap_or_default();
         let bits = mode.speed.and_then(|s| i64::try_from(s).ok());
         let duplex = mode.full_duplex.map(|full| if full { "full" } else { "half" });
@@ -99,12 +106,12 @@ impl Outcome<'_> {
         let ofport = self.ofports.get(&interface.uuid).copied().unwrap_or_default();
         BTreeMap::from([
             ("ofport", Datum::integer(i64::from(ofport))),
-            ("error", Datum::empty_set()),
+            ("error", self.incomplete(interface).map_or(Datum::empty_set(), Datum::string)),
             ("ifindex", Datum::integer(link.map_or(0, |l| i64::from(l.ifindex)))),
             ("mac_in_use", link.and_then(|l| l.mac).map_or(Datum::empty_set(), |m| Datum::string(m.to_string()))),
             ("mtu", mtu.filter(|&m| m > 0).map_or(Datum::empty_set(), |m| Datum::integer(i64::from(m)))),
-            ("admin_state", state(tunnel || link.is_some_and(|l| l.admin_up))),
-            ("link_state", state(tunnel || link.is_some_and(|l| l.carrier))),
+            ("admin_state", state(bare || link.is_some_and(|l| l.admin_up))),
+            ("link_state", state(bare || link.is_some_and(|l| l.carrier))),
             ("link_resets", Datum::integer(link.map_or(0, |l| i64::from(l.link_resets)))),
             ("link_speed", bits.map_or(Datum::empty_set(), Datum::integer)),
             ("duplex", duplex.map_or(Datum::empty_set(), Datum::string)),
@@ -248,6 +255,28 @@ mod tests {
         database.apply(prepared);
         assert_eq!(database.row("Interface", &interface).unwrap().integer("ofport"), Some(3));
         assert!(write(&database, &rows).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_patch_port_without_its_other_end_is_up_and_in_error() {
+        let patch = json!({"type": "patch", "options": ["map", [["peer", "p2"]]]});
+        let database = database(&br0_p1(json!({}), json!({}), json!({}), patch));
+        let config = Config::read(&database);
+        let links = LinkTable::default();
+        let desired = crate::reconcile::desired::desired(&config, &links, &BTreeMap::new());
+        let mut applier = Applier::default();
+        applier.apply(&desired.specs, true, |actions| actions.iter().map(|_| Ok(Default::default())).collect());
+        let p1 = &config.bridges[0].interfaces[1];
+        let ofports = BTreeMap::from([(p1.uuid, 1)]);
+        let outcome =
+            Outcome { config: &config, desired: &desired, applier: &applier, links: &links, ofports: &ofports };
+        assert_eq!(outcome.error(p1), None);
+        let columns = &outcome.rows()[&("Interface", p1.uuid)];
+        // As in Open vSwitch.
+        assert!(columns["error"].as_str().unwrap().starts_with("No usable peer 'p2' exists in 'netdev' datapath."));
+        assert_eq!((&columns["ofport"], &columns["ifindex"]), (&Datum::integer(1), &Datum::integer(0)));
+        assert_eq!((&columns["admin_state"], &columns["link_state"]), (&Datum::string("up"), &Datum::string("up")));
+        assert_eq!((&columns["mtu"], &columns["status"]), (&Datum::empty_set(), &Datum::empty_map()));
     }
 
     #[test]

@@ -28,7 +28,10 @@ enum Kind {
     None,
     Plain,
     Tap(TapHandle),
-    Shared { endpoint: Endpoint, users: usize },
+    Shared {
+        endpoint: Endpoint,
+        users: usize,
+    },
 }
 
 #[derive(Debug)]

@@ -328,6 +328,30 @@ mod tests {
     }
 
     #[test]
+    fn a_patch_port_is_up_while_each_end_names_the_other() {
+        let (mut datapath, _worker) = Datapath::without_thread(&DatapathConfig::default()).unwrap();
+        let patch =
+            |name: &str, bridge: &str, peer: &str| port(name, bridge, PortKind::Patch { peer: peer.to_owned() });
+        let seen = |datapath: &mut Datapath, actions| {
+            assert!(datapath.apply(actions).iter().all(Result::is_ok));
+            let snap = datapath.books.snapshot();
+            let port = |p: &Arc<crate::switch::state::Port>| (p.name.to_string(), p.up, p.peer.map(|id| id.0));
+            snap.ports.iter().flatten().map(port).collect::<Vec<_>>()
+        };
+        let (a, b) = (patch("a", "br0", "b"), patch("b", "br1", "a"));
+        let bridges = vec![Action::AddBridge(bridge("br0")), Action::AddBridge(bridge("br1"))];
+        let alone = seen(&mut datapath, [bridges, vec![Action::AddPort(a)]].concat());
+        assert_eq!(alone, [("a".to_owned(), false, None)]);
+        let joined = [("a".to_owned(), true, Some(1)), ("b".to_owned(), true, Some(0))];
+        assert_eq!(seen(&mut datapath, vec![Action::AddPort(b.clone())]), joined);
+        let apart = [("a".to_owned(), false, None), ("b".to_owned(), false, None)];
+        assert_eq!(seen(&mut datapath, vec![Action::SetPort(patch("b", "br1", "c"))]), apart);
+        assert_eq!(seen(&mut datapath, vec![Action::SetPort(patch("b", "br1", "b"))]), apart, "not its own other end");
+        assert_eq!(seen(&mut datapath, vec![Action::SetPort(b)]), joined);
+        assert_eq!(seen(&mut datapath, vec![Action::RemovePort { name: "b".to_owned() }]), alone);
+    }
+
+    #[test]
     fn tunnels_that_would_take_each_others_packets_are_refused() {
         let vni = Vni::new(5000).unwrap();
         let tunnel = |remote: &str, local: Option<&str>| {

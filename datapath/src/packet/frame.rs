@@ -99,8 +99,8 @@ pub struct Meta {
 #[derive(Debug)]
 pub struct Frame {
     buf: Box<[u8]>,
-    start: usize,
-    end: usize,
+    start: u32,
+    end: u32,
     /// What travels with the bytes.
     pub meta: Meta,
 }
@@ -109,11 +109,11 @@ impl Frame {
     /// An empty frame on `buf`, its bytes to begin after `headroom`.
     ///
     /// # Panics
-    /// If `headroom` exceeds the buffer.
+    /// If `headroom` exceeds the buffer, or that has 4 GiB.
     #[must_use]
     pub fn new(buf: Box<[u8]>, headroom: usize) -> Self {
-        assert!(headroom <= buf.len(), "headroom {headroom} in a buffer of {}", buf.len());
-        Self { buf, start: headroom, end: headroom, meta: Meta::default() }
+        assert!(headroom <= buf.len() && u32::try_from(buf.len()).is_ok(), "headroom {headroom} of {}", buf.len());
+        Self { buf, start: headroom as u32, end: headroom as u32, meta: Meta::default() }
     }
 
     /// A frame of its own memory, with the usual headroom: for tests and generated packets.
@@ -129,20 +129,20 @@ impl Frame {
     #[inline]
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        &self.buf[self.start..self.end]
+        &self.buf[self.start as usize..self.end as usize]
     }
 
     /// The frame's bytes, to change.
     #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.buf[self.start..self.end]
+        &mut self.buf[self.start as usize..self.end as usize]
     }
 
     /// Length in bytes.
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
-        self.end - self.start
+        (self.end - self.start) as usize
     }
 
     /// Whether there is no byte in it.
@@ -156,14 +156,14 @@ impl Frame {
     #[inline]
     #[must_use]
     pub fn headroom(&self) -> usize {
-        self.start
+        self.start as usize
     }
 
     /// Free bytes after the frame.
     #[inline]
     #[must_use]
     pub fn tailroom(&self) -> usize {
-        self.buf.len() - self.end
+        self.buf.len() - self.end as usize
     }
 
     /// Makes the frame `len` bytes long, growing into the tailroom (whose content is undefined) or cutting its end.
@@ -172,8 +172,8 @@ impl Frame {
     /// If the buffer is too small; ask [`Frame::tailroom`] first.
     #[inline]
     pub fn set_len(&mut self, len: usize) {
-        assert!(self.start + len <= self.buf.len(), "length {len} at {} of {}", self.start, self.buf.len());
-        self.end = self.start + len;
+        assert!(self.headroom() + len <= self.buf.len(), "length {len} at {} of {}", self.start, self.buf.len());
+        self.end = self.start + len as u32;
     }
 
     /// Grows the frame by `n` bytes at its front and returns the whole, for the caller to fill in.
@@ -182,20 +182,20 @@ impl Frame {
     /// If the headroom is too small; ask [`Frame::headroom`] first.
     #[inline]
     pub fn push_front(&mut self, n: usize) -> &mut [u8] {
-        assert!(n <= self.start, "push of {n} into a headroom of {}", self.start);
-        self.start -= n;
+        assert!(n <= self.headroom(), "push of {n} into a headroom of {}", self.start);
+        self.start -= n as u32;
         self.bytes_mut()
     }
 
     /// Cuts `n` bytes off the front, or all if there are fewer.
     #[inline]
     pub fn pop_front(&mut self, n: usize) {
-        self.start = (self.start + n).min(self.end);
+        self.start += n.min(self.len()) as u32;
     }
 
     /// Empties the frame and gives it `headroom` again, metadata cleared.
     pub fn reset(&mut self, headroom: usize) {
-        self.start = headroom.min(self.buf.len());
+        self.start = headroom.min(self.buf.len()) as u32;
         self.end = self.start;
         self.meta = Meta::default();
     }
@@ -206,7 +206,7 @@ impl Frame {
     /// # Panics
     /// If `before` exceeds the headroom.
     pub fn receive_space(&mut self, before: usize) -> &mut [u8] {
-        &mut self.buf[self.start - before..]
+        &mut self.buf[self.start as usize - before..]
     }
 
     /// Takes what a receive call left: `len` bytes of frame after the header.
@@ -219,7 +219,7 @@ impl Frame {
     /// # Panics
     /// If the headroom is too small.
     pub fn with_header(&mut self, n: usize) -> &mut [u8] {
-        &mut self.buf[self.start - n..self.end]
+        &mut self.buf[self.start as usize - n..self.end as usize]
     }
 
     /// Inserts an 802.1Q or 802.1ad tag after the addresses and shifts the offsets of the metadata.

@@ -383,7 +383,11 @@ impl Lab {
     fn crossed(&self) -> u64 {
         let patches = || self.members.iter().filter(|m| m.spec.peer.is_some()).map(|m| &m.counters);
         let sent = patches().map(|c| c.tx_packets.get()).sum();
-        assert_eq!(sent, patches().map(|c| c.rx_packets.get()).sum::<u64>(), "sent by patch ports and received by them");
+        assert_eq!(
+            sent,
+            patches().map(|c| c.rx_packets.get()).sum::<u64>(),
+            "sent by patch ports and received by them"
+        );
         sent
     }
 }

@@ -9,7 +9,7 @@ use datapath::types::{MacAddr, VlanId};
 use uuid::Uuid;
 
 /// The values of `Interface:type` that work, as told in `Open_vSwitch:iface_types`.
-pub const TYPES: [&str; 4] = ["internal", "system", "tap", "vxlan"];
+pub const TYPES: [&str; 5] = ["internal", "patch", "system", "tap", "vxlan"];
 
 /// An interface of a port of a bridge.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -53,6 +53,11 @@ pub enum Kind {
     },
     /// A VXLAN tunnel.
     Vxlan(Vxlan),
+    /// One end of a patch.
+    Patch {
+        /// The interface at the other end.
+        peer: String,
+    },
 }
 
 /// Where an interface belongs.
@@ -90,6 +95,7 @@ pub(super) fn read(uuid: Uuid, row: &Columns<'_>, place: &Place<'_>) -> Interfac
             Kind::Internal { .. } => None,
             Kind::Netdev => Some(format!("the device keeps its own; 'ip link set dev {name} address {mac}' sets it")),
             Kind::Vxlan(_) => Some("a tunnel has no hardware address".to_owned()),
+            Kind::Patch { .. } => Some("a patch port has no hardware address".to_owned()),
         };
         if let Some(why) = why {
             notes.insert(unsupported::key("mac"), format!("mac={mac} has no effect: {why}"));
@@ -129,6 +135,7 @@ fn wanted(uuid: Uuid, name: &str, row: &Columns<'_>, place: &Place<'_>, notes: &
             }
             Kind::Vxlan(tunnel)
         }
+        "patch" => Kind::Patch { peer: peer(name, &options)? },
         "afxdp" => {
             return Err(format!(
                 "type=afxdp: AF_XDP is not supported by this version; 'vsctl clear interface {name} type' attaches \
@@ -184,6 +191,23 @@ fn io(options: &Options<'_>) -> Result<(), Refusal> {
     }
 }
 
+/// The other end of a patch; Open vSwitch's words.
+fn peer(name: &str, options: &Options<'_>) -> Result<String, Refusal> {
+    if let Some(list) = listed(options.iter().filter(|(k, _)| **k != "peer")) {
+        return Err(format!("{name}: patch type takes only a 'peer' argument; remove {list} from its options"));
+    }
+    match options.get("peer").copied() {
+        None | Some("") => Err(format!(
+            "{name}: patch type requires valid 'peer' argument; 'vsctl set interface {name} options:peer=NAME' names the \
+             patch port at the other end"
+        )),
+        Some(peer) if peer == name => {
+            Err(format!("{name}: patch peer must not be self; name the patch port at the other end by options:peer"))
+        }
+        Some(peer) => Ok(peer.to_owned()),
+    }
+}
+
 fn note_options(options: &Options<'_>, known: &[&str], notes: &mut Notes) {
     if let Some(list) = listed(options.iter().filter(|(k, _)| !known.contains(k))) {
         let takes = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
@@ -218,6 +242,9 @@ mod tests {
             (json!({"type": "afxdp"}), false),
             (json!({"type": "gre"}), false),
             (json!({"type": "patch"}), false),
+            (json!({"type": "patch", "options": ["map", [["peer", "p2"]]]}), true),
+            (json!({"type": "patch", "options": ["map", [["peer", "p1"]]]}), false),
+            (json!({"type": "patch", "options": ["map", [["peer", "p2"], ["key", "5"]]]}), false),
             (json!({"type": "bogus"}), false),
             (json!({"options": ["map", [["io", "af_xdp"]]]}), false),
             (json!({"options": ["map", [["io", "dpdk"]]]}), false),
@@ -233,7 +260,11 @@ mod tests {
     #[test]
     fn refusals_name_the_value_and_a_way_out() {
         for (row, text) in [
-            (json!({"type": "gre"}), "type=gre is not supported by this version; internal, system, tap, vxlan are"),
+            (
+                json!({"type": "gre"}),
+                "type=gre is not supported by this version; internal, patch, system, tap, vxlan are",
+            ),
+            (json!({"type": "patch"}), "p1: patch type requires valid 'peer' argument; 'vsctl set interface p1"),
             (json!({"type": "afxdp"}), "vsctl clear interface p1 type"),
             (json!({"type": "vxlan"}), "p1: remote_ip is missing"),
             (json!({"options": ["map", [["io", "fast"]]]}), "io=fast is unknown; use auto or packet"),

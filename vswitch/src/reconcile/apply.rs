@@ -152,6 +152,7 @@ fn describe(spec: &PortSpec) -> String {
         PortKind::Internal => "internal".to_owned(),
         PortKind::Vxlan(t) if t.in_vni == t.out_vni => format!("vxlan to {} key {}", t.remote, t.out_vni),
         PortKind::Vxlan(t) => format!("vxlan to {} in_key {} out_key {}", t.remote, t.in_vni, t.out_vni),
+        PortKind::Patch { peer } => format!("patch to {peer}"),
         PortKind::Memory(_) => "memory".to_owned(),
     };
     let trunks = |t: &Trunks| match t {

@@ -21,6 +21,8 @@ pub struct Desired {
     pub specs: Specs,
     /// Why an interface cannot be attached now, by its row.
     pub refused: BTreeMap<Uuid, Refusal>,
+    /// Why an interface that can be attached carries nothing yet, by its row.
+    pub incomplete: BTreeMap<Uuid, Refusal>,
     /// What to tell in an interface's `status`, by its row.
     pub notes: BTreeMap<Uuid, Notes>,
 }
@@ -58,7 +60,33 @@ pub fn desired(config: &Config, links: &LinkTable, routes: &Routes) -> Desired {
             desired.notes.insert(interface.uuid, notes);
         }
     }
+    desired.incomplete = patches_without_peer(config, &desired.specs);
     desired
+}
+
+/// The patch ports that have no usable other end, each with what to do about it.
+fn patches_without_peer(config: &Config, specs: &Specs) -> BTreeMap<Uuid, Refusal> {
+    let missing = config.interfaces().filter_map(|(_, interface)| {
+        let own = &interface.name;
+        let PortKind::Patch { peer } = &specs.ports.get(own)?.kind else { return None };
+        let there = config.interfaces().any(|(_, i)| i.name == *peer);
+        let why = match specs.ports.get(peer).map(|other| &other.kind) {
+            Some(PortKind::Patch { peer: back }) if back == own => return None,
+            Some(PortKind::Patch { peer: back }) => {
+                format!("{peer} has peer={back}; 'vsctl set interface {peer} options:peer={own}' joins them")
+            }
+            Some(_) => format!(
+                "{peer} is no patch port; 'vsctl set interface {peer} type=patch options:peer={own}' makes it one"
+            ),
+            None if there => format!("{peer} is in error itself; 'vsctl get interface {peer} error' tells why"),
+            None => format!(
+                "There is no interface {peer}; 'vsctl add-port BRIDGE {peer} type=patch peer={own}' adds it to a bridge"
+            ),
+        };
+        // Open vSwitch's sentence, which people search for, then ours.
+        Some((interface.uuid, format!("No usable peer '{peer}' exists in 'netdev' datapath. {why}")))
+    });
+    missing.collect()
 }
 
 fn bridge_spec(bridge: &Bridge) -> BridgeSpec {
@@ -89,6 +117,7 @@ fn port_spec(
             let link = internal(&interface.name, links)?;
             (PortKind::Internal, link.is_some_and(Link::is_up), None)
         }
+        Kind::Patch { peer } => (PortKind::Patch { peer: peer.clone() }, true, None),
         Kind::Vxlan(tunnel) => {
             let route = routes.get(&path(tunnel));
             let mtu = route.and_then(|r| mtu::of_tunnel(tunnel, r, links));
@@ -357,6 +386,42 @@ mod tests {
         assert!(!share_a_vlan(&VlanMode::Access(VlanId::new(5).unwrap()), &VlanMode::Access(VlanId::new(6).unwrap())));
         let other = links(&[tap(4, "br1")]);
         assert!(p1(json!({}), vxlan(), &other, &[VIA]).0.is_ok(), "another bridge's port is no loop");
+    }
+
+    fn patch(peer: &str) -> Value {
+        json!({"type": "patch", "options": ["map", [["peer", peer]]]})
+    }
+
+    /// What is wrong with the patch port p1, with peer p2, when p2 has these columns.
+    fn incomplete(p2: Option<Value>) -> Option<String> {
+        let mut ops = br0_p1(json!({}), json!({}), json!({}), patch("p2"));
+        if let Some(mut row) = p2 {
+            row["name"] = json!("p2");
+            let references = |names: [&str; 3]| names.map(|n| json!(["named-uuid", n]));
+            ops[1]["row"]["ports"] = json!(["set", references(["own", "p", "q"])]);
+            ops.push(json!({"op": "insert", "table": "Port", "uuid-name": "q",
+                "row": {"name": "p2", "interfaces": ["named-uuid", "j"]}}));
+            ops.push(json!({"op": "insert", "table": "Interface", "uuid-name": "j", "row": row}));
+        }
+        let config = Config::read(&database(&ops));
+        let all = desired(&config, &links(&[veth(3, "p2")]), &Routes::new());
+        assert!(all.specs.ports["p1"].up, "attached all the same");
+        all.incomplete.get(&config.bridges[0].interfaces[1].uuid).cloned()
+    }
+
+    #[test]
+    fn a_patch_port_tells_what_is_wrong_with_its_other_end() {
+        assert_eq!(incomplete(Some(patch("p1"))), None);
+        let gre = Some(json!({"type": "bogus"}));
+        for (p2, why) in [
+            (None, "There is no interface p2; 'vsctl add-port BRIDGE p2 type=patch peer=p1' adds it to a bridge"),
+            (Some(patch("p3")), "p2 has peer=p3; 'vsctl set interface p2 options:peer=p1' joins them"),
+            (Some(json!({})), "p2 is no patch port; 'vsctl set interface p2 type=patch options:peer=p1' makes it one"),
+            (gre, "p2 is in error itself; 'vsctl get interface p2 error' tells why"),
+        ] {
+            let told = incomplete(p2);
+            assert_eq!(told.unwrap(), format!("No usable peer 'p2' exists in 'netdev' datapath. {why}"));
+        }
     }
 
     #[test]
