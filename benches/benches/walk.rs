@@ -52,6 +52,7 @@ impl Lab {
             mac_aging: Duration::from_secs(300),
             mac_table_size: 8192,
             secure: false,
+            mirrors: vec![],
         };
         let mut demux = Demux::default();
         demux.insert(DemuxKey { port: VXLAN_PORT, vni, remote: REMOTE, local: None }, PortId(plain));

@@ -1,7 +1,8 @@
 //! Counters: written by one worker each, read by anyone at any time, never locked.
 //!
-//! The identity that always holds when nothing is in flight, in total over all ports:
-//! received + copied + generated + split = transmitted + merged + dropped.
+//! The identity that always holds when nothing is in flight, in total over all ports and mirrors:
+//! received + copied + generated + split = transmitted + merged + dropped. A frame that goes through a patch port is
+//! transmitted by one end and received by the other.
 
 use crate::packet::Frame;
 use crate::switch::verdict::DropReason;
@@ -47,6 +48,25 @@ impl PortCounters {
         let headers = frame.meta.gso.map_or(0, |gso| u64::from(gso.header_len));
         self.rx_packets.add(frames.into());
         self.rx_bytes.add(frame.len() as u64 + u64::from(frames.saturating_sub(1)) * headers);
+    }
+}
+
+/// What became of one mirror's copies.
+#[derive(Debug, Default)]
+pub struct MirrorCounters {
+    /// Copies handed to a device or a patch port; they count as sent at that port, too.
+    pub tx_packets: Counter,
+    /// Bytes of those.
+    pub tx_bytes: Counter,
+    /// Copies that did not leave, by reason; at no port.
+    pub drops: DropCounters,
+}
+
+impl MirrorCounters {
+    /// Counts copies that have left.
+    pub fn count_sent(&self, packets: u64, bytes: u64) {
+        self.tx_packets.add(packets);
+        self.tx_bytes.add(bytes);
     }
 }
 

@@ -120,7 +120,12 @@ fn step() -> impl Strategy<Value = Step> {
     });
     let bridge =
         (0..400u64, 0..20usize, prop_oneof![9 => Just(false), 1 => Just(true)]).prop_map(|(secs, size, secure)| {
-            BridgeSpec { mac_aging: std::time::Duration::from_secs(secs), mac_table_size: size, secure }
+            BridgeSpec {
+                mac_aging: std::time::Duration::from_secs(secs),
+                mac_table_size: size,
+                secure,
+                mirrors: vec![],
+            }
         });
     prop_oneof![
         10 => (0..4usize, proptest::collection::vec(sent(), 1..5)).prop_map(|(port, frames)| Step::Send(port, frames)),

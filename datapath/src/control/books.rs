@@ -2,13 +2,14 @@
 //!
 //! Identifiers count up and are never reused, so a stale one can name nothing else.
 
-use super::spec::{ApplyError, BridgeSpec, PortKind, PortSpec};
+use super::spec::{ApplyError, BridgeSpec, MAX_MIRRORS, MirrorOutput, MirrorSpec, PortKind, PortSpec};
 use crate::port::Caps;
-use crate::stats::PortCounters;
+use crate::stats::{MirrorCounters, PortCounters};
+use crate::switch::mirror::{Mirror, Output, PortMirrors, Select};
 use crate::switch::state::{Attachment, Bridge, Port, Snapshot};
 use crate::tunnel::{Demux, DemuxKey, Tunnel, Vxlan};
 use crate::types::{BridgeId, DeviceId, PortId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// A bridge as recorded.
@@ -18,6 +19,8 @@ pub struct BridgeRecord {
     pub id: BridgeId,
     /// Its settings.
     pub spec: BridgeSpec,
+    /// The counters of its mirrors, by name.
+    pub mirrors: BTreeMap<String, Arc<MirrorCounters>>,
 }
 
 /// A port as recorded.
@@ -68,14 +71,18 @@ impl Books {
         }
         let id = BridgeId(self.next_bridge);
         self.next_bridge += 1;
-        self.bridges.insert(spec.name.clone(), BridgeRecord { id, spec });
+        let mirrors = mirror_counters(&spec, BTreeMap::new());
+        self.bridges.insert(spec.name.clone(), BridgeRecord { id, spec, mirrors });
         Ok(())
     }
 
     /// Changes a bridge's settings.
     pub fn set_bridge(&mut self, spec: BridgeSpec) -> Result<(), ApplyError> {
         match self.bridges.get_mut(&spec.name) {
-            Some(record) => record.spec = spec,
+            Some(record) => {
+                record.mirrors = mirror_counters(&spec, std::mem::take(&mut record.mirrors));
+                record.spec = spec;
+            }
             None => return Err(ApplyError::NoSuchBridge(spec.name)),
         }
         Ok(())
@@ -128,6 +135,24 @@ impl Books {
         matches!(&other.spec.kind, PortKind::Patch { peer } if *peer == record.spec.name).then_some(other.id)
     }
 
+    /// The mirrors of a bridge that have an output.
+    fn mirrors(&self, bridge: &str) -> Vec<Mirror> {
+        let Some(record) = self.bridges.get(bridge) else { return Vec::new() };
+        let id = |port: &String| self.ports.get(port).filter(|p| p.spec.bridge == bridge).map(|p| p.id);
+        let mirror = |spec: &MirrorSpec| {
+            let output = match &spec.output {
+                MirrorOutput::Port(port) => Output::Port(id(port)?),
+                MirrorOutput::Vlan(vlan) => Output::Vlan(*vlan),
+            };
+            let arriving = spec.arriving.iter().filter_map(id).collect();
+            let leaving = spec.leaving.iter().filter_map(id).collect();
+            let select = Select { all: spec.all, arriving, leaving, vlans: spec.vlans.clone() };
+            let counters = Arc::clone(record.mirrors.get(&spec.name)?);
+            Some(Mirror { name: spec.name.as_str().into(), select, output, snaplen: spec.snaplen, counters })
+        };
+        record.spec.mirrors.iter().filter_map(mirror).take(MAX_MIRRORS).collect()
+    }
+
     /// The next snapshot.
     pub fn snapshot(&mut self) -> Snapshot {
         self.generation += 1;
@@ -138,9 +163,11 @@ impl Books {
             attachments: vec![None; self.next_device as usize],
             demux: Demux::default(),
         };
+        let mirrors: HashMap<_, _> = self.bridges.keys().map(|name| (name.as_str(), self.mirrors(name))).collect();
         for record in self.ports.values() {
             let Some(bridge) = self.bridges.get(&record.spec.bridge) else { continue };
-            snap.ports[record.id.0 as usize] = Some(Arc::new(record.port(bridge.id, self.peer(record))));
+            let mirrors = PortMirrors::of(record.id, &mirrors[record.spec.bridge.as_str()]);
+            snap.ports[record.id.0 as usize] = Some(Arc::new(record.port(bridge.id, self.peer(record), mirrors)));
             snap.attachments[record.device.0 as usize] = match &record.spec.kind {
                 PortKind::Vxlan(tunnel) => {
                     snap.demux.insert(demux_key(tunnel), record.id);
@@ -154,22 +181,23 @@ impl Books {
             let of_bridge = self.ports.values().filter(|p| p.spec.bridge == record.spec.name);
             let mut ports: Vec<_> = of_bridge.map(|p| p.id).collect();
             ports.sort_unstable();
-            snap.bridges[record.id.0 as usize] = Some(Arc::new(record.bridge(ports)));
+            let mirrors = mirrors[record.spec.name.as_str()].clone();
+            snap.bridges[record.id.0 as usize] = Some(Arc::new(record.bridge(ports, mirrors)));
         }
         snap
     }
 }
 
 impl BridgeRecord {
-    fn bridge(&self, ports: Vec<PortId>) -> Bridge {
+    fn bridge(&self, ports: Vec<PortId>, mirrors: Vec<Mirror>) -> Bridge {
         let s = &self.spec;
         let (mac_aging, mac_table_size, secure) = (s.mac_aging, s.mac_table_size, s.secure);
-        Bridge { id: self.id, name: s.name.as_str().into(), ports, mac_aging, mac_table_size, secure }
+        Bridge { id: self.id, name: s.name.as_str().into(), ports, mac_aging, mac_table_size, secure, mirrors }
     }
 }
 
 impl PortRecord {
-    fn port(&self, bridge: BridgeId, peer: Option<PortId>) -> Port {
+    fn port(&self, bridge: BridgeId, peer: Option<PortId>, mirrors: PortMirrors) -> Port {
         let tunnel = match &self.spec.kind {
             PortKind::Vxlan(t) => Some(Tunnel::Vxlan(t.clone())),
             _ => None,
@@ -184,10 +212,19 @@ impl PortRecord {
             caps: self.caps,
             tunnel,
             peer,
+            mirrors,
             mtu: self.spec.mtu,
             counters: Arc::clone(&self.counters),
         }
     }
+}
+
+/// The counters of the mirrors in `spec`: those that it `had` go on.
+fn mirror_counters(
+    spec: &BridgeSpec,
+    mut had: BTreeMap<String, Arc<MirrorCounters>>,
+) -> BTreeMap<String, Arc<MirrorCounters>> {
+    spec.mirrors.iter().map(|m| (m.name.clone(), had.remove(&m.name).unwrap_or_default())).collect()
 }
 
 /// What identifies the received packets of a tunnel.

@@ -8,7 +8,10 @@ mod books;
 mod devices;
 mod spec;
 
-pub use spec::{Action, Applied, ApplyError, BridgeSpec, DatapathEvent, PortKind, PortSpec, PortStats, Totals};
+pub use spec::{
+    Action, Applied, ApplyError, BridgeSpec, DatapathEvent, MAX_MIRRORS, MirrorOutput, MirrorSpec, MirrorStats,
+    PortKind, PortSpec, PortStats, Totals,
+};
 
 use crate::stats::{DropCounters, PortCounters, WorkerCounters};
 use crate::switch::mac_table::{FdbEntry, TableStats};
@@ -104,6 +107,13 @@ impl Datapath {
         let mut sum = self.retired.clone();
         self.books.ports.values().for_each(|port| sum.add(&PortStats::of(&port.counters)));
         sum
+    }
+
+    /// The counters of a mirror of a bridge.
+    #[must_use]
+    pub fn mirror_stats(&self, bridge: &str, mirror: &str) -> Option<MirrorStats> {
+        let c = self.books.bridges.get(bridge)?.mirrors.get(mirror)?;
+        Some(MirrorStats { tx_packets: c.tx_packets.get(), tx_bytes: c.tx_bytes.get(), drops: seen(&c.drops) })
     }
 
     /// The counters that belong to no single port.
@@ -274,7 +284,7 @@ mod tests {
 
     fn bridge(name: &str) -> BridgeSpec {
         let mac_aging = Duration::from_secs(300);
-        BridgeSpec { name: name.to_owned(), mac_aging, mac_table_size: 8, secure: false }
+        BridgeSpec { name: name.to_owned(), mac_aging, mac_table_size: 8, secure: false, mirrors: vec![] }
     }
 
     fn port(name: &str, bridge: &str, kind: PortKind) -> PortSpec {

@@ -1,12 +1,15 @@
 //! What can be asked of the datapath, and what comes back. Plain values: the daemon compares them to plan a change.
 
+pub use crate::switch::mirror::MAX_MIRRORS;
+
 use crate::port::OpenError;
 use crate::port::memory::MemoryPort;
 use crate::switch::state::VlanMode;
 use crate::switch::verdict::DropReason;
 use crate::time::Duration;
 use crate::tunnel::Vxlan;
-use crate::types::L3Mtu;
+use crate::types::{L3Mtu, VlanId};
+use std::collections::BTreeSet;
 
 /// One change of the datapath.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -42,6 +45,37 @@ pub struct BridgeSpec {
     pub mac_table_size: usize,
     /// `fail_mode=secure` without a controller: nothing is forwarded.
     pub secure: bool,
+    /// Its mirrors, each with a name of its own; [`MAX_MIRRORS`] at most. One whose output port does not exist copies
+    /// nothing.
+    pub mirrors: Vec<MirrorSpec>,
+}
+
+/// The settings of a mirror. Ports are those of the same bridge; those that do not exist are left out until they do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MirrorSpec {
+    /// Its name; as long as that and its bridge stay, its counters go on.
+    pub name: String,
+    /// Whether every port is selected, but for those that are outputs of mirrors.
+    pub all: bool,
+    /// Ports whose arriving frames are copied.
+    pub arriving: BTreeSet<String>,
+    /// Ports whose leaving frames are copied.
+    pub leaving: BTreeSet<String>,
+    /// The VLANs that frames must be in; empty: any.
+    pub vlans: BTreeSet<VlanId>,
+    /// Where copies go.
+    pub output: MirrorOutput,
+    /// Bytes of a frame that are copied at most.
+    pub snaplen: Option<u16>,
+}
+
+/// Where a mirror's copies go.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum MirrorOutput {
+    /// A port of the bridge, which carries nothing else from then on.
+    Port(String),
+    /// All ports that carry this VLAN, in this VLAN.
+    Vlan(VlanId),
 }
 
 /// The settings of a port.
@@ -173,10 +207,21 @@ pub struct PortStats {
     pub drops: Vec<(DropReason, u64)>,
 }
 
+/// A mirror's counters at one moment.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct MirrorStats {
+    /// Copies that have left.
+    pub tx_packets: u64,
+    /// Bytes of those.
+    pub tx_bytes: u64,
+    /// Copies that have not, by reason, those seen so far.
+    pub drops: Vec<(DropReason, u64)>,
+}
+
 /// Counters that belong to no single port, at one moment; see [`crate::stats`] for the identity they complete.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Totals {
-    /// Extra frames made by flooding.
+    /// Extra frames made by flooding and mirroring.
     pub copied: u64,
     /// Frames that the switch originated.
     pub generated: u64,

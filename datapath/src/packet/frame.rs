@@ -15,6 +15,7 @@
 
 use crate::types::{DeviceId, PortId};
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU8;
 
 /// Bytes kept free before a received frame: VXLAN or Geneve over IPv6 with room for options, or a vnet header.
 pub const HEADROOM: usize = 256;
@@ -93,6 +94,8 @@ pub struct Meta {
     pub outer: Option<Outer>,
     /// Patch ports that it has left by.
     pub hops: u8,
+    /// Set on a copy for a mirror: which one of the bridge that it leaves from, counted from 1.
+    pub mirror: Option<NonZeroU8>,
 }
 
 /// An Ethernet frame, or the payload of a tunnelled datagram (then `meta.outer` is set).

@@ -12,6 +12,9 @@ pub fn admit(bridge: &Bridge, port: &Port, headers: &Headers) -> Result<Tagging,
     if !port.up {
         return Err(DropReason::PortDown);
     }
+    if port.mirrors.output {
+        return Err(DropReason::MirrorOutput);
+    }
     if bridge.secure {
         return Err(DropReason::BridgeSecure);
     }

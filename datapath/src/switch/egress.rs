@@ -3,10 +3,10 @@
 //! An ordinary device gets the frame as it is when its `Caps` allow that; otherwise a super-frame is cut into segments
 //! and an unfinished checksum is finished, here and only here. A frame for a tunnel becomes the datagrams that carry it,
 //! one for a patch port waits to be received at the other end.
-//! What cannot leave is counted at the port that it could not leave by.
+//! What cannot leave is counted at the port that it could not leave by, a copy at its mirror.
 
 use super::patch;
-use super::state::Port;
+use super::state::{Port, Snapshot};
 use super::tx::TxQueues;
 use super::verdict::DropReason;
 use super::vlan::{self, Tagging};
@@ -17,6 +17,8 @@ use crate::tunnel::{Tunnel, vxlan};
 
 /// Where frames end: in a transmit queue, or dropped and counted.
 pub struct Egress<'a> {
+    /// What is forwarded by.
+    pub snap: &'a Snapshot,
     /// Where their memory comes from and goes to.
     pub pool: &'a mut Pool,
     /// Where copies and segments are counted.
@@ -43,6 +45,12 @@ impl Egress<'_> {
         if let Err(reason) = vlan::egress(&port.vlan, &mut frame, tagging) {
             return self.discard(frame, &port.counters, reason);
         }
+        self.leave(port, frame);
+    }
+
+    /// Sends a frame that has the tag that it leaves with.
+    #[inline]
+    pub fn leave(&mut self, port: &Port, mut frame: Frame) {
         if let Some(peer) = port.peer {
             return patch::cross(port, peer, frame, self.crossing);
         }
@@ -67,8 +75,17 @@ impl Egress<'_> {
         let Tunnel::Vxlan(tunnel) = tunnel;
         match vxlan::encap(frame, tunnel, port.mtu, self.pool, self.pieces) {
             Ok(encapped) => self.queue_pieces(encapped.segments),
-            Err((frame, reason)) => self.discard(frame, &port.counters, reason),
+            Err((frame, reason)) => self.refuse(port, frame, reason),
         }
+    }
+
+    /// Drops a frame that cannot leave by the port: a copy is counted at its mirror.
+    fn refuse(&mut self, port: &Port, frame: Frame, reason: DropReason) {
+        match self.snap.mirror(port.id, frame.meta.mirror) {
+            Some(mirror) => mirror.counters.drops.add(reason, 1),
+            None => port.counters.drops.add(reason, 1),
+        }
+        self.pool.recycle(frame);
     }
 
     /// Queues what one frame has become, which counts as `packets`.

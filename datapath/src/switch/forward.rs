@@ -32,7 +32,7 @@ impl<'a> Iterator for Flood<'a> {
     fn next(&mut self) -> Option<&'a Port> {
         let (snap, ingress, vlan) = (self.snap, self.ingress, self.vlan);
         let others = self.ports.by_ref().filter(|&&id| id != ingress).filter_map(|&id| snap.port(id));
-        others.map(AsRef::as_ref).find(|port| port.up && vlan::carries(&port.vlan, vlan))
+        others.map(AsRef::as_ref).find(|port| port.is_open() && vlan::carries(&port.vlan, vlan))
     }
 }
 
@@ -52,6 +52,9 @@ pub fn forward<'a>(
         Some(port) if port == ingress => Err(DropReason::Hairpin),
         Some(port) => {
             let first = snap.port(port).filter(|port| port.up).ok_or(DropReason::PortDown)?;
+            if first.mirrors.output {
+                return Err(DropReason::MirrorOutput);
+            }
             Ok(Targets { first, rest: Flood { snap, ports: [].iter(), ingress, vlan } })
         }
         None => {
@@ -64,6 +67,7 @@ pub fn forward<'a>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::mirror::PortMirrors;
     use super::super::state::{Trunks, VlanMode};
     use super::*;
     use crate::port::Caps;
@@ -86,6 +90,7 @@ mod tests {
             caps: Caps::ALL,
             tunnel: None,
             peer: None,
+            mirrors: PortMirrors::default(),
             mtu: None,
             counters: Arc::default(),
         };
@@ -98,6 +103,7 @@ mod tests {
             mac_aging: Duration::from_secs(300),
             mac_table_size: 10,
             secure: false,
+            mirrors: vec![],
         };
         let mut table = MacTable::new(bridge.mac_aging, bridge.mac_table_size);
         table.learn(VlanId::UNTAGGED, STATION, PortId(1), NOW);

@@ -12,6 +12,7 @@ pub mod admit;
 pub mod egress;
 pub mod forward;
 pub mod mac_table;
+pub mod mirror;
 pub mod patch;
 pub mod pipeline;
 pub mod state;
@@ -24,6 +25,7 @@ use crate::time::{Duration, Instant};
 use crate::tunnel::vxlan::Inner;
 use crate::types::BridgeId;
 use mac_table::{FdbEntry, MacTable, TableStats};
+use mirror::Copies;
 use state::{Bridge, Port, Snapshot};
 use std::sync::Arc;
 pub use tx::TxQueues;
@@ -36,6 +38,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 pub struct Switch {
     adopted: Arc<Snapshot>,
     tables: Tables,
+    copies: Copies,
     next_sweep: Instant,
     /// Memory of the walk: what one frame became on its way out, what is between two patch ports, and what came out of
     /// one run of datagrams.
@@ -66,6 +69,7 @@ impl Switch {
                 table.sweep(now);
             }
         }
+        self.copies.adopt(&self.adopted.bridges, &snap.bridges);
         self.adopted = Arc::clone(snap);
     }
 
@@ -73,6 +77,12 @@ impl Switch {
     #[must_use]
     pub fn fdb(&self, bridge: BridgeId, now: Instant) -> Vec<FdbEntry> {
         self.tables.get(bridge).map(|t| t.entries(now).collect()).unwrap_or_default()
+    }
+
+    /// Whether copies for mirrors wait to be sent.
+    #[must_use]
+    pub fn has_copies(&self) -> bool {
+        !self.copies.is_empty()
     }
 
     /// How full the table of `bridge` is and what it went through.
@@ -111,7 +121,7 @@ impl Switch {
 /// Whether addresses learned at the port as it was are still right for the port as it is.
 fn same_place(was: Option<&Arc<Port>>, is: Option<&Arc<Port>>) -> bool {
     let (Some(was), Some(is)) = (was, is) else { return false };
-    is.up && was.bridge == is.bridge && was.vlan == is.vlan && was.tunnel == is.tunnel && was.peer == is.peer
+    is.is_open() && was.bridge == is.bridge && was.vlan == is.vlan && was.tunnel == is.tunnel && was.peer == is.peer
 }
 
 /// The MAC tables, indexed by [`BridgeId`].
@@ -149,6 +159,7 @@ mod tests {
             mac_aging: Duration::from_secs(300),
             mac_table_size: 10,
             secure: false,
+            mirrors: vec![],
         };
         let mut switch = Switch::new();
         for id in 0..3 {

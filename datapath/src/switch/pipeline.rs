@@ -6,6 +6,9 @@
 //!                               └──────────────── at the peer ◀─ patch ports ◀─────┘
 //! ```
 //!
+//! What a mirror selects, where it arrives or where it leaves, is copied on the way; copies wait ([`super::mirror`]) until
+//! the worker has sent the frames themselves and asks for them ([`Switch::send_copies`]).
+//!
 //! Frames go one after the other, so the second of a batch sees what the first has taught. Every frame that comes in is
 //! counted as received, and ends in a transmit queue or under one drop reason: at the port it came from when it goes
 //! nowhere, at the port it could not leave by otherwise.
@@ -13,6 +16,7 @@
 use super::admit::admit;
 use super::egress::Egress;
 use super::forward::{Targets, forward};
+use super::mirror::Copies;
 use super::patch;
 use super::state::{Attachment, Port, Snapshot};
 use super::verdict::DropReason;
@@ -41,24 +45,49 @@ impl Switch {
         tx: &mut TxQueues,
     ) {
         self.sweep(now);
-        let out = Egress { pool, counters, tx, pieces: &mut self.pieces, crossing: &mut self.crossing };
-        let mut walk = Walk { now, snap, tables: &mut self.tables, out };
+        let (mut walk, inner) = self.walk(now, snap, pool, counters, tx);
         for frame in batch.drain() {
             match snap.attachment(device) {
                 Some(Attachment::Port(port)) => walk.receive(port, frame, 1),
-                Some(Attachment::Tunnels { udp_port }) => walk.decapsulate(udp_port, frame, &mut self.inner),
+                Some(Attachment::Tunnels { udp_port }) => walk.decapsulate(udp_port, frame, inner),
                 None => walk.out.lose(frame, DropReason::PortDown, 1),
             }
         }
     }
+
+    /// Finishes a few of the copies for mirrors that wait: until `tx` has about a batch, or none is left.
+    pub fn send_copies(
+        &mut self,
+        now: Instant,
+        snap: &Snapshot,
+        pool: &mut Pool,
+        counters: &WorkerCounters,
+        tx: &mut TxQueues,
+    ) {
+        let (mut walk, _) = self.walk(now, snap, pool, counters, tx);
+        while walk.out.tx.len() < Batch::CAPACITY && walk.send_next_copy() {}
+    }
+
+    fn walk<'a>(
+        &'a mut self,
+        now: Instant,
+        snap: &'a Snapshot,
+        pool: &'a mut Pool,
+        counters: &'a WorkerCounters,
+        tx: &'a mut TxQueues,
+    ) -> (Walk<'a>, &'a mut Vec<Inner>) {
+        let out = Egress { snap, pool, counters, tx, pieces: &mut self.pieces, crossing: &mut self.crossing };
+        (Walk { now, snap, tables: &mut self.tables, copies: &mut self.copies, out }, &mut self.inner)
+    }
 }
 
 /// Everything that a frame meets on its way.
-struct Walk<'a> {
-    now: Instant,
-    snap: &'a Snapshot,
-    tables: &'a mut Tables,
-    out: Egress<'a>,
+pub(super) struct Walk<'a> {
+    pub(super) now: Instant,
+    pub(super) snap: &'a Snapshot,
+    pub(super) tables: &'a mut Tables,
+    pub(super) copies: &'a mut Copies,
+    pub(super) out: Egress<'a>,
 }
 
 impl<'a> Walk<'a> {
@@ -79,6 +108,11 @@ impl<'a> Walk<'a> {
     /// bridge to bridge, one after the other.
     fn receive(&mut self, port: PortId, frame: Frame, frames: u32) {
         self.switch(port, frame, frames);
+        self.cross_patches();
+    }
+
+    /// What has left by patch ports is received at their peers, until nothing is between two.
+    pub(super) fn cross_patches(&mut self) {
         let mut crossings = 0;
         while let Some(mut frame) = self.out.crossing.pop() {
             crossings += 1;
@@ -111,10 +145,15 @@ impl<'a> Walk<'a> {
         if ingress.tunnel.is_some() {
             gro::adopt(frame, &headers, ingress.mtu);
         }
+        let mirrored = !bridge.mirrors.is_empty();
+        let served = if mirrored { self.copy_arriving(bridge, ingress, frame, &headers) } else { 0 };
         let tagging = admit(bridge, ingress, &headers)?;
         let table = self.tables.of(bridge);
         table.learn(tagging.vlan, headers.src, ingress.id, self.now);
         let targets = forward(self.snap, bridge, table, ingress.id, tagging.vlan, headers.dst, self.now)?;
+        if mirrored {
+            self.copy_leaving(bridge, served, frame, headers.dst, tagging, targets.clone());
+        }
         Ok((tagging, targets))
     }
 

@@ -3,6 +3,7 @@
 //! Built by `control`, published whole, read by workers; never changed in place. A worker sees either the old or the
 //! new snapshot, never a mixture.
 
+use super::mirror::{self, Mirror, PortMirrors};
 use crate::packet::Frame;
 use crate::port::Caps;
 use crate::stats::PortCounters;
@@ -10,6 +11,7 @@ use crate::time::Duration;
 use crate::tunnel::{Demux, Tunnel};
 use crate::types::{BridgeId, DeviceId, L3Mtu, PortId, VlanId};
 use std::collections::BTreeSet;
+use std::num::NonZeroU8;
 use std::sync::Arc;
 
 /// How a port treats VLANs; terms and behaviour are Open vSwitch's.
@@ -66,6 +68,8 @@ pub struct Port {
     pub tunnel: Option<Tunnel>,
     /// Set on a patch port: where the frames that leave by it are received.
     pub peer: Option<PortId>,
+    /// What the mirrors of its bridge mean for it.
+    pub mirrors: PortMirrors,
     /// The largest layer-3 packet it carries, where known (for a tunnel: after encapsulation).
     pub mtu: Option<L3Mtu>,
     /// Where its frames are counted.
@@ -73,6 +77,13 @@ pub struct Port {
 }
 
 impl Port {
+    /// Whether frames of its bridge may leave by it: it is up, and no mirror's output.
+    #[inline]
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.up && !self.mirrors.output
+    }
+
     /// What a frame on its way out counts as in [`PortCounters`]: packets, and bytes from their Ethernet headers on.
     /// A run of datagrams counts as the frames in it, without their encapsulation; a super-frame counts once.
     #[inline]
@@ -100,6 +111,8 @@ pub struct Bridge {
     pub mac_table_size: usize,
     /// `fail_mode=secure` without a controller: nothing is forwarded.
     pub secure: bool,
+    /// Its mirrors, [`super::mirror::MAX_MIRRORS`] at most.
+    pub mirrors: Vec<Mirror>,
 }
 
 /// Whose frames a device receives.
@@ -142,6 +155,14 @@ impl Snapshot {
     #[must_use]
     pub fn bridge(&self, id: BridgeId) -> Option<&Arc<Bridge>> {
         self.bridges.get(id.0 as usize)?.as_ref()
+    }
+
+    /// Whose copy a frame is that leaves by `port`, where it is one.
+    #[inline]
+    #[must_use]
+    pub fn mirror(&self, port: PortId, number: Option<NonZeroU8>) -> Option<&Mirror> {
+        let number = number?;
+        self.bridge(self.port(port)?.bridge)?.mirrors.get(mirror::at(number))
     }
 
     /// Whose frames the device receives.

@@ -42,6 +42,8 @@ drop_reasons! {
     NoOutput = "no_output": "No other port of the bridge carries the frame's VLAN.",
     BridgeSecure = "bridge_secure": "The bridge has fail_mode=secure and no controller: it forwards nothing.",
     PortDown = "port_down": "The port is down or its device is gone.",
+    MirrorOutput = "mirror_output": "The port is the output of a mirror, which carries nothing but copies.",
+    MirrorOverload = "mirror_overload": "A copy for a mirror, too many of which were waiting to be sent.",
     HopLimit = "hop_limit": "It went through too many patch ports: bridges are joined in a loop.",
     UnknownVni = "unknown_vni": "A tunnel packet whose VNI and sender belong to no port.",
     TunnelMalformed = "tunnel_malformed": "A tunnel packet with bad flags or too short for its headers.",

@@ -4,6 +4,7 @@
 //! What is forwarded by is an immutable snapshot, replaced between two rounds together with the devices it refers to.
 
 mod command;
+mod copies;
 mod devices;
 mod poller;
 mod run;
@@ -42,6 +43,7 @@ pub struct Worker {
     lost: Vec<(DropReason, u64)>,
     tx: TxQueues,
     transmit: Transmit,
+    copy_credit: copies::Credit,
     counters: Arc<WorkerCounters>,
     /// The devices of the round under way.
     round: Vec<DeviceId>,
@@ -68,6 +70,7 @@ impl Worker {
             lost: Vec::new(),
             tx: TxQueues::new(),
             transmit: Transmit::default(),
+            copy_credit: copies::Credit::default(),
             counters: Arc::default(),
             round: Vec::new(),
             stopped: false,

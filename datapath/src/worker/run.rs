@@ -1,6 +1,7 @@
 //! The worker's loop: wait, then one batch from every ready device through the switch and out, again and again.
 //!
 //! Fairness: a round takes one batch from each ready device, so a flood on one port delays another by a batch, no more.
+//! Copies for mirrors come last ([`super::copies`]).
 //! A device that reports its end is dropped at once: it can never make the loop spin.
 
 use super::Worker;
@@ -22,7 +23,11 @@ impl Worker {
         let clock = || Instant::from_nanos(u64::try_from(origin.elapsed().as_nanos()).unwrap_or(u64::MAX));
         let (mut spin, mut tokens) = (Spin::default(), Vec::new());
         while !self.stopped {
-            let timeout = if self.devices.any_ready() { Some(Duration::ZERO) } else { spin.patience(clock()) };
+            let timeout = if self.devices.any_ready() || self.switch.has_copies() {
+                Some(Duration::ZERO)
+            } else {
+                spin.patience(clock())
+            };
             if let Err(e) = self.poller.wait(timeout, &mut tokens) {
                 tracing::error!("the worker cannot wait for its devices and ends: {e}");
                 return;
@@ -34,7 +39,7 @@ impl Worker {
                     Err(_) => self.take_commands(now),
                 }
             }
-            spin.note(self.poll_ready(now), now);
+            spin.note(self.poll_ready(now, &clock), now);
         }
     }
 
@@ -42,16 +47,27 @@ impl Worker {
     pub fn poll_once(&mut self, now: Instant) -> bool {
         self.take_commands(now);
         self.devices.mark_all_ready();
-        self.poll_ready(now) > 0
+        self.poll_ready(now, &|| now) > 0
     }
 
     /// One batch from each device that has something; how many bytes came in.
-    fn poll_ready(&mut self, now: Instant) -> u64 {
+    pub(super) fn poll_ready(&mut self, now: Instant, clock: &dyn Fn() -> Instant) -> u64 {
         let mut round = std::mem::take(&mut self.round);
         self.devices.take_ready(&mut round);
         let bytes = round.iter().map(|&id| self.poll_device(id, now)).sum();
         self.round = round;
+        if self.switch.has_copies() {
+            self.send_copies(now, bytes > 0, clock);
+        }
         bytes
+    }
+
+    /// Hands everything that waits in the queues to the devices.
+    pub(super) fn flush(&mut self) {
+        while let Some((device, frames)) = self.tx.next_ready() {
+            let (devices, pool) = (&mut self.devices, &mut self.pool);
+            self.transmit.send(devices, device, frames, pool, &self.snapshot, &self.counters);
+        }
     }
 
     /// One batch: receive, switch, send.
@@ -63,9 +79,7 @@ impl Worker {
         if !self.batch.is_empty() {
             let (batch, pool, tx) = (&mut self.batch, &mut self.pool, &mut self.tx);
             self.switch.process(now, &self.snapshot, id, batch, pool, &self.counters, tx);
-            while let Some((device, frames)) = tx.next_ready() {
-                self.transmit.send(&mut self.devices, device, frames, pool, &self.snapshot, &self.counters);
-            }
+            self.flush();
         }
         match rx {
             Rx::Empty => {}

@@ -7,10 +7,13 @@ use crate::stats::WorkerCounters;
 use crate::switch::state::Snapshot;
 use crate::switch::verdict::DropReason;
 use crate::types::{DeviceId, PortId};
+use std::num::NonZeroU8;
 
 /// What was handed to a device on behalf of one port.
 struct Tally {
     port: PortId,
+    /// Whose copies they were, if they were.
+    mirror: Option<NonZeroU8>,
     packets: u64,
     bytes: u64,
 }
@@ -24,7 +27,7 @@ pub struct Transmit {
 
 impl Transmit {
     /// Sends `frames`, which must all be for `device`, and counts each at its egress port: as sent, or as dropped with
-    /// the device's reason. Their memory goes back to the pool.
+    /// the device's reason; the drop of a copy at its mirror. Their memory goes back to the pool.
     pub fn send(
         &mut self,
         devices: &mut DeviceTable,
@@ -44,13 +47,15 @@ impl Transmit {
         }
         for (frame, reason) in self.unsent.drain(..) {
             let (packets, bytes) = weigh(snapshot, &frame);
-            if let Some(tally) = self.tallies.iter_mut().find(|t| t.port == frame.meta.egress) {
+            let (port, mirror) = (frame.meta.egress, frame.meta.mirror);
+            if let Some(tally) = self.tallies.iter_mut().find(|t| (t.port, t.mirror) == (port, mirror)) {
                 tally.packets = tally.packets.saturating_sub(packets);
                 tally.bytes = tally.bytes.saturating_sub(bytes);
             }
-            match snapshot.port(frame.meta.egress) {
-                Some(port) => port.counters.drops.add(reason, packets),
-                None => counters.portless.add(reason, packets),
+            match (snapshot.mirror(port, mirror), snapshot.port(port)) {
+                (Some(mirror), _) => mirror.counters.drops.add(reason, packets),
+                (None, Some(port)) => port.counters.drops.add(reason, packets),
+                (None, None) => counters.portless.add(reason, packets),
             }
             pool.recycle(frame);
         }
@@ -59,18 +64,21 @@ impl Transmit {
                 port.counters.tx_packets.add(tally.packets);
                 port.counters.tx_bytes.add(tally.bytes);
             }
+            if let Some(mirror) = snapshot.mirror(tally.port, tally.mirror) {
+                mirror.counters.count_sent(tally.packets, tally.bytes);
+            }
         }
     }
 
     fn count(&mut self, snapshot: &Snapshot, frame: &Frame) {
-        let (port, (packets, bytes)) = (frame.meta.egress, weigh(snapshot, frame));
+        let (port, mirror, (packets, bytes)) = (frame.meta.egress, frame.meta.mirror, weigh(snapshot, frame));
         // A device has one port, or a few tunnels whose frames come in runs: the last tally is nearly always the one.
-        match self.tallies.iter_mut().rev().find(|t| t.port == port) {
+        match self.tallies.iter_mut().rev().find(|t| (t.port, t.mirror) == (port, mirror)) {
             Some(tally) => {
                 tally.packets += packets;
                 tally.bytes += bytes;
             }
-            None => self.tallies.push(Tally { port, packets, bytes }),
+            None => self.tallies.push(Tally { port, mirror, packets, bytes }),
         }
     }
 }

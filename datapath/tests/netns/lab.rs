@@ -165,7 +165,7 @@ pub fn eventually(mut f: impl FnMut() -> bool) -> bool {
 
 pub fn bridge(name: &str) -> BridgeSpec {
     let mac_aging = Duration::from_secs(300);
-    BridgeSpec { name: name.to_owned(), mac_aging, mac_table_size: 1024, secure: false }
+    BridgeSpec { name: name.to_owned(), mac_aging, mac_table_size: 1024, secure: false, mirrors: vec![] }
 }
 
 /// A trunk port of `br0` that carries everything.

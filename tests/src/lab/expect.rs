@@ -34,6 +34,19 @@ pub fn flood<const N: usize>(ports: [&'static str; N], packet: Packet) -> Expect
     Expect::All(all)
 }
 
+/// A copy for a mirror leaves by a port.
+#[must_use]
+pub fn copy_to(mirror: &str, port: &'static str, packet: Packet) -> Expect {
+    Expect::All(vec![copied_for(mirror, &packet), to(port, packet)])
+}
+
+/// A copy is made for a mirror and leaves; where, is listed otherwise.
+#[must_use]
+pub fn copied_for(mirror: &str, packet: &Packet) -> Expect {
+    let bytes = Expect::Count(format!("{mirror}.copy_bytes"), packet.frame().len() as u64);
+    Expect::All(vec![Expect::Count(format!("{mirror}.copies"), 1), bytes, copied(1)])
+}
+
 /// The packet leaves by the one patch port and is received at the other.
 #[must_use]
 pub fn through(from: &str, to: &str, packet: &Packet) -> Expect {

@@ -28,13 +28,14 @@ pub use datapath::switch::mac_table::TableStats;
 pub use datapath::switch::verdict::DropReason;
 pub use expect::*;
 pub use packet::{Packet, eth, mac};
-pub use spec::{BridgeSpec, PortSpec, patch, port, vlan_id, vxlan};
+pub use spec::{BridgeSpec, MirrorSpec, PortSpec, mirror, mirror_to_vlan, patch, port, vlan_id, vxlan};
 pub use underlay::datagram;
 
 use datapath::packet::Frame;
 use datapath::port::Device;
 use datapath::port::memory::MemoryPort;
-use datapath::stats::PortCounters;
+use datapath::stats::{MirrorCounters, PortCounters};
+use datapath::switch::mirror::{Mirror, Output, PortMirrors, Select};
 use datapath::switch::state::{Attachment, Bridge, Port, Snapshot};
 use datapath::time::{Duration, Instant};
 use datapath::tunnel::{DemuxKey, Tunnel, VXLAN_PORT};
@@ -64,6 +65,8 @@ pub struct Lab {
     now: Instant,
     members: Vec<Member>,
     bridges: Vec<(&'static str, BridgeSpec)>,
+    /// The counters of mirrors that are or were, by name.
+    mirrors: BTreeMap<&'static str, Arc<MirrorCounters>>,
     address: IpAddr,
     tunnels: MemoryPort,
     generation: u64,
@@ -96,6 +99,7 @@ impl Lab {
             now: Instant::from_secs(1000),
             members: vec![],
             bridges: vec![],
+            mirrors: BTreeMap::new(),
             address: address.parse().expect("an IP address"),
             tunnels: memory(Caps::ALL),
             generation: 0,
@@ -269,6 +273,12 @@ impl Lab {
         entries.iter().map(|e| format!("{} {} {}", e.vlan, station(e.mac), name(e.port))).collect()
     }
 
+    /// A counter by its name, as in [`Expect::Count`]; 0 if there is none.
+    #[must_use]
+    pub fn count(&self, name: &str) -> u64 {
+        self.counters().get(name).copied().unwrap_or_default()
+    }
+
     /// How many packets each port has dropped for a reason so far, as `"port number"`.
     #[must_use]
     pub fn drops(&self, reason: DropReason) -> Vec<String> {
@@ -314,6 +324,11 @@ impl Lab {
             put(format!("{name}.tx_bytes"), c.tx_bytes.get());
             c.drops.nonzero().for_each(|(reason, n)| put(format!("{name}.drop_{}", reason.name()), n));
         }
+        for (name, c) in &self.mirrors {
+            put(format!("{name}.copies"), c.tx_packets.get());
+            put(format!("{name}.copy_bytes"), c.tx_bytes.get());
+            c.drops.nonzero().for_each(|(reason, n)| put(format!("{name}.drop_{}", reason.name()), n));
+        }
         let worker = self.engine.counters();
         put("copied".to_owned(), worker.copied.get());
         put("generated".to_owned(), worker.generated.get());
@@ -334,8 +349,10 @@ impl Lab {
         let mut snap = Snapshot { generation: self.generation, ..Snapshot::default() };
         snap.attachments = vec![None; self.members.len() + 1];
         snap.attachments[TUNNELS.0 as usize] = Some(Attachment::Tunnels { udp_port: VXLAN_PORT });
+        let mirrors: Vec<_> = self.bridges.clone().iter().map(|(name, spec)| self.bridge_mirrors(name, spec)).collect();
         for member in &self.members {
-            snap.ports.push(member.present.then(|| Arc::new(self.port(member))));
+            let mirrors = PortMirrors::of(member.id, &mirrors[self.bridge_id(member.spec.bridge).0 as usize]);
+            snap.ports.push(member.present.then(|| Arc::new(self.port(member, mirrors))));
             match &member.spec.tunnel {
                 _ if !member.present || member.spec.peer.is_some() => {}
                 None => snap.attachments[member.device.0 as usize] = Some(Attachment::Port(member.id)),
@@ -345,16 +362,36 @@ impl Lab {
                 }
             }
         }
-        for (i, (name, spec)) in self.bridges.iter().enumerate() {
+        for ((i, (name, spec)), mirrors) in self.bridges.iter().enumerate().zip(mirrors) {
             let ports = self.members.iter().filter(|m| m.present && m.spec.bridge == *name).map(|m| m.id).collect();
-            let BridgeSpec { mac_aging, mac_table_size, secure } = spec.clone();
+            let BridgeSpec { mac_aging, mac_table_size, secure, .. } = spec.clone();
             let (id, name) = (BridgeId(i as u32), Arc::from(*name));
-            snap.bridges.push(Some(Arc::new(Bridge { id, name, ports, mac_aging, mac_table_size, secure })));
+            snap.bridges.push(Some(Arc::new(Bridge { id, name, ports, mac_aging, mac_table_size, secure, mirrors })));
         }
         self.engine.adopt(Arc::new(snap), added, removed, self.now);
     }
 
-    fn port(&self, member: &Member) -> Port {
+    fn bridge_mirrors(&mut self, bridge: &str, spec: &BridgeSpec) -> Vec<Mirror> {
+        let id = |port: &&str| self.members.iter().find(|m| m.present && m.spec.name == *port).map(|m| m.id);
+        let mut mirrors = vec![];
+        for m in &spec.mirrors {
+            let output = match &m.output {
+                Ok(port) => Output::Port(id(port).unwrap_or_else(|| panic!("{bridge}: no port '{port}' to mirror to"))),
+                Err(vlan) => Output::Vlan(vlan_id(*vlan)),
+            };
+            let select = Select {
+                all: m.all,
+                arriving: m.arriving.iter().filter_map(id).collect(),
+                leaving: m.leaving.iter().filter_map(id).collect(),
+                vlans: m.vlans.iter().copied().map(vlan_id).collect(),
+            };
+            let counters = Arc::clone(self.mirrors.entry(m.name).or_default());
+            mirrors.push(Mirror { name: m.name.into(), select, output, snaplen: m.snaplen, counters });
+        }
+        mirrors
+    }
+
+    fn port(&self, member: &Member, mirrors: PortMirrors) -> Port {
         let (spec, peer) = (&member.spec, self.peer(&member.spec));
         Port {
             id: member.id,
@@ -366,6 +403,7 @@ impl Lab {
             caps: spec.caps,
             tunnel: spec.tunnel.clone().map(Tunnel::Vxlan),
             peer,
+            mirrors,
             mtu: spec.mtu,
             counters: Arc::clone(&member.counters),
         }

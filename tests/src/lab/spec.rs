@@ -37,11 +37,88 @@ pub struct BridgeSpec {
     pub mac_table_size: usize,
     /// Whether it forwards nothing.
     pub secure: bool,
+    /// Its mirrors.
+    pub mirrors: Vec<MirrorSpec>,
 }
 
 impl Default for BridgeSpec {
     fn default() -> Self {
-        Self { mac_aging: Duration::from_secs(300), mac_table_size: 8192, secure: false }
+        Self { mac_aging: Duration::from_secs(300), mac_table_size: 8192, secure: false, mirrors: vec![] }
+    }
+}
+
+/// One mirror to be; see [`mirror`].
+#[derive(Clone, Debug)]
+pub struct MirrorSpec {
+    /// Its name; its counters go on as long as the lab.
+    pub name: &'static str,
+    /// Whether it selects every port.
+    pub all: bool,
+    /// Ports that it copies arriving frames of.
+    pub arriving: Vec<&'static str>,
+    /// Ports that it copies leaving frames of.
+    pub leaving: Vec<&'static str>,
+    /// VLANs that it copies.
+    pub vlans: Vec<u16>,
+    /// The port that it copies to, or else a VLAN.
+    pub output: Result<&'static str, u16>,
+    /// Bytes that it copies of a frame.
+    pub snaplen: Option<u16>,
+}
+
+/// A mirror to a port that selects nothing yet.
+#[must_use]
+pub fn mirror(name: &'static str, output: &'static str) -> MirrorSpec {
+    let output = Ok(output);
+    MirrorSpec { name, all: false, arriving: vec![], leaving: vec![], vlans: vec![], output, snaplen: None }
+}
+
+/// A mirror to a VLAN that selects nothing yet.
+#[must_use]
+pub fn mirror_to_vlan(name: &'static str, output: u16) -> MirrorSpec {
+    MirrorSpec { output: Err(output), ..mirror(name, "") }
+}
+
+impl MirrorSpec {
+    /// Of every port.
+    #[must_use]
+    pub fn all(mut self) -> Self {
+        self.all = true;
+        self
+    }
+
+    /// Of what arrives by this port, too.
+    #[must_use]
+    pub fn arriving(mut self, port: &'static str) -> Self {
+        self.arriving.push(port);
+        self
+    }
+
+    /// Of what leaves by this port, too.
+    #[must_use]
+    pub fn leaving(mut self, port: &'static str) -> Self {
+        self.leaving.push(port);
+        self
+    }
+
+    /// Of both.
+    #[must_use]
+    pub fn of(self, port: &'static str) -> Self {
+        self.arriving(port).leaving(port)
+    }
+
+    /// Only what is in this VLAN, or in another that is named.
+    #[must_use]
+    pub fn vlan(mut self, vlan: u16) -> Self {
+        self.vlans.push(vlan);
+        self
+    }
+
+    /// Only so many bytes.
+    #[must_use]
+    pub fn snaplen(mut self, bytes: u16) -> Self {
+        self.snaplen = Some(bytes);
+        self
     }
 }
 
