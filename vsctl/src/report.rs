@@ -5,7 +5,7 @@ use std::time::Duration;
 use ovsdb::address::Address;
 
 use crate::error::{Error, Result, listing};
-use crate::session::{Stage, State};
+use crate::session::{MirrorState, Stage, State};
 
 /// What `status` warns of, under keys that end in `_warning`: something works that was hardly meant so. And the error
 /// of an interface that is set up all the same, such as one end of a patch whose other end is not there yet.
@@ -25,13 +25,35 @@ pub(crate) fn about_columns(state: &State, set: impl Fn(&str) -> bool) -> Vec<St
     told.map(|(_, text)| format!("warning: {}: {text}", state.name)).collect()
 }
 
-/// An error if one of the interfaces could not be set up.
-pub(crate) fn check(states: &[State]) -> Result<()> {
+/// An error if one of the interfaces could not be set up, or one of the mirrors is not in force.
+pub(crate) fn check(states: &[State], mirrors: &[MirrorState]) -> Result<()> {
+    let mut lines = failed_interfaces(states);
+    lines.extend(failed_mirrors(mirrors));
+    if lines.is_empty() { Ok(()) } else { Err(Error::Degraded(lines)) }
+}
+
+fn failed_mirrors(mirrors: &[MirrorState]) -> Vec<String> {
+    let mut failures: Vec<_> = mirrors.iter().filter_map(|m| Some((&m.name, &m.bridge, m.error.as_ref()?))).collect();
+    failures.sort_unstable();
+    let line = |(name, _, why): &(&String, &String, &String)| {
+        format!("Error detected while setting up mirror '{name}': {why}")
+    };
+    let mut lines: Vec<String> = failures.iter().map(line).collect();
+    lines.extend(failures.first().map(|(name, bridge, _)| {
+        format!(
+            "The change is committed all the same; no traffic is affected. 'vsctl get bridge {bridge} status:mirror_{name}' \
+             tells how it stands; 'vsctl clear bridge {bridge} mirrors' removes all mirrors of {bridge}."
+        )
+    }));
+    lines
+}
+
+fn failed_interfaces(states: &[State]) -> Vec<String> {
     let mut failures: Vec<(&str, &str)> =
         states.iter().filter_map(|state| Some((state.name.as_str(), failure(state)?))).collect();
     failures.sort_unstable();
     let name = match failures.as_slice() {
-        [] => return Ok(()),
+        [] => return Vec::new(),
         [(name, _)] => name,
         _ => "IFACE",
     };
@@ -41,7 +63,7 @@ pub(crate) fn check(states: &[State]) -> Result<()> {
         "The change is committed all the same. 'vsctl get interface {name} error' tells how it stands; \
          'vsctl del-port {name}' (of a bridge: del-br) takes it back."
     ));
-    Err(Error::Degraded(lines))
+    lines
 }
 
 fn failure(state: &State) -> Option<&str> {
@@ -85,7 +107,7 @@ mod tests {
     }
 
     fn told(states: &[State]) -> String {
-        check(states).err().map(|error| error.to_string()).unwrap_or_default()
+        check(states, &[]).err().map(|error| error.to_string()).unwrap_or_default()
     }
 
     #[test]
@@ -105,6 +127,32 @@ mod tests {
              Error detected while setting up 'p2': the switch gave it no port number and does not say why\n"
         ));
         assert!(both.contains("'vsctl get interface IFACE error'"));
+    }
+
+    #[test]
+    fn errors_of_mirrors() {
+        let mirror = |name: &str, error: Option<&str>| MirrorState {
+            row: Default::default(),
+            name: name.to_owned(),
+            bridge_row: Default::default(),
+            bridge: "br0".to_owned(),
+            error: error.map(str::to_owned),
+            warning: None,
+        };
+        assert_eq!(check(&[], &[mirror("m", None)]), Ok(()));
+        let mirrors = [mirror("m2", Some("a loop")), mirror("m0", None), mirror("m1", Some("no output"))];
+        let all = [state("p1", Some(-1), Some("no such device"))];
+        let told = check(&all, &mirrors).unwrap_err();
+        assert_eq!(told.exit_code(), 65);
+        assert_eq!(
+            told.to_string().lines().collect::<Vec<_>>()[2..],
+            [
+                "Error detected while setting up mirror 'm1': no output",
+                "Error detected while setting up mirror 'm2': a loop",
+                "The change is committed all the same; no traffic is affected. 'vsctl get bridge br0 status:mirror_m1' \
+                 tells how it stands; 'vsctl clear bridge br0 mirrors' removes all mirrors of br0.",
+            ]
+        );
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::grammar::Parsed;
 use crate::model::{Model, Needs};
 use crate::output::{Format, Table, one_line};
 use crate::report::{about_columns, check, out_of_patience, warnings};
-use crate::session::{Outcome, Session, Stage};
+use crate::session::{MirrorState, Outcome, Session, Stage};
 use crate::text::Names;
 
 /// How often a run is started over because others changed what it relies on.
@@ -117,11 +117,9 @@ impl Run<'_> {
             ["Bridge", "Port", "Interface"].map(|table| model.touched(table).into_iter().map(move |own| (table, own)));
         let touched: Vec<(&str, Uuid)> = all.into_iter().flatten().collect();
         let rows: Vec<_> = touched.iter().map(|(table, own)| (*table, theirs(own))).collect();
-        if rows.is_empty() {
-            return Ok(());
-        }
         let mut interfaces = Vec::new();
-        for ((table, own), state) in touched.iter().zip(session.states(schema, &rows).await?) {
+        let states = if rows.is_empty() { Vec::new() } else { session.states(schema, &rows).await? };
+        for ((table, own), state) in touched.iter().zip(states) {
             let Some(state) = state else { continue };
             let mut told = about_columns(&state, |column| model.sets(table, own, column));
             if *table == "Interface" {
@@ -130,7 +128,22 @@ impl Run<'_> {
             }
             told.iter().for_each(|warning| self.globals.log.warn(warning));
         }
-        check(&interfaces)
+        let touched = |table, row: &Uuid, column: Option<&str>| {
+            let changed =
+                |own: &Uuid| theirs(own) == *row && column.is_none_or(|column| model.sets(table, own, column));
+            model.touched(table).iter().any(changed)
+        };
+        let mut mirrors = Vec::new();
+        if !model.touched("Mirror").is_empty()
+            || model.touched("Bridge").iter().any(|b| model.sets("Bridge", b, "mirrors"))
+        {
+            mirrors = session.mirrors(schema).await?;
+            mirrors.retain(|m| touched("Mirror", &m.row, None) || touched("Bridge", &m.bridge_row, Some("mirrors")));
+        }
+        for MirrorState { name, warning, .. } in &mirrors {
+            warning.iter().for_each(|text| self.globals.log.warn(&format!("warning: mirror {name}: {text}")));
+        }
+        check(&interfaces, &mirrors)
     }
 }
 

@@ -245,6 +245,54 @@ impl<'a> Session<'a> {
         };
         rows.iter().map(|(table, _)| *table).zip(&results).map(state).collect()
     }
+
+    /// What the switch says about the mirrors of all bridges.
+    pub(crate) async fn mirrors(&mut self, schema: &DatabaseSchema) -> Result<Vec<MirrorState>> {
+        let select = |table, columns: &[&str]| json!({"op": "select", "table": table, "where": [], "columns": columns});
+        let tables =
+            vec![select("Bridge", &["_uuid", "name", "mirrors", "status"]), select("Mirror", &["_uuid", "name"])];
+        let (results, error) = self.transact(tables).await?;
+        if let Some(error) = error {
+            fail!("committed, but what came of it cannot be read: {error}");
+        }
+        let rows = |at: usize| results.get(at).and_then(|r| r["rows"].as_array()).into_iter().flatten();
+        let mut names = BTreeMap::new();
+        for row in rows(1) {
+            let name = value_of(schema, "Mirror", "name", row)?;
+            names.insert(uuid_of(&row["_uuid"])?, name.as_str().unwrap_or_default().to_owned());
+        }
+        let mut states = Vec::new();
+        for row in rows(0) {
+            let value = |column| value_of(schema, "Bridge", column, row);
+            let (status, bridge_row) = (value("status")?, uuid_of(&row["_uuid"])?);
+            let bridge = value("name")?.as_str().unwrap_or_default().to_owned();
+            for mirror in value("mirrors")?.uuids() {
+                let Some(name) = names.get(&mirror).cloned() else { continue };
+                let told =
+                    |key: String| status.string_pairs().find(|(k, _)| *k == key).map(|(_, text)| text.to_owned());
+                let (error, warning) = (told(format!("mirror_{name}")), told(format!("mirror_{name}_warning")));
+                states.push(MirrorState { row: mirror, name, bridge_row, bridge: bridge.clone(), error, warning });
+            }
+        }
+        Ok(states)
+    }
+}
+
+/// What the switch says about a mirror, in the `status` of its bridge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MirrorState {
+    /// The mirror's row.
+    pub row: Uuid,
+    /// Its name.
+    pub name: String,
+    /// The bridge's row.
+    pub bridge_row: Uuid,
+    /// The bridge's name.
+    pub bridge: String,
+    /// Why it copies nothing.
+    pub error: Option<String>,
+    /// What it does not do as asked.
+    pub warning: Option<String>,
 }
 
 /// What the switch says about a bridge, a port or an interface.

@@ -9,6 +9,7 @@ use crate::Args;
 use crate::appctl::coverage::Count;
 use crate::appctl::{self, Control, Farewell, View};
 use crate::config::interface::{Kind, Wanted};
+use crate::config::mirror::Mirror;
 use crate::config::{Config, Notes};
 use crate::log::Log;
 use crate::managers::Managers;
@@ -70,7 +71,7 @@ pub struct Daemon {
     config: Config,
     /// The last number of every interface, in error or not.
     ofports: BTreeMap<Uuid, u16>,
-    /// What is in `Interface:error`, with the interface's name.
+    /// What is wrong, by the row of the interface or mirror, with a name for that.
     errors: BTreeMap<Uuid, (String, String)>,
     /// The columns that stay as they are.
     fixed: BTreeMap<&'static str, Datum>,
@@ -321,22 +322,20 @@ impl Daemon {
         let (config, applier, links) = (&self.config, &self.applier, self.network.links());
         let outcome = Outcome { config, desired: wanted, applier, links, ofports: &self.ofports };
         let mut rows = outcome.rows();
-        let mut errors: BTreeMap<_, _> = config
-            .interfaces()
-            .filter_map(|(_, i)| Some((i.uuid, (i.name.clone(), outcome.error(i)?.to_owned()))))
-            .collect();
-        for (_, interface) in config.interfaces().filter(|(_, i)| !errors.contains_key(&i.uuid)) {
+        let errors = outcome.errors();
+        for (_, interface) in config.interfaces().filter(|(_, i)| outcome.error(i).is_none()) {
             // Counters are there from the start; later on they have their own pace.
             let row = self.server.database().row("Interface", &interface.uuid);
             if row.and_then(|r| r.get("statistics")).is_some_and(Datum::is_empty) {
                 self.add_statistics(interface.uuid, &interface.name, &mut rows);
             }
         }
-        let incomplete = config
-            .interfaces()
-            .filter_map(|(_, i)| Some((i.uuid, (i.name.clone(), outcome.incomplete(i)?.to_owned()))))
-            .filter(|(uuid, _)| !errors.contains_key(uuid));
-        errors.extend(incomplete.collect::<Vec<_>>());
+        for (bridge, mirror) in config.mirrors().filter(|(_, m)| !errors.contains_key(&m.uuid)) {
+            let row = self.server.database().row("Mirror", &mirror.uuid);
+            if row.and_then(|r| r.get("statistics")).is_some_and(Datum::is_empty) {
+                self.add_mirror_statistics(&bridge.name, mirror, &mut rows);
+            }
+        }
         if let Some(root) = config.root {
             rows.entry(("Open_vSwitch", root)).or_default().extend(self.fixed.clone());
         }
@@ -367,14 +366,16 @@ impl Daemon {
 
     /// One line for every error that is new or gone.
     fn log_errors(&mut self, errors: BTreeMap<Uuid, (String, String)>) {
-        for (uuid, (name, why)) in &errors {
+        for (uuid, (what, why)) in &errors {
             if self.errors.get(uuid).map(|(_, old)| old) != Some(why) {
-                warn!("port {name}: error: {why}");
+                warn!("{what}: error: {why}");
             }
         }
-        for (uuid, (name, _)) in &self.errors {
-            if !errors.contains_key(uuid) && self.applier.has(name) {
-                info!("port {name}: error cleared, it is attached");
+        let database = self.server.database();
+        let there = |row| ["Interface", "Mirror"].iter().any(|table| database.row(table, row).is_some());
+        for (uuid, (what, _)) in &self.errors {
+            if !errors.contains_key(uuid) && there(uuid) {
+                info!("{what}: error cleared, it works");
             }
         }
         self.errors = errors;
@@ -387,11 +388,21 @@ impl Daemon {
         for (_, interface) in self.config.interfaces() {
             self.add_statistics(interface.uuid, &interface.name, &mut rows);
         }
+        for (bridge, mirror) in self.config.mirrors().filter(|(_, m)| !self.errors.contains_key(&m.uuid)) {
+            self.add_mirror_statistics(&bridge.name, mirror, &mut rows);
+        }
         if let Some(root) = self.config.root {
             let totals = status::switch_statistics(&self.datapath.totals());
             rows.entry(("Open_vSwitch", root)).or_default().insert("statistics", totals);
         }
         self.write(&rows);
+    }
+
+    fn add_mirror_statistics(&self, bridge: &str, mirror: &Mirror, rows: &mut Rows) {
+        if let Some(stats) = self.datapath.mirror_stats(bridge, &mirror.name) {
+            let statistics = status::mirror_statistics(&stats);
+            rows.entry(("Mirror", mirror.uuid)).or_default().insert("statistics", statistics);
+        }
     }
 
     fn add_statistics(&self, uuid: Uuid, name: &str, rows: &mut Rows) {

@@ -4,11 +4,12 @@
 //! one commit, so that a client that waits for `cur_cfg` finds everything else there, too.
 
 use crate::config::interface::{Interface, Kind, TYPES};
-use crate::config::{Bridge, Config, bridge};
+use crate::config::mirror::Mirror;
+use crate::config::{Bridge, Config, Notes, bridge};
 use crate::netlink::link::LinkTable;
 use crate::reconcile::apply::Applier;
 use crate::reconcile::desired::Desired;
-use datapath::control::{PortStats, Totals};
+use datapath::control::{MirrorStats, PortStats, Totals};
 use datapath::switch::verdict::DropReason;
 use datapath::types::MacAddr;
 use ovsdb::db::{Database, Prepared};
@@ -64,7 +65,11 @@ impl Outcome<'_> {
     pub fn rows(&self) -> Rows {
         let mut rows = Rows::new();
         for bridge in &self.config.bridges {
-            rows.insert(("Bridge", bridge.uuid), bridge_columns(bridge));
+            rows.insert(("Bridge", bridge.uuid), self.bridge_columns(bridge));
+            for mirror in bridge.mirrors.iter().filter(|m| self.mirror_error(bridge, m).is_some()) {
+                let statistics = BTreeMap::from([("statistics", Datum::empty_map())]);
+                rows.insert(("Mirror", mirror.uuid), statistics);
+            }
             for port in &bridge.ports {
                 let status = Datum::map_of_strings(port.notes.clone());
                 rows.insert(("Port", port.uuid), BTreeMap::from([("status", status)]));
@@ -78,6 +83,43 @@ impl Outcome<'_> {
             rows.insert(("Open_vSwitch", root), cur_cfg);
         }
         rows
+    }
+
+    /// Everything that is wrong, by the row of the interface or mirror: what it is, and why.
+    #[must_use]
+    pub fn errors(&self) -> BTreeMap<Uuid, (String, String)> {
+        let interfaces = self.config.interfaces().filter_map(|(_, i)| {
+            let why = self.error(i).or_else(|| self.incomplete(i))?;
+            Some((i.uuid, (format!("port {}", i.name), why.to_owned())))
+        });
+        let mirrors = self.config.mirrors().filter_map(|(b, m)| {
+            Some((m.uuid, (format!("mirror {} of bridge {}", m.name, b.name), self.mirror_error(b, m)?)))
+        });
+        interfaces.chain(mirrors).collect()
+    }
+
+    /// Why a mirror copies nothing; `None` if it does.
+    #[must_use]
+    pub fn mirror_error(&self, bridge: &Bridge, mirror: &Mirror) -> Option<String> {
+        let mirrors = &self.desired.mirrors;
+        let failed = |row| {
+            self.error(bridge.interfaces.iter().find(|i| i.uuid == row)?).map(|why| format!("output_port: {why}"))
+        };
+        let output = || mirrors.outputs.get(&mirror.uuid).copied().and_then(failed);
+        mirrors.refused.get(&mirror.uuid).cloned().or_else(output)
+    }
+
+    fn bridge_columns(&self, bridge: &Bridge) -> BTreeMap<&'static str, Datum> {
+        let mut notes = bridge.notes.clone();
+        for mirror in &bridge.mirrors {
+            let key = format!("mirror_{}", mirror.name);
+            match (self.mirror_error(bridge, mirror), &mirror.told) {
+                (Some(why), _) => drop(notes.insert(key, why)),
+                (None, Some(told)) => drop(notes.insert(key + "_warning", told.clone())),
+                (None, None) => {}
+            }
+        }
+        bridge_columns(bridge, notes)
     }
 
     fn interface_columns(&self, interface: &Interface) -> BTreeMap<&'static str, Datum> {
@@ -128,13 +170,13 @@ fn detached() -> BTreeMap<&'static str, Datum> {
     columns
 }
 
-fn bridge_columns(b: &Bridge) -> BTreeMap<&'static str, Datum> {
+fn bridge_columns(b: &Bridge, notes: Notes) -> BTreeMap<&'static str, Datum> {
     let MacAddr([a0, a1, a2, a3, a4, a5]) = b.settings.hwaddr.unwrap_or_else(|| bridge::mac_of(b.uuid));
     let id = b.settings.datapath_id.unwrap_or(u64::from_be_bytes([0, 0, a0, a1, a2, a3, a4, a5]));
     BTreeMap::from([
         ("datapath_id", Datum::string(format!("{id:016x}"))),
         ("datapath_version", Datum::string(VERSION)),
-        ("status", Datum::map_of_strings(b.notes.clone())),
+        ("status", Datum::map_of_strings(notes)),
     ])
 }
 
@@ -185,6 +227,20 @@ pub fn port_statistics(stats: &PortStats) -> Datum {
         ("tx_errors".to_owned(), tx_errors),
     ];
     counters.extend(stats.drops.iter().map(|(reason, n)| (format!("drop_{}", reason.name()), *n)));
+    counted(counters)
+}
+
+/// `Mirror:statistics`.
+#[must_use]
+pub fn mirror_statistics(stats: &MirrorStats) -> Datum {
+    let dropped = stats.drops.iter().map(|(_, n)| n).sum();
+    let counters = [("tx_packets", stats.tx_packets), ("tx_bytes", stats.tx_bytes), ("tx_dropped", dropped)]
+        .map(|(k, n)| (k.to_owned(), n));
+    let reasons = stats.drops.iter().map(|(reason, n)| (format!("drop_{}", reason.name()), *n));
+    counted(counters.into_iter().chain(reasons))
+}
+
+fn counted(counters: impl IntoIterator<Item = (String, u64)>) -> Datum {
     let pair = |(k, n)| (Atom::String(k), Atom::Integer(i64::try_from(n).unwrap_or(i64::MAX)));
     Datum::Map(counters.into_iter().map(pair).collect())
 }

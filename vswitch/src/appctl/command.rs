@@ -131,7 +131,8 @@ mod tests {
             let mut datapath = Datapath::start(&DatapathConfig::default()).unwrap();
             let memory = [0, 1].map(|_| MemoryPort::new(Caps::ALL).unwrap());
             let mac_aging = config.bridges[0].settings.mac_aging;
-            let bridge = BridgeSpec { name: "br0".to_owned(), mac_aging, mac_table_size: 8192, secure: false };
+            let bridge =
+                BridgeSpec { name: "br0".to_owned(), mac_aging, mac_table_size: 8192, secure: false, mirrors: vec![] };
             let mut actions = vec![Action::AddBridge(bridge)];
             for (name, port) in ["br0", "p1"].into_iter().zip(&memory) {
                 actions.push(Action::AddPort(PortSpec {

@@ -16,6 +16,8 @@ pub const TYPES: [&str; 5] = ["internal", "patch", "system", "tap", "vxlan"];
 pub struct Interface {
     /// Its row.
     pub uuid: Uuid,
+    /// The row of the port that it belongs to.
+    pub port: Uuid,
     /// Its name, which is also its device's.
     pub name: String,
     /// Whether it is the bridge's own port.
@@ -62,6 +64,7 @@ pub enum Kind {
 
 /// Where an interface belongs.
 pub(super) struct Place<'a> {
+    pub port_row: Uuid,
     pub port: &'a Columns<'a>,
     /// How many interfaces the port has.
     pub members: usize,
@@ -102,7 +105,7 @@ pub(super) fn read(uuid: Uuid, row: &Columns<'_>, place: &Place<'_>) -> Interfac
         }
     }
     let ofport_request = row.integer("ofport_request").and_then(|n| u16::try_from(n).ok());
-    Interface { uuid, name, own, ofport: row.integer("ofport"), ofport_request, wanted, notes }
+    Interface { uuid, port: place.port_row, name, own, ofport: row.integer("ofport"), ofport_request, wanted, notes }
 }
 
 fn wanted(uuid: Uuid, name: &str, row: &Columns<'_>, place: &Place<'_>, notes: &mut Notes) -> Result<Wanted, Refusal> {

@@ -7,6 +7,7 @@
 
 pub mod bridge;
 pub mod interface;
+pub mod mirror;
 pub mod port;
 pub mod tunnel;
 pub mod unsupported;
@@ -14,6 +15,7 @@ pub mod unsupported;
 use bridge::BridgeSettings;
 use datapath::time::Duration;
 use interface::{Interface, Place};
+use mirror::Mirror;
 use ovsdb::db::{Database, Row};
 use ovsdb::value::Datum;
 use std::collections::{BTreeMap, BTreeSet};
@@ -63,6 +65,8 @@ pub struct Bridge {
     pub ports: Vec<Port>,
     /// The interfaces of its ports, by name.
     pub interfaces: Vec<Interface>,
+    /// Its mirrors, by name.
+    pub mirrors: Vec<Mirror>,
 }
 
 /// A port of a bridge; what it does with VLANs is its interface's.
@@ -114,6 +118,11 @@ impl Config {
         }
     }
 
+    /// The mirrors of all bridges.
+    pub fn mirrors(&self) -> impl Iterator<Item = (&Bridge, &Mirror)> {
+        self.bridges.iter().flat_map(|bridge| bridge.mirrors.iter().map(move |m| (bridge, m)))
+    }
+
     /// The interfaces of all bridges.
     pub fn interfaces(&self) -> impl Iterator<Item = (&Bridge, &Interface)> {
         self.bridges.iter().flat_map(|bridge| bridge.interfaces.iter().map(move |i| (bridge, i)))
@@ -143,22 +152,29 @@ fn read_bridge(database: &Database, bridge_row: Uuid, row: &Columns<'_>, taken: 
     if let Some(why) = &refused {
         notes.insert("datapath_type_error".to_owned(), why.clone());
     }
-    for (_, mirror) in row.references(database, "mirrors", "Mirror") {
-        let key = format!("mirror_{}", mirror.text("name").unwrap_or_default());
-        notes.insert(key, "mirrors are not supported by this version: nothing is copied".to_owned());
-    }
+    let mut mirrors: Vec<_> =
+        row.references(database, "mirrors", "Mirror").map(|(uuid, row)| mirror::read(uuid, &row)).collect();
+    mirrors.sort_by(|a, b| (&a.name, a.uuid).cmp(&(&b.name, b.uuid)));
     unsupported::note(row, unsupported::BRIDGE, &mut notes);
     let mut ports = Vec::new();
     let mut interfaces = Vec::new();
     let mut shared = Vec::new();
-    for (uuid, port) in row.references(database, "ports", "Port") {
-        ports.push(read_port(uuid, &port));
+    for (port_uuid, port) in row.references(database, "ports", "Port") {
+        ports.push(read_port(port_uuid, &port));
         let members: Vec<_> = port.references(database, "interfaces", "Interface").collect();
         for (uuid, interface) in &members {
             if taken.insert(*uuid) {
                 let refused = refused.as_deref();
                 let members = members.len();
-                let place = Place { port: &port, members, bridge: &name, bridge_row, settings: &settings, refused };
+                let place = Place {
+                    port_row: port_uuid,
+                    port: &port,
+                    members,
+                    bridge: &name,
+                    bridge_row,
+                    settings: &settings,
+                    refused,
+                };
                 interfaces.push(interface::read(*uuid, interface, &place));
             } else {
                 shared.push(interface.text("name").unwrap_or_default().to_owned());
@@ -171,7 +187,7 @@ fn read_bridge(database: &Database, bridge_row: Uuid, row: &Columns<'_>, taken: 
     }
     ports.sort_by(|a, b| a.name.cmp(&b.name));
     interfaces.sort_by(|a, b| a.name.cmp(&b.name));
-    Bridge { uuid: bridge_row, name, settings, secure, refused, notes, ports, interfaces }
+    Bridge { uuid: bridge_row, name, settings, secure, refused, notes, ports, interfaces, mirrors }
 }
 
 fn read_port(uuid: Uuid, row: &Columns<'_>) -> Port {
@@ -202,6 +218,15 @@ impl<'a> Columns<'a> {
 
     fn integer(&self, column: &str) -> Option<i64> {
         self.get(column)?.as_i64()
+    }
+
+    /// False where it is unset.
+    fn flag(&self, column: &str) -> bool {
+        self.get(column).and_then(Datum::as_bool).unwrap_or_default()
+    }
+
+    fn uuids(&self, column: &str) -> impl Iterator<Item = Uuid> {
+        self.get(column).into_iter().flat_map(Datum::uuids)
     }
 
     fn options(&self, column: &str) -> Options<'a> {
@@ -287,16 +312,13 @@ pub(crate) mod tests {
             "fail_mode": "secure",
             "stp_enable": true,
             "other_config": ["map", [["mac-aging-time", "9"]]],
-            "mirrors": ["named-uuid", "m"],
         });
-        let mut ops = br0_p1(json!({}), bridge, json!({}), json!({}));
-        ops.push(insert("Mirror", "m", json!({"name": "m0"}), json!({})));
-        let config = Config::read(&database(&ops));
+        let config = Config::read(&database(&br0_p1(json!({}), bridge, json!({}), json!({}))));
         let b = &config.bridges[0];
         assert!(b.secure);
         assert_eq!(
             b.notes.keys().map(String::as_str).collect::<Vec<_>>(),
-            ["fail_mode_warning", "mirror_m0", "other_config_warning", "unsupported_stp_enable"]
+            ["fail_mode_warning", "other_config_warning", "unsupported_stp_enable"]
         );
         assert!(b.notes["fail_mode_warning"].contains("vsctl set bridge br0 fail_mode=standalone"));
     }

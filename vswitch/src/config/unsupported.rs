@@ -120,6 +120,10 @@ mod tests {
                 "controller datapath_type fail_mode mirrors name other_config ports",
                 "datapath_id datapath_version rstp_status status",
             ),
+            "Mirror" => (
+                "name output_port output_vlan select_all select_dst_port select_src_port select_vlan snaplen",
+                "statistics",
+            ),
             "Port" => {
                 ("interfaces name other_config tag trunks vlan_mode", "rstp_statistics rstp_status statistics status")
             }
@@ -136,8 +140,9 @@ mod tests {
     #[test]
     fn every_column_is_acted_on_reported_or_listed() {
         let schema = ovsdb::vswitch_schema::vswitch_schema();
-        for (table, listed) in [("Open_vSwitch", SWITCH), ("Bridge", BRIDGE), ("Port", PORT), ("Interface", INTERFACE)]
-        {
+        let tables =
+            [("Open_vSwitch", SWITCH), ("Bridge", BRIDGE), ("Port", PORT), ("Interface", INTERFACE), ("Mirror", &[])];
+        for (table, listed) in tables {
             let columns: BTreeSet<&str> = schema.tables[table].columns.keys().map(String::as_str).collect();
             let (acted_on, reported) = others(table);
             let unsupported = listed.iter().map(|(column, _, _)| *column);

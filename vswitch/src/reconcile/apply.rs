@@ -103,11 +103,12 @@ impl Applier {
             Action::AddBridge(spec) | Action::SetBridge(spec) => {
                 let done = if self.current.bridges.contains_key(&spec.name) { "changed" } else { "added" };
                 info!(
-                    "bridge {} {done}: mac-aging-time {} s, mac-table-size {}{}",
+                    "bridge {} {done}: mac-aging-time {} s, mac-table-size {}{}{}",
                     spec.name,
                     spec.mac_aging.as_secs(),
                     spec.mac_table_size,
-                    if spec.secure { ", secure: forwards nothing" } else { "" }
+                    if spec.secure { ", secure: forwards nothing" } else { "" },
+                    spec.mirrors.iter().map(|m| format!(", mirror {}", m.name)).collect::<String>()
                 );
                 self.current.bridges.insert(spec.name.clone(), spec);
             }

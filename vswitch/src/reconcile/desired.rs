@@ -1,6 +1,7 @@
 //! What the datapath should look like: the configuration, made concrete by the devices and routes that there are.
 //! Pure.
 
+use super::mirrors::{self, Mirrors};
 use super::plan::Specs;
 use crate::config::interface::{Interface, Kind, Wanted};
 use crate::config::{Bridge, Config, Notes, Refusal};
@@ -23,6 +24,8 @@ pub struct Desired {
     pub refused: BTreeMap<Uuid, Refusal>,
     /// Why an interface that can be attached carries nothing yet, by its row.
     pub incomplete: BTreeMap<Uuid, Refusal>,
+    /// What became of the mirrors.
+    pub mirrors: Mirrors,
     /// What to tell in an interface's `status`, by its row.
     pub notes: BTreeMap<Uuid, Notes>,
 }
@@ -61,6 +64,8 @@ pub fn desired(config: &Config, links: &LinkTable, routes: &Routes) -> Desired {
         }
     }
     desired.incomplete = patches_without_peer(config, &desired.specs);
+    let broken = desired.refused.iter().chain(&desired.incomplete).map(|(row, why)| (*row, why.clone())).collect();
+    desired.mirrors = mirrors::place(config, &mut desired.specs, &broken);
     desired
 }
 
@@ -95,6 +100,8 @@ fn bridge_spec(bridge: &Bridge) -> BridgeSpec {
         mac_aging: bridge.settings.mac_aging,
         mac_table_size: bridge.settings.mac_table_size,
         secure: bridge.secure,
+        // Placed when all ports are known.
+        mirrors: Vec::new(),
     }
 }
 

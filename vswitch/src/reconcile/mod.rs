@@ -3,5 +3,6 @@
 
 pub mod apply;
 pub mod desired;
+pub mod mirrors;
 pub mod ofport;
 pub mod plan;

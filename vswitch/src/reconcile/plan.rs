@@ -59,7 +59,13 @@ pub(crate) mod tests {
     use datapath::types::VlanId;
 
     pub(crate) fn bridge(name: &str) -> BridgeSpec {
-        BridgeSpec { name: name.to_owned(), mac_aging: Duration::from_secs(300), mac_table_size: 8192, secure: false }
+        BridgeSpec {
+            name: name.to_owned(),
+            mac_aging: Duration::from_secs(300),
+            mac_table_size: 8192,
+            secure: false,
+            mirrors: vec![],
+        }
     }
 
     pub(crate) fn netdev(name: &str, bridge: &str, ifindex: u32) -> PortSpec {
