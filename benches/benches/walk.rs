@@ -6,10 +6,10 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use datapath::packet::{Batch, ChecksumState, Frame, Gso, GsoKind, Pool};
 use datapath::port::Caps;
-use datapath::stats::{PortCounters, WorkerCounters};
-use datapath::switch::state::{Attachment, Bridge, Port, Snapshot, Trunks, VlanMode};
+use datapath::stats::WorkerCounters;
+use datapath::switch::state::{Attachment, Bridge, Port, Snapshot};
 use datapath::switch::{Switch, TxQueues};
-use datapath::time::{Duration, Instant};
+use datapath::time::Instant;
 use datapath::tunnel::{Demux, DemuxKey, Tunnel, VXLAN_PORT, Vxlan};
 use datapath::types::{BridgeId, DeviceId, L3Mtu, PortId, Vni};
 use std::hint::black_box;
@@ -34,26 +34,11 @@ impl Lab {
         let vni = Vni::new(5000).expect("24 bits");
         let vxlan = Vxlan { out_vni: vni, in_vni: vni, remote: SocketAddr::new(REMOTE, VXLAN_PORT), local: None };
         let port = |n: u32| Port {
-            id: PortId(n),
-            name: format!("p{n}").into(),
-            bridge: BridgeId(0),
-            vlan: VlanMode::Trunk(Trunks::All),
-            up: true,
-            device: DeviceId(n),
-            caps: if n < plain { Caps::ALL } else { Caps::NONE },
             tunnel: (n == plain).then(|| Tunnel::Vxlan(vxlan.clone())),
             mtu: Some(L3Mtu(if n < plain { 1500 } else { 1450 })),
-            counters: Arc::new(PortCounters::default()),
+            ..Port::new(PortId(n), BridgeId(0), DeviceId(n), if n < plain { Caps::ALL } else { Caps::NONE })
         };
-        let bridge = Bridge {
-            id: BridgeId(0),
-            name: "br0".into(),
-            ports: (0..=plain).map(PortId).collect(),
-            mac_aging: Duration::from_secs(300),
-            mac_table_size: 8192,
-            secure: false,
-            mirrors: vec![],
-        };
+        let bridge = Bridge { ports: (0..=plain).map(PortId).collect(), ..Bridge::new(BridgeId(0)) };
         let mut demux = Demux::default();
         demux.insert(DemuxKey { port: VXLAN_PORT, vni, remote: REMOTE, local: None }, PortId(plain));
         let attachment = |n| {

@@ -67,11 +67,8 @@ pub fn forward<'a>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::mirror::PortMirrors;
-    use super::super::state::{Trunks, VlanMode};
     use super::*;
     use crate::port::Caps;
-    use crate::time::Duration;
     use crate::types::{BridgeId, DeviceId};
     use std::sync::Arc;
 
@@ -80,31 +77,11 @@ mod tests {
 
     /// A bridge with a port for each of `up`, and a station that was last heard behind port 1.
     fn world(up: &[bool]) -> (Snapshot, Bridge, MacTable) {
-        let port = |id, up| Port {
-            id: PortId(id),
-            name: "p".into(),
-            bridge: BridgeId(0),
-            vlan: VlanMode::Trunk(Trunks::All),
-            up,
-            device: DeviceId(id),
-            caps: Caps::ALL,
-            tunnel: None,
-            peer: None,
-            mirrors: PortMirrors::default(),
-            mtu: None,
-            counters: Arc::default(),
-        };
+        let port = |id, up| Port { up, ..Port::new(PortId(id), BridgeId(0), DeviceId(id), Caps::ALL) };
         let mut snap = Snapshot::default();
         snap.ports.extend((0..).zip(up).map(|(id, &up)| Some(Arc::new(port(id, up)))));
-        let bridge = Bridge {
-            id: BridgeId(0),
-            name: "br".into(),
-            ports: snap.ports.iter().flatten().map(|p| p.id).collect(),
-            mac_aging: Duration::from_secs(300),
-            mac_table_size: 10,
-            secure: false,
-            mirrors: vec![],
-        };
+        let ports = snap.ports.iter().flatten().map(|p| p.id).collect();
+        let bridge = Bridge { ports, ..Bridge::new(BridgeId(0)) };
         let mut table = MacTable::new(bridge.mac_aging, bridge.mac_table_size);
         table.learn(VlanId::UNTAGGED, STATION, PortId(1), NOW);
         (snap, bridge, table)

@@ -311,22 +311,13 @@ impl<'a> Walk<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::Duration;
 
     fn mirror(name: &str, output: Output, select: Select) -> Mirror {
         Mirror { name: name.into(), select, output, snaplen: None, counters: Arc::default() }
     }
 
     fn bridges(mirrors: Vec<Mirror>) -> Vec<Option<Arc<Bridge>>> {
-        vec![Some(Arc::new(Bridge {
-            id: BridgeId(0),
-            name: "br".into(),
-            ports: vec![],
-            mac_aging: Duration::ZERO,
-            mac_table_size: 0,
-            secure: false,
-            mirrors,
-        }))]
+        vec![Some(Arc::new(Bridge { mirrors, ..Bridge::new(BridgeId(0)) }))]
     }
 
     #[test]

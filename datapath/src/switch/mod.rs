@@ -152,15 +152,7 @@ mod tests {
     #[test]
     fn the_addresses_of_a_bridge_go_with_it() {
         let now = Instant::from_secs(1);
-        let bridge = |id| Bridge {
-            id: BridgeId(id),
-            name: "br".into(),
-            ports: vec![],
-            mac_aging: Duration::from_secs(300),
-            mac_table_size: 10,
-            secure: false,
-            mirrors: vec![],
-        };
+        let bridge = |id| Bridge::new(BridgeId(id));
         let mut switch = Switch::new();
         for id in 0..3 {
             let table = switch.tables.of(&bridge(id));

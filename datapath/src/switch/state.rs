@@ -77,6 +77,25 @@ pub struct Port {
 }
 
 impl Port {
+    /// A port that is up and a trunk of all VLANs, and nothing else.
+    #[must_use]
+    pub fn new(id: PortId, bridge: BridgeId, device: DeviceId, caps: Caps) -> Self {
+        Self {
+            id,
+            name: format!("p{}", id.0).into(),
+            bridge,
+            vlan: VlanMode::Trunk(Trunks::All),
+            up: true,
+            device,
+            caps,
+            tunnel: None,
+            peer: None,
+            mirrors: PortMirrors::default(),
+            mtu: None,
+            counters: Arc::default(),
+        }
+    }
+
     /// Whether frames of its bridge may leave by it: it is up, and no mirror's output.
     #[inline]
     #[must_use]
@@ -113,6 +132,22 @@ pub struct Bridge {
     pub secure: bool,
     /// Its mirrors, [`super::mirror::MAX_MIRRORS`] at most.
     pub mirrors: Vec<Mirror>,
+}
+
+impl Bridge {
+    /// A bridge with the default settings and no port.
+    #[must_use]
+    pub fn new(id: BridgeId) -> Self {
+        Self {
+            id,
+            name: format!("br{}", id.0).into(),
+            ports: vec![],
+            mac_aging: Duration::from_secs(300),
+            mac_table_size: 8192,
+            secure: false,
+            mirrors: vec![],
+        }
+    }
 }
 
 /// Whose frames a device receives.

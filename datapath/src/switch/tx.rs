@@ -79,7 +79,7 @@ mod tests {
         }
         seen.sort();
         assert_eq!(seen, [(0, vec![2]), (2, vec![1, 3])]);
-        assert!(tx.is_empty() && tx.len() == 0);
+        assert_eq!((tx.is_empty(), tx.len()), (true, 0));
         tx.push(frame(2, 4));
         assert_eq!(tx.next_ready().map(|(d, f)| (d.0, f.len())), Some((2, 1)));
     }

@@ -91,7 +91,7 @@ fn check(
 
 /// The interfaces of ports of the bridge.
 fn interfaces(config: &Config, bridge: &Bridge, ports: &BTreeSet<Uuid>) -> Result<BTreeSet<String>, Refusal> {
-    for port in ports.iter().filter(|uuid| bridge.ports.iter().all(|p| p.uuid != **uuid)) {
+    if let Some(port) = ports.iter().find(|uuid| bridge.ports.iter().all(|p| p.uuid != **uuid)) {
         return Err(format!(
             "port {} is not on bridge {}; select ports of the bridge",
             describe(config, *port),
