@@ -2,10 +2,11 @@
 
 mod common;
 
-use common::{TestServer, run_tool, tool};
+use common::{TestServer, run_tool};
 use ovsdb::client::Client;
 use serde_json::{Value, json};
 use std::process::Command;
+use vswitch_tests::ovs;
 
 const WATCHERS: usize = 10;
 const AUTHORS: usize = 4;
@@ -72,7 +73,7 @@ async fn ten_monitors_see_each_of_hundreds_of_commits_in_order() {
 #[test]
 fn thirty_clients_add_ports_at_once() {
     let server = TestServer::start();
-    let Some(vsctl) = tool("ovs-vsctl") else { return };
+    let Some(vsctl) = ovs::program("ovs-vsctl") else { return };
     let run = |line: &str| {
         let mut command = Command::new(&vsctl);
         run_tool(command.arg(format!("--db=unix:{}", server.socket().display())).args(line.split(' ')))

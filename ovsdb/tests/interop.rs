@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{TestServer, output_of, run_tool, tool};
+use common::{TestServer, output_of, run_tool};
 use ovsdb::db::log::LogError;
 use ovsdb::db::store::OpenError;
 use ovsdb::server::Server;
@@ -10,9 +10,10 @@ use ovsdb::vswitch_schema::vswitch_schema;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use vswitch_tests::ovs;
 
 fn ovsdb_client(server: &TestServer, arguments: &[&str]) -> Option<String> {
-    let mut command = Command::new(tool("ovsdb-client")?);
+    let mut command = Command::new(ovs::program("ovsdb-client")?);
     let (method, rest) = arguments.split_first().expect("a command");
     command.arg(method).arg(format!("unix:{}", server.socket().display())).args(rest);
     Some(output_of(&mut command))
@@ -20,7 +21,7 @@ fn ovsdb_client(server: &TestServer, arguments: &[&str]) -> Option<String> {
 
 /// An ovs-vsctl command line, split at spaces.
 fn ovs_vsctl(server: &TestServer, line: &str) -> Option<(i32, String, String)> {
-    let mut command = Command::new(tool("ovs-vsctl")?);
+    let mut command = Command::new(ovs::program("ovs-vsctl")?);
     command.arg(format!("--db=unix:{}", server.socket().display())).args(line.split(' '));
     Some(run_tool(&mut command))
 }
@@ -41,7 +42,7 @@ fn ovsdb_client_reads_the_schema() {
 #[test]
 fn ovsdb_client_transacts_dumps_and_monitors() {
     let server = TestServer::start();
-    let Some(client) = tool("ovsdb-client") else { return };
+    let Some(client) = ovs::program("ovsdb-client") else { return };
     let mut monitor = Command::new(client)
         .arg("monitor")
         .arg(format!("unix:{}", server.socket().display()))
@@ -149,7 +150,7 @@ fn ovs_vsctl_waits_for_the_switch_and_reports_errors() {
 #[test]
 fn ovsdb_tool_reads_our_file() {
     let server = TestServer::start();
-    let Some(tool) = tool("ovsdb-tool") else { return };
+    let Some(tool) = ovs::program("ovsdb-tool") else { return };
     let run = |arguments: &[&str], file: &Path, more: &[&str]| {
         output_of(Command::new(&tool).args(arguments).arg(file).args(more))
     };
@@ -172,14 +173,16 @@ fn ovsdb_tool_reads_our_file() {
 /// A database made by `ovsdb-server` and `ovs-vsctl`, in Open vSwitch's style of differences.
 #[test]
 fn a_database_of_open_vswitch_is_taken_over() {
-    let (Some(tool_), Some(daemon), Some(vsctl)) = (tool("ovsdb-tool"), tool("ovsdb-server"), tool("ovs-vsctl")) else {
+    let (Some(tool), Some(daemon), Some(vsctl)) =
+        (ovs::program("ovsdb-tool"), ovs::program("ovsdb-server"), ovs::program("ovs-vsctl"))
+    else {
         return;
     };
     let dir = tempfile::tempdir().expect("tempdir");
     let at = |name: &str| dir.path().join(name);
     let schema = vswitch_schema().to_json();
     std::fs::write(at("schema"), schema.to_string()).expect("room");
-    output_of(Command::new(tool_).arg("create").args([at("conf.db"), at("schema")]));
+    output_of(Command::new(tool).arg("create").args([at("conf.db"), at("schema")]));
     let mut foreign = Command::new(daemon)
         .arg(at("conf.db"))
         .arg(format!("--remote=punix:{}", at("theirs.sock").display()))

@@ -1,46 +1,61 @@
-//! Open vSwitch's own, unmodified tools: `ovs-vsctl`, `ovsdb-client`, `ovsdb-tool` and, to compare with, `ovsdb-server`.
+//! Open vSwitch's own, unmodified programs: `ovs-vsctl`, `ovsdb-client`, `ovsdb-tool` and, to compare with, `ovsdb-server`.
 //!
 //! They are looked for under `OVS_PREFIX` (`tests/setup.sh test` unpacks the Debian packages there; default
-//! `target/peers`). A private `ovsdb-server` gets its own directory and socket; nothing of an installed Open vSwitch is used.
+//! `target/peers`), then where an installed one would be. A private `ovsdb-server` gets its own directory and socket;
+//! no running Open vSwitch is touched.
 
 use crate::netns::{Running, Space};
 use crate::process::{Done, eventually, run, skip, words};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// Where the tools are.
+/// Where `tests/setup.sh test` unpacks the packages, unless `OVS_PREFIX` says otherwise.
+fn prefix() -> PathBuf {
+    let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/peers");
+    std::env::var_os("OVS_PREFIX").map_or(peers, PathBuf::from)
+}
+
+/// A program of Open vSwitch. `None` (said on standard error, or a panic if nothing may be skipped) where it is missing.
+#[must_use]
+pub fn program(name: &str) -> Option<PathBuf> {
+    let prefix = prefix();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let unpacked = ["usr/bin", "usr/sbin", "usr/lib/openvswitch-switch"].map(|dir| prefix.join(dir));
+    let installed = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
+    let found = unpacked.into_iter().chain(installed).map(|dir| dir.join(name)).find(|file| file.is_file());
+    if found.is_none() {
+        skip(&format!("no {name} under {} or on the path; fetch it with: tests/setup.sh test", prefix.display()));
+    }
+    found
+}
+
+/// Proof that the programs are there, and what can be done with them.
 pub struct Ovs {
-    prefix: PathBuf,
+    vsctl: PathBuf,
 }
 
 impl Ovs {
-    /// Finds them; `None` (said on standard error, or a panic if nothing may be skipped) where they are missing.
+    /// Finds them; `None` as for [`program`].
     #[must_use]
     pub fn find() -> Option<Self> {
-        let prefix = std::env::var_os("OVS_PREFIX")
-            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/peers"), PathBuf::from);
-        if prefix.join("usr/bin/ovs-vsctl").exists() {
-            return Some(Self { prefix });
-        }
-        skip(&format!("no ovs-vsctl under {}; fetch it with: tests/setup.sh test", prefix.display()));
-        None
+        program("ovs-vsctl").map(|vsctl| Self { vsctl })
     }
 
     /// The schema file of Debian's package.
     #[must_use]
     pub fn schema(&self) -> PathBuf {
-        self.prefix.join("usr/share/openvswitch/vswitch.ovsschema")
+        // …/usr/bin/ovs-vsctl beside …/usr/share/openvswitch.
+        let usr = self.vsctl.ancestors().nth(2).unwrap_or(Path::new("/usr"));
+        usr.join("share/openvswitch/vswitch.ovsschema")
     }
 
-    /// The path of a tool.
+    /// The path of a program.
+    ///
+    /// # Panics
+    /// If it is missing though `ovs-vsctl` is there.
     #[must_use]
     pub fn path(&self, name: &str) -> String {
-        let dir = match name {
-            "ovsdb-server" => "usr/sbin",
-            "ovs-vswitchd" => "usr/lib/openvswitch-switch",
-            _ => "usr/bin",
-        };
-        self.prefix.join(dir).join(name).display().to_string()
+        program(name).unwrap_or_else(|| panic!("ovs-vsctl is here, but no {name}")).display().to_string()
     }
 
     /// Runs a tool with arguments as in [`words`].

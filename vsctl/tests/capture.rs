@@ -9,7 +9,8 @@
 mod harness;
 
 use harness::switch::Switch;
-use harness::{Ran, Server, ovs_program, sorted_records, without_uuids};
+use harness::{Ran, Server, sorted_records, without_uuids};
+use vswitch_tests::ovs;
 
 /// `$ WORDS [=> EXIT CODE]`, then what it printed.
 const CAPTURE: &str = include_str!("capture.txt");
@@ -118,7 +119,7 @@ fn vsctl_does_as_recorded() {
 
 #[test]
 fn ovs_vsctl_does_as_recorded_on_our_server() {
-    let Some(ovs_vsctl) = ovs_program("ovs-vsctl") else { return };
+    let Some(ovs_vsctl) = ovs::program("ovs-vsctl") else { return };
     let server = Server::ours();
     let _switch = Switch::play(server.socket());
     let differences = differences(&[], |words| server.ovs_vsctl(&ovs_vsctl, words));

@@ -3,7 +3,8 @@
 
 mod harness;
 
-use harness::{Server, ovs_program, sorted_records, without_uuids};
+use harness::{Server, sorted_records, without_uuids};
+use vswitch_tests::ovs;
 
 /// As many lines as a run of all tests has time for.
 const LINES: u64 = 150;
@@ -132,7 +133,7 @@ fn rows(server: &Server) -> Vec<String> {
 
 #[test]
 fn random_lines_do_the_same() {
-    let (Some(ovs_vsctl), Some(theirs)) = (ovs_program("ovs-vsctl"), Server::theirs()) else { return };
+    let (Some(ovs_vsctl), Some(theirs)) = (ovs::program("ovs-vsctl"), Server::theirs()) else { return };
     let ours = Server::ours();
     let lines = std::env::var("VSWITCH_RANDOM_LINES").ok().and_then(|n| n.parse().ok());
     let seed = lines.map_or(1, |_| std::process::id().into());

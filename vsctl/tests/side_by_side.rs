@@ -4,7 +4,8 @@
 
 mod harness;
 
-use harness::{Ran, Server, ovs_program, sorted_lines, sorted_records, without_uuids};
+use harness::{Ran, Server, sorted_lines, sorted_records, without_uuids};
+use vswitch_tests::ovs;
 
 /// Lines as a person types them; blanks separate words, `'` keeps them together. A line that begins with `#` is one
 /// whose exit code must be the same but whose output may not, because it is a message.
@@ -53,7 +54,7 @@ fn the_same_lines_do_the_same_on_our_server() {
 }
 
 fn do_the_same(ours: &Server) {
-    let (Some(ovs_vsctl), Some(theirs)) = (ovs_program("ovs-vsctl"), Server::theirs()) else { return };
+    let (Some(ovs_vsctl), Some(theirs)) = (ovs::program("ovs-vsctl"), Server::theirs()) else { return };
     let mut differences = Vec::new();
     for line in LINES.lines().filter(|line| !line.is_empty()) {
         let (message_only, plain) = match line.strip_prefix("# ") {
@@ -92,7 +93,7 @@ fn one_database_reads_the_same_on_our_server() {
 }
 
 fn read_the_same(server: &Server) {
-    let Some(ovs_vsctl) = ovs_program("ovs-vsctl") else { return };
+    let Some(ovs_vsctl) = ovs::program("ovs-vsctl") else { return };
     let set_up = "--no-wait add-br br0 -- add-port br0 p1 tag=5 trunks=1,2 -- add-br br1 -- \
         add-port br0 vx0 type=vxlan key=5 remote_ip=192.0.2.1 -- set bridge br0 datapath_type=netdev fail_mode=secure \
         external_ids:é=ü external_ids:deadbeef=ed1cf240-72b2-4d0d-80ba-34fe4319805f -- \

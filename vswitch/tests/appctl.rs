@@ -12,18 +12,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+use vswitch_tests::{ovs, process::skip};
 
 /// Bounds a failure; measures nothing.
 const PATIENCE: Duration = Duration::from_secs(15);
-
-/// A program of Open vSwitch: under `$OVS_PREFIX` (default `target/peers`) or on the path.
-fn ovs_program(name: &str) -> Option<PathBuf> {
-    let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/peers");
-    let prefix = std::env::var_os("OVS_PREFIX").map_or(peers, PathBuf::from);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let places = [prefix.join("usr/bin")].into_iter().chain(std::env::split_paths(&path));
-    places.map(|dir| dir.join(name)).find(|program| program.is_file())
-}
 
 fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + PATIENCE;
@@ -54,13 +46,11 @@ impl Daemon {
     /// `None`, said by name, where something is missing.
     fn start(test: &str) -> Option<Daemon> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let root = rustix::process::geteuid().is_root();
-        let Some(appctl) = ovs_program("ovs-appctl").filter(|_| root) else {
-            let why = if root { "no ovs-appctl under $OVS_PREFIX or on the path" } else { "needs root" };
-            assert!(std::env::var("VSWITCH_REQUIRE_ALL").as_deref() != Ok("1"), "{test}: {why}");
-            eprintln!("skipped: {test}: {why}");
+        let appctl = ovs::program("ovs-appctl")?;
+        if !rustix::process::geteuid().is_root() {
+            skip(&format!("{test}: needs root"));
             return None;
-        };
+        }
         let space = format!("vswc-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         ip(&format!("netns add {space}"));
         let dir = tempfile::tempdir().unwrap();

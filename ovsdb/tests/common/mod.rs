@@ -135,23 +135,6 @@ fn switch(server: &Server) -> Vec<Value> {
     operations
 }
 
-/// A program of Open vSwitch: unpacked under `OVS_PREFIX`, or installed. Where it is missing, the test that wants it
-/// says so and passes, unless `VSWITCH_REQUIRE_ALL=1` says that nothing may be skipped.
-pub fn tool(name: &str) -> Option<PathBuf> {
-    let unpacked = std::env::var_os("OVS_PREFIX")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/peers"), PathBuf::from);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let dirs = ["usr/bin", "usr/sbin"].map(|dir| unpacked.join(dir)).into_iter();
-    let dirs = dirs.chain(std::env::split_paths(&path)).chain([PathBuf::from("/usr/sbin")]);
-    let found = dirs.map(|dir| dir.join(name)).find(|file| file.is_file());
-    if found.is_none() {
-        let required = std::env::var_os("VSWITCH_REQUIRE_ALL").is_some_and(|value| value == "1");
-        assert!(!required, "{name} is missing; fetch it with: tests/setup.sh test");
-        eprintln!("skipped: {name} is missing; fetch it with: tests/setup.sh test");
-    }
-    found
-}
-
 /// Runs a command to its end: its exit code, standard output and standard error.
 pub fn run_tool(command: &mut Command) -> (i32, String, String) {
     let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));

@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
+use vswitch_tests::ovs;
 
 /// What a run printed and how it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,25 +41,6 @@ pub fn vsctl() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vsctl"));
     command.env_remove("VSWITCH_SOCKET");
     command
-}
-
-/// A program of Open vSwitch: in `$OVS_PREFIX/usr/{bin,sbin}` (default `target/peers`, where `tests/setup.sh test`
-/// unpacks it) or on the path. `None`, with a word about it, where it is not installed; with `VSWITCH_REQUIRE_ALL=1`
-/// that is a failure.
-pub fn ovs_program(name: &str) -> Option<PathBuf> {
-    let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/peers");
-    let prefix = std::env::var_os("OVS_PREFIX").map_or(peers, PathBuf::from);
-    let under = |prefix: &PathBuf| ["usr/bin", "usr/sbin"].map(|dir| prefix.join(dir));
-    let mut places: Vec<PathBuf> = under(&prefix).into();
-    places.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
-    places.extend(["/usr/sbin", "/sbin"].map(PathBuf::from));
-    let found = places.into_iter().map(|dir| dir.join(name)).find(|path| path.is_file());
-    if found.is_none() {
-        let say = format!("SKIPPED: no {name} on the path or under $OVS_PREFIX");
-        assert!(std::env::var_os("VSWITCH_REQUIRE_ALL").is_none_or(|v| v != "1"), "{say}");
-        println!("{say}");
-    }
-    found
 }
 
 /// A running server on an empty database; ends with this value. No switch is behind it.
@@ -91,7 +73,7 @@ impl Server {
 
     /// Starts ovsdb-server; `None` if it is not installed.
     pub fn theirs() -> Option<Server> {
-        let (server, tool) = (ovs_program("ovsdb-server")?, ovs_program("ovsdb-tool")?);
+        let (server, tool) = (ovs::program("ovsdb-server")?, ovs::program("ovsdb-tool")?);
         let dir = tempfile::tempdir().expect("a directory for the database");
         let at = |name: &str| dir.path().join(name);
         let schema = ovsdb::vswitch_schema::vswitch_schema().to_json();
