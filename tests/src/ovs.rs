@@ -6,6 +6,7 @@
 
 use crate::netns::{Running, Space};
 use crate::process::{Done, eventually, run, skip, words};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -72,11 +73,28 @@ impl Ovs {
         self.run("ovs-vsctl", &format!("--timeout=10 --db=unix:{} {args}", socket.display()))
     }
 
-    /// Starts a private `ovsdb-server` with an empty Open_vSwitch database in `dir`.
+    /// Starts a private `ovsdb-server` with an Open_vSwitch database that holds nothing but its root row, in `dir`.
     #[must_use]
     pub fn server(&self, dir: &Path) -> OvsdbServer {
+        let create = format!("create {} {}", dir.join("ovs.db").display(), self.schema().display());
+        let _ = self.run("ovsdb-tool", &create).output();
+        let server = self.serve(dir);
+        let _ = self.vsctl(&server.socket, "--no-wait init").output();
+        server
+    }
+
+    /// Starts a private `ovsdb-server` on a copy of a database, in `dir`.
+    ///
+    /// # Panics
+    /// If it can't be copied.
+    #[must_use]
+    pub fn server_on_copy(&self, dir: &Path, database: &Path) -> OvsdbServer {
+        fs::copy(database, dir.join("ovs.db")).expect("a copy of the database");
+        self.serve(dir)
+    }
+
+    fn serve(&self, dir: &Path) -> OvsdbServer {
         let (db, socket) = (dir.join("ovs.db"), dir.join("ovs.sock"));
-        let _ = self.run("ovsdb-tool", &format!("create {} {}", db.display(), self.schema().display())).output();
         let child = Command::new(self.path("ovsdb-server"))
             .arg(&db)
             .arg(format!("--remote=punix:{}", socket.display()))
@@ -92,7 +110,6 @@ impl Ovs {
         eventually("ovsdb-server's socket", || {
             server.socket.exists().then_some(()).ok_or_else(|| "no socket".to_owned())
         });
-        let _ = self.vsctl(&server.socket, "--no-wait init").output();
         server
     }
 

@@ -9,8 +9,9 @@
 mod harness;
 
 use harness::switch::Switch;
-use harness::{Ran, Server, sorted_records, without_uuids};
+use harness::{Ran, Server};
 use vswitch_tests::ovs;
+use vswitch_tests::text::{sorted_records, without_uuids};
 
 /// `$ WORDS [=> EXIT CODE]`, then what it printed.
 const CAPTURE: &str = include_str!("capture.txt");

@@ -3,8 +3,9 @@
 
 mod harness;
 
-use harness::{Server, sorted_records, without_uuids};
+use harness::Server;
 use vswitch_tests::ovs;
+use vswitch_tests::text::{sorted_records, without_uuids};
 
 /// As many lines as a run of all tests has time for.
 const LINES: u64 = 150;

@@ -3,7 +3,8 @@
 
 mod harness;
 
-use harness::{Ran, Server, eventually, run, sorted_lines, vsctl, without_uuids};
+use harness::{Ran, Server, eventually, run, vsctl};
+use vswitch_tests::text::{sorted_lines, without_uuids};
 
 /// Words separated by blanks.
 fn split(line: &str) -> Vec<&str> {

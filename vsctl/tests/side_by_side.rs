@@ -4,8 +4,9 @@
 
 mod harness;
 
-use harness::{Ran, Server, sorted_lines, sorted_records, without_uuids};
+use harness::{Ran, Server};
 use vswitch_tests::ovs;
+use vswitch_tests::text::{sorted_lines, sorted_records, without_uuids};
 
 /// Lines as a person types them; blanks separate words, `'` keeps them together. A line that begins with `#` is one
 /// whose exit code must be the same but whose output may not, because it is a message.
