@@ -3,11 +3,13 @@
 #
 # Installs only what is missing, says what and why, and starts no service. Does nothing, and needs no network, when
 # everything is there. Open vSwitch's own programs, which the tests compare us with, are unpacked under target/peers and
-# never installed: an Open vSwitch that runs on this machine isn't touched.
+# never installed, its Python clients put under target/peers-python: an Open vSwitch that runs on this machine isn't
+# touched, nor its Python.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 goal=${1:?tests/setup.sh build|demo|test|bench}
 peers=${OVS_PREFIX:-target/peers}
+python=${PEERS_PYTHON:-target/peers-python}
 
 say() { echo "set-up: $*"; }
 fail() { echo "set-up: $*" >&2; exit 1; }
@@ -105,6 +107,25 @@ open_vswitch() {
     install_missing
 }
 
+# Each tests/python/NAME.txt names packages of PyPI; they go into a directory of their own.
+python_clients() {
+    local list place
+    for list in tests/python/*.txt; do
+        place=$python/$(basename "$list" .txt)
+        cmp -s "$list" "$place/installed" && continue
+        if ! python3 -m pip --version >/dev/null 2>&1; then
+            say "installing the Debian package python3-pip: it fetches Open vSwitch's Python clients"
+            missing+=(python3-pip)
+            install_missing
+        fi
+        say "fetching $(grep -v '^#' "$list" | tr '\n' ' ')from PyPI into $place: the tests drive us with Open vSwitch's Python clients"
+        rm -rf "$place"
+        PIP_ROOT_USER_ACTION=ignore python3 -m pip --quiet --disable-pip-version-check install --no-compile --target "$place" --requirement "$list" ||
+            fail "could not fetch the packages of $list from PyPI: no network?"
+        cp "$list" "$place/installed"
+    done
+}
+
 case $goal in
 build) rust ;;
 demo)
@@ -132,5 +153,6 @@ test)
     rust_component fmt rustfmt
     rust_component clippy clippy
     open_vswitch
+    python_clients
     ;;
 esac

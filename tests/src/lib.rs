@@ -5,11 +5,13 @@
 //! - [`process`]: running programs with a time limit, and waiting for something to come true;
 //! - [`text`]: what two programs printed, made comparable;
 //! - [`two_hosts`]: the lab of the demo, two tenants between two hosts;
-//! - [`ovs`]: Open vSwitch's own unmodified tools, to drive us with and to compare us to.
+//! - [`ovs`]: Open vSwitch's own unmodified tools, to drive us with and to compare us to;
+//! - [`python`]: Python clients of Open vSwitch, from PyPI.
 
 pub mod lab;
 pub mod netns;
 pub mod ovs;
 pub mod process;
+pub mod python;
 pub mod text;
 pub mod two_hosts;
