@@ -6,30 +6,11 @@ mod harness;
 
 use harness::{Ran, Server};
 use vswitch_tests::ovs;
-use vswitch_tests::text::{sorted_lines, sorted_records, without_uuids};
+use vswitch_tests::text::{quoted_words as words, sorted_lines, sorted_records, without_uuids};
 
 /// Lines as a person types them; blanks separate words, `'` keeps them together. A line that begins with `#` is one
 /// whose exit code must be the same but whose output may not, because it is a message.
 const LINES: &str = include_str!("side_by_side.txt");
-
-/// Splits a line as a shell would, knowing only blanks and `'`.
-fn words(line: &str) -> Vec<String> {
-    let mut words = vec![];
-    let mut word: Option<String> = None;
-    let mut quoted = false;
-    for c in line.chars() {
-        match c {
-            '\'' => {
-                quoted = !quoted;
-                word.get_or_insert_default();
-            }
-            ' ' if !quoted => words.extend(word.take()),
-            c => word.get_or_insert_default().push(c),
-        }
-    }
-    words.extend(word);
-    words
-}
 
 /// What must be equal. Rows of a table come in no particular order from ovs-vsctl.
 fn comparable(ran: &Ran, line: &str) -> (i32, Vec<String>) {
