@@ -3,6 +3,7 @@
 //! - [`lab`]: a switch in memory, in which a test plays the network and accounts for every packet and counter;
 //! - [`netns`]: network namespaces as machines, with a real `vswitch` on each, all removed at the end;
 //! - [`process`]: running programs with a time limit, and waiting for something to come true;
+//! - [`rpc`]: a client of OVSDB that sends exactly what a test says;
 //! - [`text`]: what two programs printed, made comparable;
 //! - [`two_hosts`]: the lab of the demo, two tenants between two hosts;
 //! - [`ovs`]: Open vSwitch's own unmodified tools, to drive us with and to compare us to;
@@ -13,5 +14,6 @@ pub mod netns;
 pub mod ovs;
 pub mod process;
 pub mod python;
+pub mod rpc;
 pub mod text;
 pub mod two_hosts;
