@@ -1,6 +1,7 @@
 //! What the tests and benchmarks of vswitch stand on.
 //!
 //! - [`lab`]: a switch in memory, in which a test plays the network and accounts for every packet and counter;
+//! - [`capture`]: what `ovs-vsctl` did on Open vSwitch, recorded;
 //! - [`netns`]: network namespaces as machines, with a real `vswitch` on each, all removed at the end;
 //! - [`process`]: running programs with a time limit, and waiting for something to come true;
 //! - [`rpc`]: a client of OVSDB that sends exactly what a test says;
@@ -9,6 +10,7 @@
 //! - [`ovs`]: Open vSwitch's own unmodified tools, to drive us with and to compare us to;
 //! - [`python`]: Python clients of Open vSwitch, from PyPI.
 
+pub mod capture;
 pub mod lab;
 pub mod netns;
 pub mod ovs;

@@ -1,20 +1,16 @@
-//! Every command whose run by ovs-vsctl 3.1 on Open vSwitch 3.1 was recorded (`capture.txt`: command lines, exit codes
-//! other than 0, standard output), run in the same order by vsctl and by the real ovs-vsctl on our server, with a switch
-//! that is played: exit code and output must be as recorded.
+//! Every command whose run by ovs-vsctl 3.1 on Open vSwitch 3.1 was recorded (`vswitch_tests::capture`), run in the same
+//! order by vsctl and by the real ovs-vsctl on our server, with a switch that is played: exit code and output must be as
+//! recorded. With the daemon as the switch they are run in the workspace's `tests/tests/interop_capture.rs`.
 //!
 //! What is not compared: UUIDs; the order of ports in `show`, which is that of their UUIDs, and of a table's rows, which
-//! is that of a hash in ovs-vsctl; and messages on standard error, which here name the value and a way out. The
-//! recording lost blank lines at the end of an output; that of `--if-exists get` is put back.
+//! is that of a hash in ovs-vsctl; and messages on standard error, which here name the value and a way out.
 
 mod harness;
 
 use harness::switch::Switch;
 use harness::{Ran, Server};
+use vswitch_tests::capture::{Recorded, comparable, recorded};
 use vswitch_tests::ovs;
-use vswitch_tests::text::{sorted_records, without_uuids};
-
-/// `$ WORDS [=> EXIT CODE]`, then what it printed.
-const CAPTURE: &str = include_str!("capture.txt");
 
 /// A command that vsctl does not do as recorded.
 struct Exception {
@@ -39,45 +35,6 @@ const EXCEPTIONS: [Exception; 2] = [
         why: "VLAN bridges are not made, since a port with a tag does what they are for; those that are stored are read",
     },
 ];
-
-/// A recorded run.
-struct Recorded {
-    line: &'static str,
-    code: i32,
-    out: String,
-}
-
-fn recorded() -> Vec<Recorded> {
-    let mut runs: Vec<Recorded> = Vec::new();
-    for text in CAPTURE.lines() {
-        match (text.strip_prefix("$ "), runs.last_mut()) {
-            (Some(command), _) => {
-                let (line, code) = match command.split_once(" => ") {
-                    Some((line, code)) => (line, code.parse().expect("an exit code")),
-                    None => (command, 0),
-                };
-                runs.push(Recorded { line, code, out: String::new() });
-            }
-            (None, Some(run)) => run.out += &format!("{text}\n"),
-            (None, None) => panic!("{text}: output before the first command"),
-        }
-    }
-    runs
-}
-
-/// The output without what is not compared.
-fn comparable(line: &str, out: &str) -> Vec<String> {
-    let out = without_uuids(out);
-    match line {
-        "show" => {
-            let mut ports: Vec<String> = out.split("        Port ").map(str::to_owned).collect();
-            ports[1..].sort();
-            ports
-        }
-        line if line.contains("list ") || line.contains("find ") => sorted_records(&out),
-        _ => vec![out],
-    }
-}
 
 /// Runs all lines; gives what was not as recorded.
 fn differences(exceptions: &[Exception], run: impl Fn(&[&str]) -> Ran) -> Vec<String> {
