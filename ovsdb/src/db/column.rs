@@ -6,7 +6,6 @@ use crate::schema::{BaseType, ColumnType, TableSchema};
 use crate::value::{AtomType, Datum, Uuid};
 use serde_json::Value;
 use std::borrow::Cow;
-use std::collections::HashSet;
 
 /// A column that a request names.
 #[derive(Clone, Debug)]
@@ -39,17 +38,16 @@ impl Column {
     }
 }
 
-/// Reads a list of distinct column names.
-pub(super) fn named_columns<'v, C>(list: &'v Value, find: impl Fn(&'v str) -> Option<C>) -> Result<Vec<C>, OpError> {
-    let indistinct = || OpError::syntax(list, "array of distinct column names expected");
-    let mut seen = HashSet::new();
-    let mut columns = Vec::new();
-    for name in list.as_array().ok_or_else(indistinct)? {
-        let name = name.as_str().ok_or_else(indistinct)?;
-        columns.push(find(name).ok_or_else(|| OpError::syntax(list, format!("{name} is not a valid column name")))?);
-        if !seen.insert(name) {
-            return Err(indistinct());
-        }
-    }
-    Ok(columns)
+/// Reads a list of column names; `expected` says what it should have been.
+pub(super) fn named_columns<'v, C>(
+    list: &'v Value,
+    expected: &str,
+    find: impl Fn(&'v str) -> Option<C>,
+) -> Result<Vec<C>, OpError> {
+    let unexpected = || OpError::syntax(list, expected);
+    let column = |name: &'v Value| {
+        let name = name.as_str().ok_or_else(unexpected)?;
+        find(name).ok_or_else(|| OpError::syntax(list, format!("{name} is not a valid column name")))
+    };
+    list.as_array().ok_or_else(unexpected)?.iter().map(column).collect()
 }

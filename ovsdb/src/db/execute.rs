@@ -350,5 +350,11 @@ fn columns_of<'s>(op: &Members<'s>, schema: &'s TableSchema) -> Result<Vec<(&'s 
     let Some(list) = op.optional("columns", |v| v.is_array().then_some(v))? else {
         return Ok(all().filter_map(find).collect());
     };
-    named_columns(list, find)
+    const EXPECTED: &str = "array of distinct column names expected";
+    let columns = named_columns(list, EXPECTED, find)?;
+    let mut seen = HashSet::new();
+    match columns.iter().all(|(name, _)| seen.insert(name)) {
+        true => Ok(columns),
+        false => Err(OpError::syntax(list, EXPECTED)),
+    }
 }

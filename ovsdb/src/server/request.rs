@@ -121,6 +121,7 @@ fn monitor(version: MonitorVersion, method: &str, params: Vec<Value>, main: &str
     let mut rest = params.into_iter().skip(1);
     let (id, requests) = (rest.next().unwrap_or_default(), rest.next().unwrap_or_default());
     match rest.next() {
+        Some(last) if !last.is_string() => Err(OpError::syntax(&last, "last-txn-id must be string").to_json()),
         Some(last) if last.as_str().and_then(parse_uuid).is_none() => {
             Err(OpError::syntax(&last, "last-txn-id must be UUID format.").to_json())
         }
@@ -180,6 +181,8 @@ mod tests {
         let expected =
             json!({"error": "syntax error", "details": "last-txn-id must be UUID format.", "syntax": "\"z\""});
         assert_eq!(parse("monitor_cond_since", json!(["D", 1, {}, "z"])), Err(expected));
+        let expected = json!({"error": "syntax error", "details": "last-txn-id must be string", "syntax": "null"});
+        assert_eq!(parse("monitor_cond_since", json!(["D", 1, {}, null])), Err(expected));
         let unknown = json!({"error": "unknown database", "syntax": "[\"E\",\"x\",{}]",
             "details": "monitor request specifies unknown database E"});
         assert_eq!(parse("monitor", json!(["E", "x", {}])), Err(unknown));

@@ -188,14 +188,14 @@ impl Watch {
             } else {
                 request.only(&["columns", "select", "where"])?;
             }
-            let select = Select::from_json(request.optional("select", Some)?, table)?;
+            let select = Select::from_json(request.optional("select", |v| v.is_object().then_some(v))?, table)?;
             let watched = |name: &str| {
                 let (column, ty) = Column::find(schema, name)?;
                 Some(WatchedColumn { name: name.to_owned(), column, ty, select })
             };
             let list = request.optional("columns", |v| v.is_array().then_some(v))?;
             let added = match list {
-                Some(list) => named_columns(list, watched)?,
+                Some(list) => named_columns(list, "array of column names expected", watched)?,
                 // RFC 7047 §4.1.5: all but _uuid, which is there as the key.
                 None => schema.columns.keys().map(String::as_str).chain(["_version"]).filter_map(watched).collect(),
             };

@@ -162,6 +162,18 @@ fn refusals() {
         syntax("column name mentioned more than once", json!(["name"]))
     );
     assert_eq!(
+        error(V1, json!({"Bridge": {"columns": ["ports", "ports"]}})),
+        syntax("column ports mentioned more than once", json!(["ports", "ports"]))
+    );
+    assert_eq!(
+        error(V1, json!({"Bridge": {"columns": ["name", 5]}})),
+        syntax("array of column names expected", json!(["name", 5]))
+    );
+    assert_eq!(
+        error(V2, json!({"Bridge": {"select": []}})),
+        syntax("Parsing table Bridge failed: Type mismatch for member 'select'.", json!({"select": []}))
+    );
+    assert_eq!(
         error(V1, json!({"Queue": {"where": []}})),
         syntax("Parsing table Queue failed: Member 'where' is present but not allowed here.", json!({"where": []}))
     );
