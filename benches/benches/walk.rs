@@ -10,8 +10,8 @@ use datapath::stats::WorkerCounters;
 use datapath::switch::state::{Attachment, Bridge, Port, Snapshot};
 use datapath::switch::{Switch, TxQueues};
 use datapath::time::Instant;
-use datapath::tunnel::{Demux, DemuxKey, Tunnel, VXLAN_PORT, Vxlan};
-use datapath::types::{BridgeId, DeviceId, L3Mtu, PortId, Vni};
+use datapath::tunnel::{Demux, DemuxKey, Protocol, Tunnel};
+use datapath::types::{BridgeId, DeviceId, L3Mtu, PortId, TunnelKey};
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -31,19 +31,17 @@ struct Lab {
 
 impl Lab {
     fn new(plain: u32) -> Self {
-        let vni = Vni::new(5000).expect("24 bits");
-        let vxlan = Vxlan { out_vni: vni, in_vni: vni, remote: SocketAddr::new(REMOTE, VXLAN_PORT), local: None };
+        let vxlan = Tunnel::new(Protocol::Vxlan, SocketAddr::new(REMOTE, 4789), TunnelKey(5000));
         let port = |n: u32| Port {
-            tunnel: (n == plain).then(|| Tunnel::Vxlan(vxlan.clone())),
+            tunnel: (n == plain).then(|| vxlan.clone()),
             mtu: Some(L3Mtu(if n < plain { 1500 } else { 1450 })),
             ..Port::new(PortId(n), BridgeId(0), DeviceId(n), if n < plain { Caps::ALL } else { Caps::NONE })
         };
         let bridge = Bridge { ports: (0..=plain).map(PortId).collect(), ..Bridge::new(BridgeId(0)) };
         let mut demux = Demux::default();
-        demux.insert(DemuxKey { port: VXLAN_PORT, vni, remote: REMOTE, local: None }, PortId(plain));
-        let attachment = |n| {
-            Some(if n < plain { Attachment::Port(PortId(n)) } else { Attachment::Tunnels { udp_port: VXLAN_PORT } })
-        };
+        demux.insert(DemuxKey::of(&vxlan), PortId(plain));
+        let attachment =
+            |n| Some(if n < plain { Attachment::Port(PortId(n)) } else { Attachment::Tunnels(vxlan.endpoint()) });
         let snap = Arc::new(Snapshot {
             generation: 1,
             bridges: vec![Some(Arc::new(bridge))],

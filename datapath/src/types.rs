@@ -100,25 +100,12 @@ impl fmt::Display for VlanId {
     }
 }
 
-/// A 24-bit VXLAN network identifier (RFC 7348 §5).
+/// What tells apart the tunnels between two hosts: the network identifier of VXLAN and Geneve (24 bits), the key of GRE
+/// (32 bits; 0: none).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
-pub struct Vni(u32);
+pub struct TunnelKey(pub u32);
 
-impl Vni {
-    /// `None` above 2²⁴−1.
-    #[must_use]
-    pub const fn new(vni: u32) -> Option<Self> {
-        if vni < 1 << 24 { Some(Self(vni)) } else { None }
-    }
-
-    /// The number.
-    #[must_use]
-    pub const fn get(self) -> u32 {
-        self.0
-    }
-}
-
-impl fmt::Display for Vni {
+impl fmt::Display for TunnelKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
@@ -173,7 +160,5 @@ mod tests {
         assert_eq!(VlanId::new(4095).map(VlanId::get), Some(4095));
         assert_eq!(VlanId::new(4096), None);
         assert_eq!(VlanId::of_tci(0xe00a), VlanId::new(10).unwrap());
-        assert_eq!(Vni::new(0xff_ffff).map(Vni::get), Some(0xff_ffff));
-        assert_eq!(Vni::new(1 << 24), None);
     }
 }

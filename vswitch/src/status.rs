@@ -132,7 +132,7 @@ impl Outcome<'_> {
             return columns;
         }
         // A tunnel or a patch has no device, and is up.
-        let bare = matches!(&interface.wanted, Ok(w) if matches!(w.kind, Kind::Vxlan(_) | Kind::Patch { .. }));
+        let bare = matches!(&interface.wanted, Ok(w) if matches!(w.kind, Kind::Tunnel(_) | Kind::Patch { .. }));
         let link = self.links.by_name(&interface.name).filter(|_| !bare);
         let spec = self.desired.specs.ports.get(&interface.name);
         let mtu = if bare { spec.and_then(|s| s.mtu).map(|m| m.0) } else { link.map(|l| l.mtu) };
@@ -337,7 +337,7 @@ mod tests {
 
     #[test]
     fn what_cannot_work_shows_its_error_and_nothing_of_a_device() {
-        let database = database(&br0_p1(json!({}), json!({}), json!({}), json!({"type": "gre"})));
+        let database = database(&br0_p1(json!({}), json!({}), json!({}), json!({"type": "stt"})));
         let config = Config::read(&database);
         let desired = crate::reconcile::desired::desired(&config, &LinkTable::default(), &BTreeMap::new());
         let [own, p1] = &config.bridges[0].interfaces[..] else { panic!("{config:?}") };
@@ -351,7 +351,7 @@ mod tests {
         let rows = outcome.rows();
         let columns = &rows[&("Interface", p1.uuid)];
         assert_eq!(columns["ofport"], Datum::integer(-1));
-        assert!(columns["error"].as_str().unwrap().starts_with("type=gre"));
+        assert!(columns["error"].as_str().unwrap().starts_with("type=stt"));
         for column in [
             "ifindex",
             "mac_in_use",

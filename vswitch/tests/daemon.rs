@@ -51,7 +51,7 @@ fn what_cannot_be_attached_is_told_and_cur_cfg_follows() {
         db.apply(add_br("br0")).await;
         for (row, text) in [
             (json!({"name": "eth9"}), "could not open network device eth9 (No such device)"),
-            (json!({"name": "g0", "type": "gre"}), "type=gre"),
+            (json!({"name": "g0", "type": "stt"}), "type=stt"),
             (json!({"name": "vx0", "type": "vxlan"}), "remote_ip is missing"),
             (json!({"name": "foreign", "type": "internal"}), "could not add foreign"),
             (json!({"name": "lo"}), "lo carries no Ethernet frames"),

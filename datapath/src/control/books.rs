@@ -7,7 +7,7 @@ use crate::port::Caps;
 use crate::stats::{MirrorCounters, PortCounters};
 use crate::switch::mirror::{Mirror, Output, PortMirrors, Select};
 use crate::switch::state::{Attachment, Bridge, Port, Snapshot};
-use crate::tunnel::{Demux, DemuxKey, Tunnel, Vxlan};
+use crate::tunnel::{Demux, DemuxKey, Endpoint, Tunnel};
 use crate::types::{BridgeId, DeviceId, PortId};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -106,26 +106,33 @@ impl Books {
         if !self.bridges.contains_key(&spec.bridge) {
             return Err(ApplyError::NoSuchBridge(spec.bridge.clone()));
         }
-        let PortKind::Vxlan(tunnel) = &spec.kind else { return Ok(()) };
+        match &spec.kind {
+            PortKind::Tunnel(tunnel) => self.check_tunnel(&spec.name, tunnel),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_tunnel(&self, port: &str, tunnel: &Tunnel) -> Result<(), ApplyError> {
+        let port = port.to_owned();
         if let Some(local) = tunnel.local.filter(|l| l.is_ipv4() != tunnel.remote.is_ipv4()) {
-            return Err(ApplyError::MixedFamilies { port: spec.name.clone(), remote: tunnel.remote.ip(), local });
+            return Err(ApplyError::MixedFamilies { port, remote: tunnel.remote.ip(), local });
         }
-        let key = demux_key(tunnel);
-        let same = |other: &&PortRecord| match &other.spec.kind {
-            PortKind::Vxlan(t) => other.spec.name != spec.name && demux_key(t) == key,
-            _ => false,
-        };
-        match self.ports.values().find(same) {
-            None => Ok(()),
-            Some(other) => Err(ApplyError::SameTunnel {
-                port: spec.name.clone(),
-                other: other.spec.name.clone(),
-                dst_port: key.port,
-                vni: key.vni.get(),
-                remote: key.remote,
-                local: key.local.map_or_else(|| "any".to_owned(), |l| l.to_string()),
-            }),
+        let (endpoint, key) = (tunnel.endpoint(), DemuxKey::of(tunnel));
+        for record in self.ports.values().filter(|other| other.spec.name != port) {
+            let PortKind::Tunnel(other) = &record.spec.kind else { continue };
+            let name = record.spec.name.clone();
+            if DemuxKey::of(other) == key {
+                let local = key.local.map_or_else(|| "any".to_owned(), |l| l.to_string());
+                let (over, key, remote) = (over(endpoint), key.key, key.remote);
+                return Err(ApplyError::SameTunnel { port, other: name, over, key, remote, local });
+            }
+            let same_port = Endpoint { protocol: other.protocol, ..endpoint } == other.endpoint();
+            if same_port && other.protocol != tunnel.protocol && endpoint.port != 0 {
+                let (protocol, dst_port) = (other.protocol.name(), endpoint.port);
+                return Err(ApplyError::SameUdpPort { port, other: name, protocol, dst_port });
+            }
         }
+        Ok(())
     }
 
     /// The other end of a patch port, if each names the other.
@@ -169,9 +176,9 @@ impl Books {
             let mirrors = PortMirrors::of(record.id, &mirrors[record.spec.bridge.as_str()]);
             snap.ports[record.id.0 as usize] = Some(Arc::new(record.port(bridge.id, self.peer(record), mirrors)));
             snap.attachments[record.device.0 as usize] = match &record.spec.kind {
-                PortKind::Vxlan(tunnel) => {
-                    snap.demux.insert(demux_key(tunnel), record.id);
-                    Some(Attachment::Tunnels { udp_port: tunnel.remote.port() })
+                PortKind::Tunnel(tunnel) => {
+                    snap.demux.insert(DemuxKey::of(tunnel), record.id);
+                    Some(Attachment::Tunnels(tunnel.endpoint()))
                 }
                 PortKind::Patch { .. } => None,
                 _ => Some(Attachment::Port(record.id)),
@@ -199,7 +206,7 @@ impl BridgeRecord {
 impl PortRecord {
     fn port(&self, bridge: BridgeId, peer: Option<PortId>, mirrors: PortMirrors) -> Port {
         let tunnel = match &self.spec.kind {
-            PortKind::Vxlan(t) => Some(Tunnel::Vxlan(t.clone())),
+            PortKind::Tunnel(tunnel) => Some(tunnel.clone()),
             _ => None,
         };
         Port {
@@ -227,7 +234,11 @@ fn mirror_counters(
     spec.mirrors.iter().map(|m| (m.name.clone(), had.remove(&m.name).unwrap_or_default())).collect()
 }
 
-/// What identifies the received packets of a tunnel.
-fn demux_key(t: &Vxlan) -> DemuxKey {
-    DemuxKey { port: t.remote.port(), vni: t.in_vni, remote: t.remote.ip(), local: t.local }
+/// What a tunnel's packets are received on, in words.
+fn over(endpoint: Endpoint) -> String {
+    let name = endpoint.protocol.name();
+    match endpoint.port {
+        0 => name.to_owned(),
+        port => format!("{name} on UDP port {port}"),
+    }
 }

@@ -2,10 +2,13 @@
 
 use super::spec::{Applied, ApplyError, PortKind, PortSpec};
 use crate::port::packet::PacketSocket;
+use crate::port::raw_ip::RawIp;
 use crate::port::tap::{Tap, TapHandle};
-use crate::port::udp::{Endpoint, UdpEndpoint};
+use crate::port::udp::UdpEndpoint;
 use crate::port::{Caps, Device, OpenError, Status};
+use crate::tunnel::{Endpoint, Protocol};
 use crate::types::DeviceId;
+use crate::wire::gre;
 use std::collections::HashMap;
 
 /// What a port learns of its device.
@@ -75,13 +78,13 @@ impl Devices {
                 let ifindex = Some(handle.ifindex());
                 (Box::new(tap), Kind::Tap(handle), Applied { status, ifindex })
             }
-            PortKind::Vxlan(tunnel) => {
-                let endpoint = Endpoint::of(tunnel.remote);
+            PortKind::Tunnel(tunnel) => {
+                let endpoint = tunnel.endpoint();
                 if let Some(opened) = self.join(endpoint) {
                     return Ok(opened);
                 }
-                let (socket, status) = UdpEndpoint::open(endpoint)?;
-                (Box::new(socket), Kind::Shared { endpoint, users: 1 }, Applied { status, ifindex: None })
+                let (socket, status) = open_endpoint(endpoint)?;
+                (socket, Kind::Shared { endpoint, users: 1 }, Applied { status, ifindex: None })
             }
             PortKind::Patch { .. } => return Ok(self.without_device(new_id())),
             PortKind::Memory(port) => {
@@ -146,5 +149,14 @@ impl Devices {
             Some(handle) => Tap::reopen(name, handle),
             None => Tap::open(name),
         }
+    }
+}
+
+fn open_endpoint(Endpoint { protocol, port, ipv6 }: Endpoint) -> Result<(Box<dyn Device>, Status), OpenError> {
+    match protocol {
+        Protocol::Vxlan | Protocol::Geneve => {
+            UdpEndpoint::open(port, ipv6).map(|(d, status)| (Box::new(d) as _, status))
+        }
+        Protocol::Gre => RawIp::open(gre::PROTOCOL, ipv6).map(|(d, status)| (Box::new(d) as _, status)),
     }
 }

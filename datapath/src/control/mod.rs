@@ -279,8 +279,8 @@ mod tests {
     use crate::port::Caps;
     use crate::port::memory::MemoryPort;
     use crate::switch::state::{Trunks, VlanMode};
-    use crate::tunnel::Vxlan;
-    use crate::types::Vni;
+    use crate::tunnel::{Protocol, Tunnel};
+    use crate::types::TunnelKey;
 
     fn bridge(name: &str) -> BridgeSpec {
         let mac_aging = Duration::from_secs(300);
@@ -363,11 +363,11 @@ mod tests {
 
     #[test]
     fn tunnels_that_would_take_each_others_packets_are_refused() {
-        let vni = Vni::new(5000).unwrap();
-        let tunnel = |remote: &str, local: Option<&str>| {
-            let (remote, local) = (remote.parse().unwrap(), local.map(|l| l.parse().unwrap()));
-            PortKind::Vxlan(Vxlan { out_vni: vni, in_vni: vni, remote, local })
+        let of = |protocol, remote: &str, local: Option<&str>| {
+            let tunnel = Tunnel::new(protocol, remote.parse().unwrap(), TunnelKey(5000));
+            PortKind::Tunnel(Tunnel { local: local.map(|l| l.parse().unwrap()), ..tunnel })
         };
+        let tunnel = |remote: &str, local| of(Protocol::Vxlan, remote, local);
         let mut books = Books::default();
         books.add_bridge(bridge("br0")).unwrap();
         let (id, device) = (books.new_port_id(), books.new_device_id());
@@ -378,13 +378,20 @@ mod tests {
         let clash = books.check(&port("vx1", "br0", tunnel("192.0.2.2:4789", None))).unwrap_err().to_string();
         assert_eq!(
             clash,
-            "'vx1' would receive the same tunnel packets as port 'vx0' (UDP port 4789, VNI 5000, remote 192.0.2.2, \
-             local any); give one of them another key, remote_ip or local_ip"
+            "'vx1' would receive the same tunnel packets as port 'vx0' (vxlan on UDP port 4789, key 5000, \
+             remote 192.0.2.2, local any); give one of them another key, remote_ip or local_ip"
         );
         assert!(books.check(&port("vx1", "br0", tunnel("192.0.2.2:4789", Some("192.0.2.1")))).is_ok());
         assert!(books.check(&port("vx1", "br0", tunnel("192.0.2.3:4789", None))).is_ok());
         let mixed = books.check(&port("vx1", "br0", tunnel("192.0.2.3:4789", Some("::1")))).unwrap_err().to_string();
         assert!(mixed.contains("remote_ip 192.0.2.3 and local_ip ::1"), "{mixed}");
+        // Another protocol is no clash, unless it wants the same UDP port.
+        assert!(books.check(&port("gre0", "br0", of(Protocol::Gre, "192.0.2.2:0", None))).is_ok());
+        assert!(books.check(&port("gnv0", "br0", of(Protocol::Geneve, "192.0.2.2:6081", None))).is_ok());
+        assert!(books.check(&port("gnv0", "br0", of(Protocol::Geneve, "[2001:db8::2]:4789", None))).is_ok());
+        let clash = books.check(&port("gnv0", "br0", of(Protocol::Geneve, "192.0.2.9:4789", None))).unwrap_err();
+        let told = "'gnv0': UDP port 4789 is that of port 'vx0', a vxlan tunnel; use another dst_port";
+        assert_eq!(clash.to_string(), told);
     }
 
     #[test]

@@ -7,8 +7,8 @@ use crate::port::memory::MemoryPort;
 use crate::switch::state::VlanMode;
 use crate::switch::verdict::DropReason;
 use crate::time::Duration;
-use crate::tunnel::Vxlan;
-use crate::types::{L3Mtu, VlanId};
+use crate::tunnel::Tunnel;
+use crate::types::{L3Mtu, TunnelKey, VlanId};
 use std::collections::BTreeSet;
 
 /// One change of the datapath.
@@ -105,8 +105,8 @@ pub enum PortKind {
     },
     /// A TAP interface of the host with the port's name, made if it does not exist.
     Internal,
-    /// A VXLAN tunnel to one remote end.
-    Vxlan(Vxlan),
+    /// A tunnel to one remote end.
+    Tunnel(Tunnel),
     /// One end of a patch between two bridges; while there is no other end that names this one, the port is down.
     Patch {
         /// The port's name at the other end.
@@ -147,22 +147,34 @@ pub enum ApplyError {
     },
     /// Received packets could not be told apart.
     #[error(
-        "'{port}' would receive the same tunnel packets as port '{other}' (UDP port {dst_port}, VNI {vni}, \
-         remote {remote}, local {local}); give one of them another key, remote_ip or local_ip"
+        "'{port}' would receive the same tunnel packets as port '{other}' ({over}, key {key}, remote {remote}, \
+         local {local}); give one of them another key, remote_ip or local_ip"
     )]
     SameTunnel {
         /// The refused port.
         port: String,
         /// The port that has them already.
         other: String,
-        /// UDP port both receive on.
-        dst_port: u16,
-        /// Network identifier of both.
-        vni: u32,
+        /// What both are received on.
+        over: String,
+        /// Key of both.
+        key: TunnelKey,
         /// Remote end of both.
         remote: std::net::IpAddr,
         /// Local address of both, or `any`.
         local: String,
+    },
+    /// Tunnels of different protocols on one UDP port.
+    #[error("'{port}': UDP port {dst_port} is that of port '{other}', a {protocol} tunnel; use another dst_port")]
+    SameUdpPort {
+        /// The refused port.
+        port: String,
+        /// The port that has it already.
+        other: String,
+        /// What that one speaks.
+        protocol: &'static str,
+        /// The UDP port.
+        dst_port: u16,
     },
     /// One end is IPv4, the other IPv6.
     #[error("'{port}': remote_ip {remote} and local_ip {local} are of different IP versions; use one version for both")]

@@ -64,10 +64,10 @@ pub struct Gso {
     pub ecn: bool,
 }
 
-/// The underlay side of a tunnelled datagram; `bytes()` is then the UDP payload.
+/// The underlay side of a tunnelled datagram; `bytes()` is then its payload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Outer {
-    /// The other tunnel end: destination when sending, source when received.
+    /// The other tunnel end: destination when sending, source when received. Port 0: not over UDP.
     pub remote: SocketAddr,
     /// Our own address: the source to send from (`None`: the route decides), or the one it was received on.
     pub local: Option<IpAddr>,
@@ -75,6 +75,34 @@ pub struct Outer {
     pub segment: Option<u16>,
     /// Flow entropy for the outer source port (RFC 7348 §5).
     pub entropy: u16,
+    /// DSCP and ECN of the IP header, to send with or as received.
+    pub tos: u8,
+    /// Hops that it may make.
+    pub ttl: u8,
+    /// Nobody on the way may fragment it.
+    pub dont_fragment: bool,
+    /// UDP's checksum is to be filled in.
+    pub checksum: bool,
+}
+
+impl Outer {
+    /// Hops that a packet may make unless something else is asked for.
+    pub const TTL: u8 = 64;
+
+    /// A datagram to `remote`, as most are.
+    #[must_use]
+    pub const fn to(remote: SocketAddr) -> Self {
+        Self {
+            remote,
+            local: None,
+            segment: None,
+            entropy: 0,
+            tos: 0,
+            ttl: Self::TTL,
+            dont_fragment: true,
+            checksum: true,
+        }
+    }
 }
 
 /// What travels with the bytes of a frame.

@@ -124,6 +124,20 @@ impl Control {
         self.push((libc::SOL_UDP, libc::UDP_SEGMENT), &size.to_ne_bytes());
     }
 
+    /// Sends with this type of service (`IP_TOS`, `IPV6_TCLASS`).
+    pub fn tos(&mut self, tos: u8, ipv6: bool) {
+        let v6 = (libc::IPPROTO_IPV6, libc::IPV6_TCLASS);
+        let kind = if ipv6 { v6 } else { (libc::IPPROTO_IP, libc::IP_TOS) };
+        self.push(kind, &libc::c_int::from(tos).to_ne_bytes());
+    }
+
+    /// Sends with this time to live (`IP_TTL`, `IPV6_HOPLIMIT`).
+    pub fn ttl(&mut self, ttl: u8, ipv6: bool) {
+        let v6 = (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT);
+        let kind = if ipv6 { v6 } else { (libc::IPPROTO_IP, libc::IP_TTL) };
+        self.push(kind, &libc::c_int::from(ttl).to_ne_bytes());
+    }
+
     fn push(&mut self, (level, kind): (libc::c_int, libc::c_int), data: &[u8]) {
         let len = HEADER + data.len();
         let room = &mut self.bytes[self.len..][..len.next_multiple_of(WORD)];
@@ -170,7 +184,10 @@ mod tests {
         let mut c = Control::default();
         c.source("2001:db8::1".parse().unwrap());
         c.segment(1450);
-        assert_eq!(parse(c.bytes()).count(), 2);
+        c.tos(0xb8, true);
+        c.ttl(9, true);
+        let seen: Vec<_> = parse(c.bytes()).map(|m| (m.kind, m.data.len())).collect();
+        assert_eq!(seen, [((41, 50), 20), ((17, 103), 2), ((41, 67), 4), ((41, 52), 4)]);
     }
 
     #[test]

@@ -13,11 +13,13 @@ mod cmsg;
 mod keep_out;
 pub mod memory;
 pub mod packet;
+pub mod raw_ip;
 mod rx;
 mod sys;
 pub mod tap;
 mod tx;
 pub mod udp;
+mod underlay;
 mod vnet;
 
 /// Bytes of frames that may wait in the kernel for or from a socket: about a hundred super-frames.
@@ -78,7 +80,7 @@ pub enum Rx {
 #[derive(Debug, thiserror::Error)]
 #[error("{device}: {call}: {source}{}{hint}", if .hint.is_empty() { "" } else { "; " })]
 pub struct OpenError {
-    /// The device's name, or `UDP port N`.
+    /// The device's name, or what packets are received on (`UDP port N`).
     pub device: String,
     /// What was tried.
     pub call: &'static str,

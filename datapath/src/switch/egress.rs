@@ -13,7 +13,7 @@ use super::vlan::{self, Tagging};
 use crate::offload::gso;
 use crate::packet::{Frame, Pool};
 use crate::stats::{PortCounters, WorkerCounters};
-use crate::tunnel::{Tunnel, vxlan};
+use crate::tunnel::{self, Tunnel};
 
 /// Where frames end: in a transmit queue, or dropped and counted.
 pub struct Egress<'a> {
@@ -72,8 +72,7 @@ impl Egress<'_> {
     }
 
     fn encapsulate(&mut self, port: &Port, tunnel: &Tunnel, frame: Frame) {
-        let Tunnel::Vxlan(tunnel) = tunnel;
-        match vxlan::encap(frame, tunnel, port.mtu, self.pool, self.pieces) {
+        match tunnel::encap(frame, tunnel, port.mtu, self.pool, self.pieces) {
             Ok(encapped) => self.queue_pieces(encapped.segments),
             Err((frame, reason)) => self.refuse(port, frame, reason),
         }

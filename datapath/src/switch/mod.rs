@@ -22,7 +22,7 @@ pub mod vlan;
 
 use crate::packet::Frame;
 use crate::time::{Duration, Instant};
-use crate::tunnel::vxlan::Inner;
+use crate::tunnel::Inner;
 use crate::types::BridgeId;
 use mac_table::{FdbEntry, MacTable, TableStats};
 use mirror::Copies;

@@ -26,7 +26,7 @@ use crate::offload::gro;
 use crate::packet::{Batch, Frame, Pool};
 use crate::stats::WorkerCounters;
 use crate::time::Instant;
-use crate::tunnel::vxlan::{self, Inner};
+use crate::tunnel::{self, Endpoint, Inner, ecn};
 use crate::types::{DeviceId, PortId};
 use crate::wire::parse::parse;
 
@@ -48,8 +48,8 @@ impl Switch {
         let (mut walk, inner) = self.walk(now, snap, pool, counters, tx);
         for frame in batch.drain() {
             match snap.attachment(device) {
-                Some(Attachment::Port(port)) => walk.receive(port, frame, 1),
-                Some(Attachment::Tunnels { udp_port }) => walk.decapsulate(udp_port, frame, inner),
+                Some(Attachment::Port(port)) => walk.receive(port, frame, 1, 0),
+                Some(Attachment::Tunnels(endpoint)) => walk.decapsulate(endpoint, frame, inner),
                 None => walk.out.lose(frame, DropReason::PortDown, 1),
             }
         }
@@ -91,23 +91,23 @@ pub(super) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// Each frame in a run of datagrams is received by the port that its VNI and its sender belong to.
-    fn decapsulate(&mut self, udp_port: u16, run: Frame, inner: &mut Vec<Inner>) {
+    /// Each frame in a run of datagrams is received by the port that its key and its sender belong to.
+    fn decapsulate(&mut self, endpoint: Endpoint, run: Frame, inner: &mut Vec<Inner>) {
         let Some(outer) = run.meta.outer else { return self.out.lose(run, DropReason::TunnelMalformed, 1) };
-        let malformed = vxlan::decap(run, self.out.pool, inner);
-        self.out.counters.portless.add(DropReason::TunnelMalformed, malformed.into());
-        for Inner { vni, frame, frames } in inner.drain(..) {
-            match self.snap.demux.find(udp_port, vni, outer.remote.ip(), outer.local) {
-                Some(port) => self.receive(port, frame, frames),
+        let refused = &self.out.counters.portless;
+        tunnel::decap(run, endpoint.protocol, self.out.pool, inner, |reason| refused.add(reason, 1));
+        for Inner { key, frame, frames } in inner.drain(..) {
+            match self.snap.demux.find(endpoint, key, outer.remote.ip(), outer.local) {
+                Some(port) => self.receive(port, frame, frames, outer.tos),
                 None => self.out.lose(frame, DropReason::UnknownVni, frames),
             }
         }
     }
 
     /// A frame that came in by `port`, as so many `frames` of the wire, to wherever it goes: through patch ports from
-    /// bridge to bridge, one after the other.
-    fn receive(&mut self, port: PortId, frame: Frame, frames: u32) {
-        self.switch(port, frame, frames);
+    /// bridge to bridge, one after the other. `outer_tos` is the type of service that it came through a tunnel with.
+    fn receive(&mut self, port: PortId, frame: Frame, frames: u32, outer_tos: u8) {
+        self.switch(port, frame, frames, outer_tos);
         self.cross_patches();
     }
 
@@ -117,32 +117,38 @@ impl<'a> Walk<'a> {
         while let Some(mut frame) = self.out.crossing.pop() {
             crossings += 1;
             patch::ration(&mut frame, crossings);
-            self.switch(frame.meta.ingress, frame, 1);
+            self.switch(frame.meta.ingress, frame, 1, 0);
         }
     }
 
     /// A frame that came in by `port` to the ports of its bridge that it leaves by.
-    fn switch(&mut self, port: PortId, mut frame: Frame, frames: u32) {
+    fn switch(&mut self, port: PortId, mut frame: Frame, frames: u32, outer_tos: u8) {
         let Some(ingress) = self.snap.port(port) else {
             return self.out.lose(frame, DropReason::PortDown, frames);
         };
         ingress.counters.count_received(&frame, frames);
         self.out.counters.merged.add(u64::from(frames) - 1);
         frame.meta.ingress = port;
-        match self.decide(ingress, &mut frame) {
+        match self.decide(ingress, &mut frame, outer_tos) {
             Ok((tagging, targets)) => self.deliver(frame, tagging, targets),
             Err(reason) => self.out.discard(frame, &ingress.counters, reason),
         }
     }
 
     /// Where the frame goes, and what its sender teaches.
-    fn decide(&mut self, ingress: &Port, frame: &mut Frame) -> Result<(Tagging, Targets<'a>), DropReason> {
+    fn decide(
+        &mut self,
+        ingress: &Port,
+        frame: &mut Frame,
+        outer_tos: u8,
+    ) -> Result<(Tagging, Targets<'a>), DropReason> {
         let bridge = self.snap.bridge(ingress.bridge).ok_or(DropReason::PortDown)?;
         if frame.meta.hops > patch::MAX_HOPS {
             return Err(DropReason::HopLimit);
         }
         let headers = parse(frame.bytes())?;
         if ingress.tunnel.is_some() {
+            ecn::decap(outer_tos, frame, &headers)?;
             gro::adopt(frame, &headers, ingress.mtu);
         }
         let mirrored = !bridge.mirrors.is_empty();

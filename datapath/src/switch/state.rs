@@ -8,7 +8,7 @@ use crate::packet::Frame;
 use crate::port::Caps;
 use crate::stats::PortCounters;
 use crate::time::Duration;
-use crate::tunnel::{Demux, Tunnel};
+use crate::tunnel::{Demux, Endpoint, Tunnel};
 use crate::types::{BridgeId, DeviceId, L3Mtu, PortId, VlanId};
 use std::collections::BTreeSet;
 use std::num::NonZeroU8;
@@ -156,10 +156,7 @@ pub enum Attachment {
     /// All of one port.
     Port(PortId),
     /// Those of many tunnels, told apart by [`Snapshot::demux`].
-    Tunnels {
-        /// The UDP port that it receives on.
-        udp_port: u16,
-    },
+    Tunnels(Endpoint),
 }
 
 /// Everything a worker needs to forward, at one moment.

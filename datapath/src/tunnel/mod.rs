@@ -1,105 +1,219 @@
-//! Tunnels: which headers go before a frame and come off again, and what they cost.
+//! Tunnels: which headers go before a frame and come off again.
 //!
-//! Pure: bytes and addresses in, bytes and addresses out. The kernel's UDP sockets add and remove Ethernet, IP and UDP,
-//! so the underlay's routing, ARP and firewall apply as to any other traffic.
+//! Pure: bytes and addresses in, bytes and addresses out. The kernel's sockets add and remove what is before the tunnel's
+//! own header, so the underlay's routing, ARP and firewall apply as to any other traffic.
 //!
-//! An attacker on the underlay may send any bytes to the tunnel port: a packet is taken only when its VNI *and* its
+//! ```text
+//!  encap: frame ─▶ cut to fit ─▶ [header, segment] … in runs ─▶ port/{udp,raw_ip}
+//!  decap: port/{udp,raw_ip} ─▶ header off, key ─▶ segments merged ─▶ demux: which port
+//! ```
+//!
+//! An attacker on the underlay may send any bytes to the tunnel port: a packet is taken only when its key *and* its
 //! sender belong to a configured port, everything else is counted and dropped.
 
-pub mod vxlan;
+mod decap;
+mod demux;
+pub mod ecn;
+mod encap;
+#[cfg(test)]
+mod tests;
 
-use crate::types::{PortId, Vni};
-use std::collections::HashMap;
+pub use decap::{Inner, decap};
+pub use demux::{Demux, DemuxKey};
+pub use encap::{Encapped, encap};
+
+use crate::packet::{Frame, Outer};
+use crate::switch::verdict::DropReason;
+use crate::types::TunnelKey;
+use crate::wire::parse::{Service, flow_hash, parse};
+use crate::wire::{TunnelHeader, geneve, gre, vxlan};
 use std::net::{IpAddr, SocketAddr};
+
+/// Which header stands before the frame.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Protocol {
+    /// VXLAN (RFC 7348), over UDP.
+    Vxlan,
+    /// Geneve (RFC 8926), over UDP.
+    Geneve,
+    /// GRE (RFC 2784, RFC 2890) with Ethernet frames.
+    Gre,
+}
+
+impl Protocol {
+    /// Its name as an interface's type.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Vxlan => "vxlan",
+            Self::Geneve => "geneve",
+            Self::Gre => "gre",
+        }
+    }
+
+    /// The UDP port that it has by default; `None`: it is not over UDP.
+    #[must_use]
+    pub const fn udp_port(self) -> Option<u16> {
+        match self {
+            Self::Vxlan => Some(vxlan::PORT),
+            Self::Geneve => Some(geneve::PORT),
+            Self::Gre => None,
+        }
+    }
+
+    /// Reads the header of a received datagram.
+    #[inline]
+    fn parse(self, datagram: &[u8]) -> Result<TunnelHeader, DropReason> {
+        match self {
+            Self::Vxlan => vxlan::parse(datagram),
+            Self::Geneve => geneve::parse(datagram),
+            Self::Gre => gre::parse(datagram),
+        }
+    }
+}
+
+/// What a tunnel's packets are received on; tunnels of one endpoint are told apart by [`Demux`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Endpoint {
+    /// Which header they have.
+    pub protocol: Protocol,
+    /// The UDP port, the same at both ends; 0: not over UDP.
+    pub port: u16,
+    /// Over IPv6.
+    pub ipv6: bool,
+}
+
+/// A field of the outer IP header.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Field {
+    /// Always this.
+    Fixed(u8),
+    /// That of the inner packet; if it is no IP packet, as if nothing was asked for.
+    Inherit,
+}
 
 /// The settings of a tunnel port.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Tunnel {
-    /// VXLAN (RFC 7348).
-    Vxlan(Vxlan),
-}
-
-impl Tunnel {
-    /// Bytes of encapsulation before the inner frame in every datagram.
-    #[must_use]
-    pub const fn header_len(&self) -> usize {
-        match self {
-            Self::Vxlan(_) => crate::wire::vxlan::HEADER_LEN,
-        }
-    }
-}
-
-/// A VXLAN tunnel to one remote end.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Vxlan {
-    /// Network identifier of frames sent.
-    pub out_vni: Vni,
-    /// Network identifier of frames accepted.
-    pub in_vni: Vni,
-    /// The other end's address and UDP port (IANA: 4789).
+pub struct Tunnel {
+    /// Which header it puts before its frames.
+    pub protocol: Protocol,
+    /// The other end's address and UDP port; port 0: not over UDP.
     pub remote: SocketAddr,
     /// Our own address; `None`: any, and the route decides what is sent from.
     pub local: Option<IpAddr>,
+    /// Key of frames sent.
+    pub out_key: TunnelKey,
+    /// Key of frames accepted.
+    pub in_key: TunnelKey,
+    /// DSCP of the outer header, in its place among 8 bits. ECN is not a setting: see [`ecn`].
+    pub tos: Field,
+    /// Hops that the outer packet may make.
+    pub ttl: Field,
+    /// The outer packet may not be fragmented.
+    pub dont_fragment: bool,
+    /// The checksum of UDP or GRE is sent.
+    pub checksum: bool,
 }
 
-/// UDP port of VXLAN (RFC 7348 §8.1).
-pub const VXLAN_PORT: u16 = 4789;
-
-/// What identifies the tunnel port of a received packet.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct DemuxKey {
-    /// The UDP port it was received on.
-    pub port: u16,
-    /// Its network identifier.
-    pub vni: Vni,
-    /// Who sent it.
-    pub remote: IpAddr,
-    /// The address it was sent to, when the tunnel names one.
-    pub local: Option<IpAddr>,
-}
-
-/// Received tunnel packet → port; most specific first (with local address, then without).
-#[derive(Clone, Debug, Default)]
-pub struct Demux {
-    ports: HashMap<DemuxKey, PortId, foldhash::fast::RandomState>,
-}
-
-impl Demux {
-    /// Adds a tunnel; the port that has the same key already, if any, and then nothing is changed.
-    pub fn insert(&mut self, key: DemuxKey, port: PortId) -> Option<PortId> {
-        match self.ports.entry(key) {
-            std::collections::hash_map::Entry::Occupied(e) => Some(*e.get()),
-            std::collections::hash_map::Entry::Vacant(e) => {
-                e.insert(port);
-                None
-            }
+impl Tunnel {
+    /// A tunnel with the same key both ways and everything else at its default.
+    #[must_use]
+    pub const fn new(protocol: Protocol, remote: SocketAddr, key: TunnelKey) -> Self {
+        Self {
+            protocol,
+            remote,
+            local: None,
+            out_key: key,
+            in_key: key,
+            tos: Field::Fixed(0),
+            ttl: Field::Fixed(Outer::TTL),
+            dont_fragment: true,
+            checksum: !matches!(protocol, Protocol::Gre),
         }
     }
 
-    /// The port for a packet received on UDP port `port` at `local`.
+    /// What its packets are received on.
     #[must_use]
-    pub fn find(&self, port: u16, vni: Vni, remote: IpAddr, local: Option<IpAddr>) -> Option<PortId> {
-        let key = |local| DemuxKey { port, vni, remote, local };
-        local.and_then(|l| self.ports.get(&key(Some(l)))).or_else(|| self.ports.get(&key(None))).copied()
+    pub const fn endpoint(&self) -> Endpoint {
+        Endpoint { protocol: self.protocol, port: self.remote.port(), ipv6: self.remote.is_ipv6() }
+    }
+
+    /// Bytes of the tunnel's own header before every frame sent.
+    #[inline]
+    #[must_use]
+    pub const fn header_len(&self) -> usize {
+        match self.protocol {
+            Protocol::Vxlan => vxlan::HEADER_LEN,
+            Protocol::Geneve => geneve::HEADER_LEN,
+            Protocol::Gre => gre::header_len(self.out_key, self.checksum),
+        }
+    }
+
+    /// The header that goes before its frames.
+    fn header(&self) -> Header {
+        let mut header = Header { bytes: [0; gre::MAX_SENT], len: self.header_len(), gre_checksum: false };
+        match self.protocol {
+            Protocol::Vxlan => header.bytes[..vxlan::HEADER_LEN].copy_from_slice(&vxlan::header(self.out_key)),
+            Protocol::Geneve => header.bytes[..geneve::HEADER_LEN].copy_from_slice(&geneve::header(self.out_key)),
+            Protocol::Gre => {
+                header.bytes = gre::header(self.out_key, self.checksum);
+                header.gre_checksum = self.checksum;
+            }
+        }
+        header
+    }
+
+    /// Whether the kernel takes several datagrams in one send: not over anything but UDP, nor without its checksum.
+    const fn sends_runs(&self) -> bool {
+        self.protocol.udp_port().is_some() && self.checksum
+    }
+
+    /// The underlay side of a datagram that carries `frame`.
+    fn outer(&self, frame: &Frame) -> Outer {
+        let headers = parse(frame.bytes()).ok();
+        let service = headers.as_ref().and_then(|headers| headers.service(frame.bytes()));
+        Outer {
+            local: self.local,
+            entropy: headers.map_or(0, |headers| flow_hash(&headers, frame.bytes())),
+            tos: self.tos_for(service),
+            ttl: self.ttl_for(service),
+            dont_fragment: self.dont_fragment,
+            checksum: self.checksum || self.protocol.udp_port().is_none(),
+            ..Outer::to(self.remote)
+        }
+    }
+
+    fn tos_for(&self, inner: Option<Service>) -> u8 {
+        let dscp = match self.tos {
+            Field::Fixed(tos) => tos,
+            Field::Inherit => inner.map_or(0, |inner| inner.tos),
+        };
+        dscp & !ecn::MASK | inner.map_or(0, |inner| ecn::encap(inner.tos))
+    }
+
+    fn ttl_for(&self, inner: Option<Service>) -> u8 {
+        match self.ttl {
+            Field::Fixed(ttl) => ttl,
+            // No packet is sent with 0.
+            Field::Inherit => inner.map_or(Outer::TTL, |inner| inner.ttl.max(1)),
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// A tunnel's own header, to be put before frames.
+struct Header {
+    bytes: [u8; gre::MAX_SENT],
+    len: usize,
+    gre_checksum: bool,
+}
 
-    #[test]
-    fn the_most_specific_tunnel_wins_and_a_second_claim_is_refused() {
-        let (remote, local) = ("192.0.2.2".parse().unwrap(), "192.0.2.1".parse().unwrap());
-        let vni = Vni::new(5000).unwrap();
-        let key = |local| DemuxKey { port: VXLAN_PORT, vni, remote, local };
-        let mut d = Demux::default();
-        assert_eq!(d.insert(key(None), PortId(1)), None);
-        assert_eq!(d.insert(key(Some(local)), PortId(2)), None);
-        assert_eq!(d.insert(key(None), PortId(3)), Some(PortId(1)));
-        assert_eq!(d.find(VXLAN_PORT, vni, remote, Some(local)), Some(PortId(2)));
-        assert_eq!(d.find(VXLAN_PORT, vni, remote, None), Some(PortId(1)));
-        assert_eq!(d.find(VXLAN_PORT, Vni::new(6000).unwrap(), remote, Some(local)), None);
-        assert_eq!(d.find(8472, vni, remote, Some(local)), None);
+impl Header {
+    /// Writes it to the front of `datagram`, whose payload is in its place already.
+    #[inline]
+    fn write(&self, datagram: &mut [u8]) {
+        datagram[..self.len].copy_from_slice(&self.bytes[..self.len]);
+        if self.gre_checksum {
+            gre::fill_checksum(datagram);
+        }
     }
 }

@@ -9,3 +9,5 @@ pub const ETHERTYPE: usize = 12;
 pub const IPV4: u16 = 0x0800;
 /// IPv6 (RFC 2464).
 pub const IPV6: u16 = 0x86dd;
+/// A whole Ethernet frame, in a tunnel whose header says what it carries (transparent Ethernet bridging, RFC 1701).
+pub const BRIDGED: u16 = 0x6558;

@@ -5,12 +5,16 @@ use super::put16;
 
 /// Bytes of a header without options.
 pub const MIN_HEADER_LEN: usize = 20;
+/// Type of service: DSCP and ECN.
+pub const TOS: usize = 1;
 /// Bytes of header and payload.
 pub const TOTAL_LEN: usize = 2;
 /// Identification, for the fragments of one packet.
 pub const ID: usize = 4;
 /// Flags and fragment offset.
 pub const FRAGMENT: usize = 6;
+/// Time to live.
+pub const TTL: usize = 8;
 /// What the payload is.
 pub const PROTOCOL: usize = 9;
 /// Header checksum.

@@ -6,6 +6,8 @@ pub const HEADER_LEN: usize = 40;
 pub const PAYLOAD_LEN: usize = 4;
 /// What comes after the fixed header.
 pub const NEXT_HEADER: usize = 6;
+/// Hops that it may still make.
+pub const HOP_LIMIT: usize = 7;
 /// Source address; the destination follows.
 pub const SOURCE: usize = 8;
 /// Bytes of one address.

@@ -1,4 +1,5 @@
-//! Bytes on the wire: where fields are and what they mean, one header a file. Knows only [`crate::types`].
+//! Bytes on the wire: where fields are and what they mean, one header a file. Knows only [`crate::types`] and the
+//! reasons for a drop.
 //!
 //! [`parse`] looks at a frame once and says where its headers are; everything after it may rely on those offsets.
 //! An attacker may send any bytes: only `parse` meets them unchecked, and it never reads past their end.
@@ -7,6 +8,8 @@ pub mod checksum;
 pub mod ethernet;
 #[cfg(test)]
 pub(crate) mod fixtures;
+pub mod geneve;
+pub mod gre;
 pub mod ipv4;
 pub mod ipv6;
 pub mod parse;
@@ -14,6 +17,15 @@ pub mod tcp;
 pub mod udp;
 pub mod vlan;
 pub mod vxlan;
+
+/// The header of a tunnel, as read from a received packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TunnelHeader {
+    /// Whose frame follows.
+    pub key: crate::types::TunnelKey,
+    /// Bytes before that frame.
+    pub len: usize,
+}
 
 /// The bytes are too short for the headers that they announce.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

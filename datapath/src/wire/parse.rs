@@ -106,6 +106,37 @@ impl Headers {
     }
 }
 
+/// What routers look at in an IP packet besides its addresses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Service {
+    /// Which IP.
+    pub version: IpVersion,
+    /// Type of service, or traffic class: DSCP in the upper 6 bits, ECN in the lower 2 (RFC 2474, RFC 3168).
+    pub tos: u8,
+    /// Time to live, or hop limit.
+    pub ttl: u8,
+}
+
+impl Headers {
+    /// How the IP packet of the frame that these headers were read from wants to be served; `None` when it holds none.
+    #[inline]
+    #[must_use]
+    pub fn service(&self, bytes: &[u8]) -> Option<Service> {
+        let packet = bytes.get(usize::from(self.l3_offset)..)?;
+        let version = packet.first()? >> 4;
+        match self.ethertype {
+            ethernet::IPV4 if version == 4 && packet.len() >= ipv4::MIN_HEADER_LEN => {
+                Some(Service { version: IpVersion::V4, tos: packet[ipv4::TOS], ttl: packet[ipv4::TTL] })
+            }
+            ethernet::IPV6 if version == 6 && packet.len() >= ipv6::HEADER_LEN => {
+                let tos = packet[0] << 4 | packet[1] >> 4;
+                Some(Service { version: IpVersion::V6, tos, ttl: packet[ipv6::HOP_LIMIT] })
+            }
+            _ => None,
+        }
+    }
+}
+
 fn ipv4_network(packet: &[u8], l3_offset: u16) -> Option<Network> {
     let header: &[u8; ipv4::MIN_HEADER_LEN] = packet.first_chunk()?;
     let header_len = usize::from(header[0] & 0x0f) * 4;

@@ -1,28 +1,30 @@
 //! VXLAN (RFC 7348 §5): eight bytes between the UDP header and the inner Ethernet frame.
 
-use super::be32;
-use crate::types::Vni;
+use super::{TunnelHeader, be32};
+use crate::switch::verdict::DropReason;
+use crate::types::TunnelKey;
 
 /// Bytes of a header.
 pub const HEADER_LEN: usize = 8;
+/// UDP port (§8.1).
+pub const PORT: u16 = 4789;
 /// In the first byte: the VNI is valid.
 const VNI_VALID: u8 = 0x08;
 
-/// The header for a frame of `vni`; reserved fields are zero.
+/// The header for a frame of the network `vni`, of which 24 bits count; reserved fields are zero.
 #[must_use]
-pub fn header(vni: Vni) -> [u8; HEADER_LEN] {
-    let [_, a, b, c] = vni.get().to_be_bytes();
+pub fn header(vni: TunnelKey) -> [u8; HEADER_LEN] {
+    let [_, a, b, c] = vni.0.to_be_bytes();
     [VNI_VALID, 0, 0, 0, a, b, c, 0]
 }
 
-/// The VNI of a datagram; `None` when it is too short or has none. Reserved fields are ignored, as §5 asks.
+/// Reads the header of a datagram. Reserved fields are ignored, as §5 asks.
 #[inline]
-#[must_use]
-pub fn vni(datagram: &[u8]) -> Option<Vni> {
+pub fn parse(datagram: &[u8]) -> Result<TunnelHeader, DropReason> {
     if datagram.len() < HEADER_LEN || datagram[0] & VNI_VALID == 0 {
-        return None;
+        return Err(DropReason::TunnelMalformed);
     }
-    Vni::new(be32(datagram, 4) >> 8)
+    Ok(TunnelHeader { key: TunnelKey(be32(datagram, 4) >> 8), len: HEADER_LEN })
 }
 
 #[cfg(test)]
@@ -31,13 +33,14 @@ mod tests {
 
     #[test]
     fn the_header_is_that_of_the_rfc() {
-        assert_eq!(header(Vni::new(0x12_3456).unwrap()), [8, 0, 0, 0, 0x12, 0x34, 0x56, 0]);
+        assert_eq!(header(TunnelKey(0x12_3456)), [8, 0, 0, 0, 0x12, 0x34, 0x56, 0]);
     }
 
     #[test]
     fn reserved_fields_are_ignored_and_a_missing_vni_is_refused() {
-        assert_eq!(vni(&[0xff, 1, 2, 3, 0, 0x13, 0x88, 0xee, 9]), Vni::new(5000));
-        assert_eq!(vni(&[0xf7, 0, 0, 0, 0, 0x13, 0x88, 0]), None);
-        assert_eq!(vni(&[8, 0, 0, 0, 0, 0x13, 0x88]), None);
+        let header = TunnelHeader { key: TunnelKey(5000), len: 8 };
+        assert_eq!(parse(&[0xff, 1, 2, 3, 0, 0x13, 0x88, 0xee, 9]), Ok(header));
+        assert_eq!(parse(&[0xf7, 0, 0, 0, 0, 0x13, 0x88, 0]), Err(DropReason::TunnelMalformed));
+        assert_eq!(parse(&[8, 0, 0, 0, 0, 0x13, 0x88]), Err(DropReason::TunnelMalformed));
     }
 }

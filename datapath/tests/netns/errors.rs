@@ -2,12 +2,11 @@
 
 use crate::lab::{Host, Space, port, root};
 use datapath::control::{Action, PortKind};
-use datapath::tunnel::Vxlan;
-use datapath::types::Vni;
+use datapath::tunnel::{Protocol, Tunnel};
+use datapath::types::TunnelKey;
 
 fn tunnel(remote: &str) -> PortKind {
-    let vni = Vni::new(7).unwrap();
-    PortKind::Vxlan(Vxlan { out_vni: vni, in_vni: vni, remote: remote.parse().unwrap(), local: None })
+    PortKind::Tunnel(Tunnel::new(Protocol::Vxlan, remote.parse().unwrap(), TunnelKey(7)))
 }
 
 #[test]
@@ -19,7 +18,7 @@ fn a_taken_udp_port_names_the_likely_holder() {
     host.space.ip("link add k0 type vxlan id 1 dstport 4789 remote 192.0.2.9 dev lo");
     host.space.ip("link set k0 up");
     let error = host.apply(Action::AddPort(port("vx0", tunnel("192.0.2.2:4789")))).unwrap_err();
-    for part in ["UDP port 4789 (IPv4)", "in use", "kernel vxlan device or another switch", "dst_port"] {
+    for part in ["UDP port 4789 (IPv4)", "in use", "kernel tunnel device or another switch", "dst_port"] {
         assert!(error.contains(part), "{error}");
     }
     assert_eq!(host.datapath.port_stats("vx0"), None);
@@ -27,7 +26,7 @@ fn a_taken_udp_port_names_the_likely_holder() {
     host.space.ip("link del k0");
     host.apply(Action::AddPort(port("vx1", tunnel("192.0.2.2:4789")))).unwrap();
     let error = host.apply(Action::AddPort(port("vx2", tunnel("192.0.2.2:4789")))).unwrap_err();
-    assert!(error.contains("'vx2'") && error.contains("port 'vx1'") && error.contains("VNI 7"), "{error}");
+    assert!(error.contains("'vx2'") && error.contains("port 'vx1'") && error.contains("key 7"), "{error}");
 }
 
 #[test]

@@ -7,8 +7,8 @@ use datapath::port::Caps;
 use datapath::port::memory::MemoryPort;
 use datapath::switch::state::VlanMode;
 use datapath::switch::verdict::DropReason;
-use datapath::tunnel::{VXLAN_PORT, Vxlan};
-use datapath::types::{VlanId, Vni};
+use datapath::tunnel::{Protocol, Tunnel};
+use datapath::types::{TunnelKey, VlanId};
 use std::net::IpAddr;
 
 /// Frames larger than a device would send by itself: the sender's super-frames were carried whole.
@@ -154,16 +154,15 @@ fn two_hosts(underlay: [&str; 2]) -> (Host, Host, Space, Space) {
         let length = if own.contains(':') { 64 } else { 24 };
         host.space.ip(&format!("addr add {own}/{length} dev ul nodad"));
         host.space.ip("link set ul mtu 1600");
-        host.add("vx0", PortKind::Vxlan(vxlan(5000, remote, None)));
+        host.add("vx0", PortKind::Tunnel(vxlan(5000, remote, None)));
     }
     (h1, h2, p1, p2)
 }
 
-fn vxlan(vni: u32, remote: &str, local: Option<&str>) -> Vxlan {
-    let vni = Vni::new(vni).unwrap();
+fn vxlan(vni: u32, remote: &str, local: Option<&str>) -> Tunnel {
     let remote: IpAddr = remote.parse().unwrap();
     let local = local.map(|l| l.parse().unwrap());
-    Vxlan { out_vni: vni, in_vni: vni, remote: (remote, VXLAN_PORT).into(), local }
+    Tunnel { local, ..Tunnel::new(Protocol::Vxlan, (remote, 4789).into(), TunnelKey(vni)) }
 }
 
 #[test]
@@ -205,7 +204,7 @@ fn a_kernel_vxlan_device_is_a_good_peer() {
     peer.ip("link set vx0 mtu 1450 up");
     let pod = host.pod("p1", "10.1.0.1/24");
     pod.ip("link set eth0 mtu 1450");
-    host.add("vx0", PortKind::Vxlan(vxlan(5000, "192.0.2.2", None)));
+    host.add("vx0", PortKind::Tunnel(vxlan(5000, "192.0.2.2", None)));
     assert!(pod.pings("10.1.0.2"));
     // Nothing on a veth underlay finishes or segments: the kernel's super-frames come as they are.
     transfer(&peer, &pod, "10.1.0.1:5000", 50);
@@ -222,7 +221,7 @@ fn a_tunnel_is_used_from_its_local_address_and_by_its_vni_only() {
     }
     let (mut h1, mut h2, p1, _p2) = two_hosts(["192.0.2.1", "192.0.2.2"]);
     h1.space.ip("addr add 192.0.2.11/24 dev ul");
-    let set = |host: &mut Host, tunnel| host.apply(Action::SetPort(port("vx0", PortKind::Vxlan(tunnel)))).unwrap();
+    let set = |host: &mut Host, tunnel| host.apply(Action::SetPort(port("vx0", PortKind::Tunnel(tunnel)))).unwrap();
     set(&mut h1, vxlan(5000, "192.0.2.2", Some("192.0.2.11")));
     assert!(!p1.succeeds("ping -c 1 -W 1 10.1.0.2"), "h2 expects another sender");
     set(&mut h2, vxlan(5000, "192.0.2.11", None));
@@ -239,7 +238,7 @@ fn an_unreachable_remote_is_counted() {
     }
     let mut host = Host::new("host");
     let pod = host.pod("p1", "10.1.0.1/24");
-    host.add("vx0", PortKind::Vxlan(vxlan(5000, "198.51.100.1", None)));
+    host.add("vx0", PortKind::Tunnel(vxlan(5000, "198.51.100.1", None)));
     assert!(!pod.succeeds("ping -c 1 -W 1 10.1.0.2"));
     let drops = host.stats("vx0").drops;
     assert!(drops.iter().any(|&(r, n)| r == DropReason::TxNoRoute && n > 0), "{drops:?}");
@@ -257,7 +256,7 @@ fn a_remote_that_does_not_listen_spoils_no_later_frame() {
         space.ip("link set ul mtu 1600");
     }
     let pod = host.pod("p1", "10.1.0.1/24");
-    host.add("vx0", PortKind::Vxlan(vxlan(5000, "192.0.2.2", None)));
+    host.add("vx0", PortKind::Tunnel(vxlan(5000, "192.0.2.2", None)));
     // Each is answered by an ICMP error.
     assert!(!pod.succeeds("ping -c 3 -i 0.2 -W 1 10.1.0.2"));
     let stats = host.stats("vx0");

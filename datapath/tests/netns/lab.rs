@@ -171,7 +171,7 @@ pub fn bridge(name: &str) -> BridgeSpec {
 /// A trunk port of `br0` that carries everything.
 pub fn port(name: &str, kind: PortKind) -> PortSpec {
     let mtu = match &kind {
-        PortKind::Vxlan(_) => Some(L3Mtu(1450)),
+        PortKind::Tunnel(_) => Some(L3Mtu(1450)),
         _ => None,
     };
     PortSpec {

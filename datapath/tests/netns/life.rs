@@ -4,6 +4,8 @@ use crate::lab::{Host, Space, bridge, eventually, port, root};
 use datapath::control::{Action, Datapath, DatapathConfig, DatapathEvent, PortKind};
 use datapath::switch::verdict::DropReason;
 use datapath::time::{Duration, Instant};
+use datapath::tunnel::{Protocol, Tunnel};
+use datapath::types::TunnelKey;
 use std::net::UdpSocket;
 
 /// The thread of each worker in this process.
@@ -41,9 +43,9 @@ fn nothing_to_do_costs_nothing() {
     let (mut host, worker) = host_and_worker();
     let (a, _b) = (host.pod("p1", "10.1.0.1/24"), host.pod("p2", "10.1.0.2/24"));
     host.add("br0", PortKind::Internal);
-    let vni = datapath::types::Vni::new(1).unwrap();
-    let remote = "192.0.2.2:4789".parse().unwrap();
-    host.add("vx0", PortKind::Vxlan(datapath::tunnel::Vxlan { out_vni: vni, in_vni: vni, remote, local: None }));
+    for (name, protocol, remote) in [("vx0", Protocol::Vxlan, "192.0.2.2:4789"), ("g0", Protocol::Gre, "192.0.2.2:0")] {
+        host.add(name, PortKind::Tunnel(Tunnel::new(protocol, remote.parse().unwrap(), TunnelKey(1))));
+    }
     assert!(a.pings("10.1.0.2"));
     // A down link and a deleted TAP are error conditions on their descriptors.
     host.space.ip("link set p2 down");

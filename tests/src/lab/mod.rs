@@ -26,10 +26,11 @@ mod underlay;
 pub use datapath::port::Caps;
 pub use datapath::switch::mac_table::TableStats;
 pub use datapath::switch::verdict::DropReason;
+pub use datapath::tunnel::{Field, Protocol};
 pub use expect::*;
 pub use packet::{Packet, eth, mac};
-pub use spec::{BridgeSpec, MirrorSpec, PortSpec, mirror, mirror_to_vlan, patch, port, vlan_id, vxlan};
-pub use underlay::datagram;
+pub use spec::{BridgeSpec, MirrorSpec, PortSpec, geneve, gre, mirror, mirror_to_vlan, patch, port, vlan_id, vxlan};
+pub use underlay::{datagram, datagram_of};
 
 use datapath::packet::Frame;
 use datapath::port::Device;
@@ -38,7 +39,7 @@ use datapath::stats::{MirrorCounters, PortCounters};
 use datapath::switch::mirror::{Mirror, Output, PortMirrors, Select};
 use datapath::switch::state::{Attachment, Bridge, Port, Snapshot};
 use datapath::time::{Duration, Instant};
-use datapath::tunnel::{DemuxKey, Tunnel, VXLAN_PORT};
+use datapath::tunnel::{DemuxKey, Endpoint};
 use datapath::types::{BridgeId, DeviceId, PortId};
 use describe::station;
 use engine::Engine;
@@ -46,8 +47,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// The device that all tunnels share.
-const TUNNELS: DeviceId = DeviceId(0);
+/// The protocols of tunnels; all tunnels of one share the device whose number is its index here.
+const PROTOCOLS: [Protocol; 3] = [Protocol::Vxlan, Protocol::Geneve, Protocol::Gre];
 
 /// A port that is or was.
 struct Member {
@@ -68,7 +69,8 @@ pub struct Lab {
     /// The counters of mirrors that are or were, by name.
     mirrors: BTreeMap<&'static str, Arc<MirrorCounters>>,
     address: IpAddr,
-    tunnels: MemoryPort,
+    /// The devices of [`PROTOCOLS`].
+    tunnels: [MemoryPort; PROTOCOLS.len()],
     generation: u64,
     /// What has been put in and taken out in all.
     put_in: u64,
@@ -101,7 +103,7 @@ impl Lab {
             bridges: vec![],
             mirrors: BTreeMap::new(),
             address: address.parse().expect("an IP address"),
-            tunnels: memory(Caps::ALL),
+            tunnels: PROTOCOLS.map(|_| memory(Caps::ALL)),
             generation: 0,
             put_in: 0,
             taken_out: 0,
@@ -110,8 +112,8 @@ impl Lab {
             received: BTreeMap::new(),
             unchecked: false,
         };
-        let device = lab.tunnels.device();
-        lab.engine.adopt(Arc::default(), vec![(TUNNELS, device)], vec![], lab.now);
+        let devices = (0..).map(DeviceId).zip(lab.tunnels.iter().map(MemoryPort::device)).collect();
+        lab.engine.adopt(Arc::default(), devices, vec![], lab.now);
         ports.into_iter().for_each(|p| lab.add_port(p));
         lab
     }
@@ -122,11 +124,15 @@ impl Lab {
         if !self.bridges.iter().any(|(name, _)| *name == spec.bridge) {
             self.bridges.push((spec.bridge, BridgeSpec::default()));
         }
+        let own = DeviceId(PROTOCOLS.len() as u32 + index);
         let (device, memory, added) = match (&spec.tunnel, spec.peer) {
-            (Some(_), _) => (TUNNELS, self.tunnels.clone(), vec![]),
-            (None, Some(_)) => (DeviceId(index + 1), memory(spec.caps), vec![]),
+            (Some(tunnel), _) => {
+                let device = of(tunnel.protocol);
+                (device, self.tunnels[device.0 as usize].clone(), vec![])
+            }
+            (None, Some(_)) => (own, memory(spec.caps), vec![]),
             (None, None) => {
-                let (id, memory) = (DeviceId(index + 1), memory(spec.caps));
+                let (id, memory) = (own, memory(spec.caps));
                 let device = memory.device();
                 (id, memory, vec![(id, device)])
             }
@@ -302,7 +308,7 @@ impl Lab {
         let ordinary = self.members.iter().filter(|m| m.spec.tunnel.is_none());
         let mut out: Vec<_> =
             ordinary.flat_map(|m| m.memory.drain().into_iter().map(|frame| (m.spec.name, frame))).collect();
-        for run in self.tunnels.drain() {
+        for run in self.tunnels.iter().flat_map(MemoryPort::drain) {
             out.extend(self.open_datagrams(&run));
             self.underlay.push(run);
         }
@@ -347,8 +353,12 @@ impl Lab {
     fn publish(&mut self, added: Vec<(DeviceId, Box<dyn Device>)>, removed: Vec<DeviceId>) {
         self.generation += 1;
         let mut snap = Snapshot { generation: self.generation, ..Snapshot::default() };
-        snap.attachments = vec![None; self.members.len() + 1];
-        snap.attachments[TUNNELS.0 as usize] = Some(Attachment::Tunnels { udp_port: VXLAN_PORT });
+        let endpoint = |protocol: Protocol| {
+            let (port, ipv6) = (protocol.udp_port().unwrap_or(0), self.address.is_ipv6());
+            Endpoint { protocol, port, ipv6 }
+        };
+        snap.attachments = PROTOCOLS.map(|protocol| Some(Attachment::Tunnels(endpoint(protocol)))).to_vec();
+        snap.attachments.extend(self.members.iter().map(|_| None));
         let mirrors: Vec<_> = self.bridges.clone().iter().map(|(name, spec)| self.bridge_mirrors(name, spec)).collect();
         for member in &self.members {
             let mirrors = PortMirrors::of(member.id, &mirrors[self.bridge_id(member.spec.bridge).0 as usize]);
@@ -356,10 +366,7 @@ impl Lab {
             match &member.spec.tunnel {
                 _ if !member.present || member.spec.peer.is_some() => {}
                 None => snap.attachments[member.device.0 as usize] = Some(Attachment::Port(member.id)),
-                Some(t) => {
-                    let (port, vni, remote, local) = (VXLAN_PORT, t.in_vni, t.remote.ip(), t.local);
-                    assert_eq!(snap.demux.insert(DemuxKey { port, vni, remote, local }, member.id), None);
-                }
+                Some(tunnel) => assert_eq!(snap.demux.insert(DemuxKey::of(tunnel), member.id), None),
             }
         }
         for ((i, (name, spec)), mirrors) in self.bridges.iter().enumerate().zip(mirrors) {
@@ -401,7 +408,7 @@ impl Lab {
             up: spec.up && peer.is_some() == spec.peer.is_some(),
             device: member.device,
             caps: spec.caps,
-            tunnel: spec.tunnel.clone().map(Tunnel::Vxlan),
+            tunnel: spec.tunnel.clone(),
             peer,
             mirrors,
             mtu: spec.mtu,
@@ -434,6 +441,11 @@ impl Drop for Lab {
     fn drop(&mut self) {
         assert!(!self.unchecked || std::thread::panicking(), "nobody looked at what the last step brought");
     }
+}
+
+/// The device that tunnels of a protocol share.
+fn of(protocol: Protocol) -> DeviceId {
+    DeviceId(PROTOCOLS.iter().position(|p| *p == protocol).expect("one of them") as u32)
 }
 
 /// The sum of all counters with one of these words in their name.

@@ -3,8 +3,8 @@
 use datapath::port::Caps;
 use datapath::switch::state::{Trunks, VlanMode};
 use datapath::time::Duration;
-use datapath::tunnel::{VXLAN_PORT, Vxlan};
-use datapath::types::{L3Mtu, VlanId, Vni};
+use datapath::tunnel::{Protocol, Tunnel};
+use datapath::types::{L3Mtu, TunnelKey, VlanId};
 use std::net::{IpAddr, SocketAddr};
 
 /// One port to be; by default a trunk of all VLANs on bridge `br0`, up, its device taking everything unfinished.
@@ -21,7 +21,7 @@ pub struct PortSpec {
     /// What its device takes unfinished.
     pub caps: Caps,
     /// Set on a tunnel.
-    pub tunnel: Option<Vxlan>,
+    pub tunnel: Option<Tunnel>,
     /// Set on a patch port: the other end.
     pub peer: Option<&'static str>,
     /// What it carries at most.
@@ -140,12 +140,34 @@ pub fn port(name: &'static str) -> PortSpec {
 /// A VXLAN port.
 ///
 /// # Panics
-/// If the numbers or addresses are none.
+/// If the address is none.
 #[must_use]
 pub fn vxlan(name: &'static str, vni: u32, remote: &str) -> PortSpec {
-    let vni = Vni::new(vni).expect("24 bits");
-    let remote = SocketAddr::new(remote.parse().expect("an IP address"), VXLAN_PORT);
-    PortSpec { tunnel: Some(Vxlan { out_vni: vni, in_vni: vni, remote, local: None }), ..port(name) }
+    tunnel(name, Protocol::Vxlan, vni, remote)
+}
+
+/// A Geneve port.
+///
+/// # Panics
+/// If the address is none.
+#[must_use]
+pub fn geneve(name: &'static str, vni: u32, remote: &str) -> PortSpec {
+    tunnel(name, Protocol::Geneve, vni, remote)
+}
+
+/// A GRE port; with key 0 it sends none.
+///
+/// # Panics
+/// If the address is none.
+#[must_use]
+pub fn gre(name: &'static str, key: u32, remote: &str) -> PortSpec {
+    tunnel(name, Protocol::Gre, key, remote)
+}
+
+fn tunnel(name: &'static str, protocol: Protocol, key: u32, remote: &str) -> PortSpec {
+    let ip: IpAddr = remote.parse().expect("an IP address");
+    let remote = SocketAddr::new(ip, protocol.udp_port().unwrap_or(0));
+    PortSpec { tunnel: Some(Tunnel::new(protocol, remote, TunnelKey(key))), ..port(name) }
 }
 
 /// A patch port, one end of a connection between two bridges.
@@ -229,9 +251,18 @@ impl PortSpec {
     /// # Panics
     /// If it is no tunnel or no address.
     #[must_use]
-    pub fn local(mut self, local: &str) -> Self {
+    pub fn local(self, local: &str) -> Self {
         let local: IpAddr = local.parse().expect("an IP address");
-        self.tunnel.as_mut().expect("a tunnel").local = Some(local);
+        self.tunnel_with(|tunnel| tunnel.local = Some(local))
+    }
+
+    /// A tunnel with other settings.
+    ///
+    /// # Panics
+    /// If it is none.
+    #[must_use]
+    pub fn tunnel_with(mut self, change: impl FnOnce(&mut Tunnel)) -> Self {
+        change(self.tunnel.as_mut().expect("a tunnel"));
         self
     }
 }

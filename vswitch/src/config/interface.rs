@@ -4,12 +4,12 @@ use super::bridge::{BridgeSettings, unicast};
 use super::port::{Vlans, vlan_mode};
 use super::{Columns, Notes, Options, Refusal, bridge, listed, tunnel, unsupported};
 use datapath::switch::state::VlanMode;
-use datapath::tunnel::Vxlan;
+use datapath::tunnel::Tunnel;
 use datapath::types::{MacAddr, VlanId};
 use uuid::Uuid;
 
 /// The values of `Interface:type` that work, as told in `Open_vSwitch:iface_types`.
-pub const TYPES: [&str; 5] = ["internal", "patch", "system", "tap", "vxlan"];
+pub const TYPES: [&str; 7] = ["geneve", "gre", "internal", "patch", "system", "tap", "vxlan"];
 
 /// An interface of a port of a bridge.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -53,8 +53,8 @@ pub enum Kind {
         /// Whether it must have that address later on, too.
         keep: bool,
     },
-    /// A VXLAN tunnel.
-    Vxlan(Vxlan),
+    /// A tunnel.
+    Tunnel(Tunnel),
     /// One end of a patch.
     Patch {
         /// The interface at the other end.
@@ -97,7 +97,7 @@ pub(super) fn read(uuid: Uuid, row: &Columns<'_>, place: &Place<'_>) -> Interfac
         let why = match wanted.kind {
             Kind::Internal { .. } => None,
             Kind::Netdev => Some(format!("the device keeps its own; 'ip link set dev {name} address {mac}' sets it")),
-            Kind::Vxlan(_) => Some("a tunnel has no hardware address".to_owned()),
+            Kind::Tunnel(_) => Some("a tunnel has no hardware address".to_owned()),
             Kind::Patch { .. } => Some("a patch port has no hardware address".to_owned()),
         };
         if let Some(why) = why {
@@ -131,13 +131,6 @@ fn wanted(uuid: Uuid, name: &str, row: &Columns<'_>, place: &Place<'_>, notes: &
             note_options(&options, &["io"], notes);
             Kind::Netdev
         }
-        "vxlan" => {
-            let (tunnel, told) = tunnel::vxlan(&options).map_err(|why| format!("{name}: {why}"))?;
-            if let Some(told) = told {
-                notes.insert("options_warning".to_owned(), told);
-            }
-            Kind::Vxlan(tunnel)
-        }
         "patch" => Kind::Patch { peer: peer(name, &options)? },
         "afxdp" => {
             return Err(format!(
@@ -145,10 +138,16 @@ fn wanted(uuid: Uuid, name: &str, row: &Columns<'_>, place: &Place<'_>, notes: &
                  {name} by a packet socket"
             ));
         }
-        other => {
-            let types = TYPES.join(", ");
-            return Err(format!("type={other} is not supported by this version; {types} are"));
-        }
+        other => match tunnel::protocol(other) {
+            Some(protocol) => {
+                let tunnel = tunnel::tunnel(protocol, &options, notes);
+                Kind::Tunnel(tunnel.map_err(|why| format!("{name}: {why}"))?)
+            }
+            None => {
+                let types = TYPES.join(", ");
+                return Err(format!("type={other} is not supported by this version; {types} are"));
+            }
+        },
     };
     Ok(Wanted { kind, vlan })
 }
@@ -233,14 +232,18 @@ mod tests {
 
     #[test]
     fn types() {
-        let vxlan = json!({"type": "vxlan", "options": ["map", [["remote_ip", "192.0.2.2"], ["key", "5000"]]]});
+        let tunnel =
+            |kind: &str| json!({"type": kind, "options": ["map", [["remote_ip", "192.0.2.2"], ["key", "5000"]]]});
         for (row, works) in [
             (json!({}), true),
             (json!({"type": "system"}), true),
             (json!({"options": ["map", [["io", "packet"]]]}), true),
             (json!({"type": "internal"}), true),
             (json!({"type": "tap"}), true),
-            (vxlan, true),
+            (tunnel("vxlan"), true),
+            (tunnel("geneve"), true),
+            (tunnel("gre"), true),
+            (tunnel("ip6gre"), false),
             (json!({"type": "vxlan"}), false),
             (json!({"type": "afxdp"}), false),
             (json!({"type": "gre"}), false),
@@ -264,8 +267,8 @@ mod tests {
     fn refusals_name_the_value_and_a_way_out() {
         for (row, text) in [
             (
-                json!({"type": "gre"}),
-                "type=gre is not supported by this version; internal, patch, system, tap, vxlan are",
+                json!({"type": "stt"}),
+                "type=stt is not supported by this version; geneve, gre, internal, patch, system, tap, vxlan are",
             ),
             (json!({"type": "patch"}), "p1: patch type requires valid 'peer' argument; 'vsctl set interface p1"),
             (json!({"type": "afxdp"}), "vsctl clear interface p1 type"),

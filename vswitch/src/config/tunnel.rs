@@ -3,32 +3,26 @@
 //! An option that changes what the tunnel means and is not supported is refused; one that tunes it is left out and
 //! reported. Pure.
 
-use super::{Options, Refusal, listed};
-use datapath::tunnel::{VXLAN_PORT, Vxlan};
-use datapath::types::Vni;
+use super::{Notes, Options, Refusal, listed};
+use datapath::tunnel::{Field, Protocol, Tunnel, ecn};
+use datapath::types::TunnelKey;
 use std::net::{IpAddr, SocketAddr};
 
-/// The options of a VXLAN tunnel that are honoured.
-const VXLAN: &str = "remote_ip, local_ip, key, in_key, out_key, dst_port";
+/// Options that every kind of tunnel takes.
+const COMMON: [&str; 9] = ["remote_ip", "local_ip", "key", "in_key", "out_key", "tos", "ttl", "df_default", "csum"];
 
 /// Options that Open vSwitch knows, that only tune a tunnel, and that we do not honour.
-const TUNING: [&str; 10] = [
-    "tos",
-    "ttl",
-    "df_default",
-    "csum",
-    "pkt_mark",
-    "egress_pkt_mark",
-    "learning",
-    "mtu-policy",
-    "dst_mac",
-    "local_mac",
-];
+const TUNING: [&str; 7] = ["seq", "pkt_mark", "egress_pkt_mark", "learning", "mtu-policy", "dst_mac", "local_mac"];
 
-/// A VXLAN tunnel from an Interface's options, and what to tell about those that are not honoured.
-pub fn vxlan(options: &Options) -> Result<(Vxlan, Option<String>), Refusal> {
+/// The kind of tunnel that `Interface:type` names.
+pub fn protocol(interface_type: &str) -> Option<Protocol> {
+    [Protocol::Vxlan, Protocol::Geneve, Protocol::Gre].into_iter().find(|protocol| protocol.name() == interface_type)
+}
+
+/// A tunnel from an Interface's options; `notes` gets what there is to tell about them.
+pub fn tunnel(protocol: Protocol, options: &Options, notes: &mut Notes) -> Result<Tunnel, Refusal> {
     for (key, why) in [
-        ("exts", "VXLAN extensions are not supported by this version"),
+        ("exts", "extensions are not supported by this version"),
         ("remote_ips", "several remote ends are not supported by this version; add one port per remote end"),
     ] {
         if let Some(value) = options.get(key) {
@@ -36,18 +30,29 @@ pub fn vxlan(options: &Options) -> Result<(Vxlan, Option<String>), Refusal> {
         }
     }
     if let Some(value) = options.get("packet_type").filter(|v| **v != "legacy_l2") {
-        return Err(format!("packet_type={value}: VXLAN carries Ethernet frames; remove the option"));
+        return Err(format!("packet_type={value}: tunnels carry Ethernet frames; remove the option"));
     }
-    let remote_ip = remote_ip(options)?;
-    let local = local_ip(options, remote_ip)?;
-    let both = vni(options, "key")?.unwrap_or_default();
-    let tunnel = Vxlan {
-        out_vni: vni(options, "out_key")?.unwrap_or(both),
-        in_vni: vni(options, "in_key")?.unwrap_or(both),
-        remote: SocketAddr::new(remote_ip, dst_port(options)?),
-        local,
+    let remote = remote_ip(options)?;
+    let both = key(protocol, options, "key")?.unwrap_or_default();
+    let default = Tunnel::new(protocol, SocketAddr::new(remote, dst_port(protocol, options)?), both);
+    let tunnel = Tunnel {
+        local: local_ip(options, remote)?,
+        out_key: key(protocol, options, "out_key")?.unwrap_or(both),
+        in_key: key(protocol, options, "in_key")?.unwrap_or(both),
+        tos: tos(options)?.unwrap_or(default.tos),
+        ttl: ttl(options)?.unwrap_or(default.ttl),
+        dont_fragment: boolean(options, "df_default")?.unwrap_or(default.dont_fragment),
+        checksum: boolean(options, "csum")?.unwrap_or(default.checksum),
+        ..default
     };
-    Ok((tunnel, leftover(options)))
+    if protocol.udp_port().is_some() && !tunnel.checksum {
+        let text = "off: every datagram is sent by itself, several times slower than csum=true, the default";
+        notes.insert("csum".to_owned(), text.to_owned());
+    }
+    if let Some(told) = leftover(protocol, options) {
+        notes.insert("options_warning".to_owned(), told);
+    }
+    Ok(tunnel)
 }
 
 fn remote_ip(options: &Options) -> Result<IpAddr, Refusal> {
@@ -93,36 +98,75 @@ fn address(key: &str, value: &str) -> Result<IpAddr, Refusal> {
     Ok(ip)
 }
 
-fn vni(options: &Options, key: &str) -> Result<Option<Vni>, Refusal> {
-    let Some(&value) = options.get(key) else { return Ok(None) };
-    if value == "flow" {
-        return Err(format!("{key}=flow: keys set by flows need OpenFlow, which is not supported; give a number"));
+/// A number as people write it: decimal, or hexadecimal after 0x.
+fn number(value: &str) -> Option<u32> {
+    match value.strip_prefix("0x").or_else(|| value.strip_prefix("0X")) {
+        Some(hex) => u32::from_str_radix(hex, 16).ok(),
+        None => value.parse().ok(),
     }
-    let number = match value.strip_prefix("0x").or_else(|| value.strip_prefix("0X")) {
-        Some(hex) => u32::from_str_radix(hex, 16),
-        None => value.parse(),
-    };
-    number.ok().and_then(Vni::new).map(Some).ok_or_else(|| {
-        format!("{key}={value} is not a VXLAN network identifier; it is a number from 0 to {}", (1 << 24) - 1)
+}
+
+fn key(protocol: Protocol, options: &Options, name: &str) -> Result<Option<TunnelKey>, Refusal> {
+    let Some(&value) = options.get(name) else { return Ok(None) };
+    if value == "flow" {
+        return Err(format!("{name}=flow: keys set by flows need OpenFlow, which is not supported; give a number"));
+    }
+    let max = if protocol == Protocol::Gre { u32::MAX } else { (1 << 24) - 1 };
+    let found = number(value).filter(|&n| n <= max).map(TunnelKey);
+    found
+        .map(Some)
+        .ok_or_else(|| format!("{name}={value} is not a key of {}; it is a number from 0 to {max}", protocol.name()))
+}
+
+fn dst_port(protocol: Protocol, options: &Options) -> Result<u16, Refusal> {
+    // A tunnel that is not over UDP has none, and says so with the other options that it does not take.
+    let Some(default) = protocol.udp_port() else { return Ok(0) };
+    let Some(&value) = options.get("dst_port") else { return Ok(default) };
+    value.parse().ok().filter(|&port| port != 0).ok_or_else(|| {
+        format!("dst_port={value} is not a UDP port; it is a number from 1 to 65535, {default} if left out")
     })
 }
 
-fn dst_port(options: &Options) -> Result<u16, Refusal> {
-    let Some(&value) = options.get("dst_port") else { return Ok(VXLAN_PORT) };
-    value.parse().ok().filter(|&port| port != 0).ok_or_else(|| {
-        format!("dst_port={value} is not a UDP port; it is a number from 1 to 65535, {VXLAN_PORT} if left out")
+fn tos(options: &Options) -> Result<Option<Field>, Refusal> {
+    field(options, "tos", |n| n & u32::from(ecn::MASK) == 0).map_err(|value| {
+        format!(
+            "tos={value} is not a type of service; it is inherit or a multiple of 4 from 0 to 252, since the two lowest \
+             bits tell of congestion"
+        )
     })
+}
+
+fn ttl(options: &Options) -> Result<Option<Field>, Refusal> {
+    field(options, "ttl", |n| n > 0)
+        .map_err(|value| format!("ttl={value} is not a time to live; it is inherit or a number from 1 to 255"))
+}
+
+/// A field of the outer header; what it must not be comes back as the error.
+fn field<'a>(options: &Options<'a>, name: &str, allowed: impl Fn(u32) -> bool) -> Result<Option<Field>, &'a str> {
+    match options.get(name).copied() {
+        None => Ok(None),
+        Some("inherit") => Ok(Some(Field::Inherit)),
+        Some(value) => {
+            let fits = number(value).filter(|&n| allowed(n)).and_then(|n| u8::try_from(n).ok());
+            fits.map(|n| Some(Field::Fixed(n))).ok_or(value)
+        }
+    }
+}
+
+fn boolean(options: &Options, name: &str) -> Result<Option<bool>, Refusal> {
+    match options.get(name).copied() {
+        None => Ok(None),
+        Some("true") => Ok(Some(true)),
+        Some("false") => Ok(Some(false)),
+        Some(other) => Err(format!("{name}={other}: say true or false")),
+    }
 }
 
 /// What to tell about the options that are not honoured.
-fn leftover(options: &Options) -> Option<String> {
-    let honoured = |key: &str, value: &str| match key {
-        "remote_ip" | "local_ip" | "key" | "in_key" | "out_key" | "dst_port" | "packet_type" => true,
-        // What is done anyway.
-        "csum" | "df_default" => value == "true",
-        _ => false,
-    };
-    let rest = || options.iter().filter(|&(k, v)| !honoured(k, v));
+fn leftover(protocol: Protocol, options: &Options) -> Option<String> {
+    let mut takes = COMMON.to_vec();
+    takes.extend(protocol.udp_port().map(|_| "dst_port"));
+    let rest = || options.iter().filter(|(k, _)| !takes.contains(k) && **k != "packet_type");
     let unsupported = listed(rest().filter(|(k, _)| TUNING.contains(k)));
     let unknown = listed(rest().filter(|(k, _)| !TUNING.contains(k)));
     let mut texts = Vec::new();
@@ -130,7 +174,7 @@ fn leftover(options: &Options) -> Option<String> {
         texts.push(format!("not supported by this version, left out: {list}"));
     }
     if let Some(list) = unknown {
-        texts.push(format!("unknown, left out: {list} (vxlan takes {VXLAN})"));
+        texts.push(format!("unknown, left out: {list} ({} takes {})", protocol.name(), takes.join(", ")));
     }
     (!texts.is_empty()).then(|| texts.join("; "))
 }
@@ -139,35 +183,73 @@ fn leftover(options: &Options) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn read(options: &[(&'static str, &'static str)]) -> Result<(Vxlan, Option<String>), Refusal> {
-        vxlan(&options.iter().copied().collect())
+    fn read_as(protocol: Protocol, options: &[(&'static str, &'static str)]) -> Result<(Tunnel, Notes), Refusal> {
+        let mut notes = Notes::new();
+        tunnel(protocol, &options.iter().copied().collect(), &mut notes).map(|tunnel| (tunnel, notes))
+    }
+
+    fn read(options: &[(&'static str, &'static str)]) -> Result<(Tunnel, Notes), Refusal> {
+        read_as(Protocol::Vxlan, options)
     }
 
     #[test]
     fn what_is_accepted() {
-        let (t, note) = read(&[("remote_ip", "192.0.2.2"), ("key", "5000")]).unwrap();
-        let vni = Vni::new(5000).unwrap();
-        assert_eq!(t, Vxlan { out_vni: vni, in_vni: vni, remote: "192.0.2.2:4789".parse().unwrap(), local: None });
-        assert_eq!(note, None);
+        let (t, notes) = read(&[("remote_ip", "192.0.2.2"), ("key", "5000")]).unwrap();
+        assert_eq!(t, Tunnel::new(Protocol::Vxlan, "192.0.2.2:4789".parse().unwrap(), TunnelKey(5000)));
+        assert_eq!(notes, Notes::new());
 
         let (t, _) = read(&[("remote_ip", "2001:db8::2")]).unwrap();
-        assert_eq!((t.out_vni.get(), t.in_vni.get()), (0, 0), "without a key, 0");
+        assert_eq!((t.out_key, t.in_key), (TunnelKey(0), TunnelKey(0)), "without a key, 0");
 
-        let (t, note) = read(&[
+        let (t, notes) = read(&[
             ("remote_ip", "192.0.2.2"),
             ("local_ip", "192.0.2.1"),
             ("key", "1"),
             ("in_key", "0x10"),
             ("out_key", "16777215"),
             ("dst_port", "8472"),
+            ("tos", "0xb8"),
+            ("ttl", "9"),
+            ("df_default", "false"),
             ("csum", "true"),
             ("packet_type", "legacy_l2"),
         ])
         .unwrap();
-        assert_eq!((t.out_vni.get(), t.in_vni.get()), (0xff_ffff, 16));
-        assert_eq!(t.remote.port(), 8472);
-        assert_eq!(t.local, Some("192.0.2.1".parse().unwrap()));
-        assert_eq!(note, None);
+        let expected = Tunnel {
+            local: Some("192.0.2.1".parse().unwrap()),
+            out_key: TunnelKey(0xff_ffff),
+            in_key: TunnelKey(16),
+            tos: Field::Fixed(0xb8),
+            ttl: Field::Fixed(9),
+            dont_fragment: false,
+            ..Tunnel::new(Protocol::Vxlan, "192.0.2.2:8472".parse().unwrap(), TunnelKey(1))
+        };
+        assert_eq!((t, notes), (expected, Notes::new()));
+
+        let (t, notes) =
+            read(&[("remote_ip", "192.0.2.2"), ("tos", "inherit"), ("ttl", "inherit"), ("csum", "false")]).unwrap();
+        assert_eq!((t.tos, t.ttl, t.checksum), (Field::Inherit, Field::Inherit, false));
+        assert!(notes["csum"].starts_with("off: "), "{notes:?}");
+    }
+
+    #[test]
+    fn each_kind_has_its_own_port_and_keys() {
+        let remote = ("remote_ip", "192.0.2.2");
+        let (geneve, _) = read_as(Protocol::Geneve, &[remote, ("key", "7")]).unwrap();
+        assert_eq!((geneve.remote.port(), geneve.checksum), (6081, true));
+        assert!(read_as(Protocol::Geneve, &[remote, ("key", "16777216")]).unwrap_err().contains("a key of geneve"));
+
+        let (gre, notes) = read_as(Protocol::Gre, &[remote, ("key", "0xffffffff")]).unwrap();
+        assert_eq!((gre.remote.port(), gre.in_key, gre.checksum), (0, TunnelKey(u32::MAX), false));
+        assert_eq!(notes, Notes::new());
+        assert!(read_as(Protocol::Gre, &[remote, ("key", "4294967296")]).unwrap_err().contains("a key of gre"));
+        assert!(read_as(Protocol::Gre, &[remote, ("csum", "true")]).unwrap().0.checksum);
+        let (_, notes) = read_as(Protocol::Gre, &[remote, ("dst_port", "1"), ("csum", "false")]).unwrap();
+        assert!(
+            notes["options_warning"].starts_with("unknown, left out: dst_port=1 (gre takes remote_ip"),
+            "{notes:?}"
+        );
+        assert_eq!(notes.get("csum"), None, "GRE needs none");
     }
 
     #[test]
@@ -191,6 +273,13 @@ mod tests {
             (vec![remote, ("in_key", "0xg")], "in_key=0xg"),
             (vec![remote, ("dst_port", "0")], "dst_port=0"),
             (vec![remote, ("dst_port", "65536")], "dst_port=65536"),
+            (vec![remote, ("tos", "3")], "tos=3 is not a type of service"),
+            (vec![remote, ("tos", "256")], "tos=256"),
+            (vec![remote, ("tos", "high")], "tos=high"),
+            (vec![remote, ("ttl", "0")], "ttl=0 is not a time to live"),
+            (vec![remote, ("ttl", "256")], "ttl=256"),
+            (vec![remote, ("df_default", "maybe")], "df_default=maybe: say true or false"),
+            (vec![remote, ("csum", "on")], "csum=on: say true or false"),
             (vec![remote, ("exts", "gbp")], "exts=gbp"),
             (vec![("remote_ips", "192.0.2.2,192.0.2.3")], "remote_ips=192.0.2.2,192.0.2.3"),
             (vec![remote, ("packet_type", "ptap")], "packet_type=ptap"),
@@ -202,15 +291,12 @@ mod tests {
 
     #[test]
     fn what_is_left_out_is_told() {
-        let (_, note) =
-            read(&[("remote_ip", "192.0.2.2"), ("ttl", "9"), ("csum", "false"), ("df_default", "true"), ("tll", "8")])
-                .unwrap();
+        let (_, notes) =
+            read(&[("remote_ip", "192.0.2.2"), ("dst_mac", "x"), ("df_default", "true"), ("tll", "8")]).unwrap();
         assert_eq!(
-            note.as_deref(),
-            Some(
-                "not supported by this version, left out: csum=false, ttl=9; unknown, left out: tll=8 \
-                 (vxlan takes remote_ip, local_ip, key, in_key, out_key, dst_port)"
-            )
+            notes["options_warning"],
+            "not supported by this version, left out: dst_mac=x; unknown, left out: tll=8 \
+             (vxlan takes remote_ip, local_ip, key, in_key, out_key, tos, ttl, df_default, csum, dst_port)"
         );
     }
 }

@@ -3,6 +3,7 @@
 use super::plan::{Specs, plan};
 use datapath::control::{Action, Applied, ApplyError, PortKind, PortSpec};
 use datapath::switch::state::{Trunks, VlanMode};
+use datapath::tunnel::Tunnel;
 use std::collections::{BTreeMap, BTreeSet};
 use tracing::{error, info, warn};
 
@@ -151,8 +152,7 @@ fn describe(spec: &PortSpec) -> String {
     let kind = match &spec.kind {
         PortKind::Netdev { ifindex } => format!("device with ifindex {ifindex}"),
         PortKind::Internal => "internal".to_owned(),
-        PortKind::Vxlan(t) if t.in_vni == t.out_vni => format!("vxlan to {} key {}", t.remote, t.out_vni),
-        PortKind::Vxlan(t) => format!("vxlan to {} in_key {} out_key {}", t.remote, t.in_vni, t.out_vni),
+        PortKind::Tunnel(t) => tunnel(t),
         PortKind::Patch { peer } => format!("patch to {peer}"),
         PortKind::Memory(_) => "memory".to_owned(),
     };
@@ -168,6 +168,16 @@ fn describe(spec: &PortSpec) -> String {
     };
     let mtu = spec.mtu.map(|m| format!(", MTU {m}")).unwrap_or_default();
     format!("{kind}, {vlan}{mtu}, {}", if spec.up { "up" } else { "down" })
+}
+
+/// A tunnel in a log line.
+fn tunnel(t: &Tunnel) -> String {
+    let to = if t.remote.port() == 0 { t.remote.ip().to_string() } else { t.remote.to_string() };
+    let keys = match (t.in_key, t.out_key) {
+        (one, both) if one == both => format!("key {both}"),
+        (in_key, out_key) => format!("in_key {in_key} out_key {out_key}"),
+    };
+    format!("{} to {to} {keys}", t.protocol.name())
 }
 
 #[cfg(test)]

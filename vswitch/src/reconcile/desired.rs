@@ -10,7 +10,7 @@ use crate::netlink::link::{Link, LinkTable};
 use crate::netlink::route::{Path, Route, Routes};
 use datapath::control::{BridgeSpec, PortKind, PortSpec};
 use datapath::switch::state::{Trunks, VlanMode};
-use datapath::tunnel::Vxlan;
+use datapath::tunnel::Tunnel;
 use datapath::types::VlanId;
 use std::collections::BTreeMap;
 use uuid::Uuid;
@@ -33,12 +33,12 @@ pub struct Desired {
 /// The paths that `config`'s tunnels take.
 pub fn paths(config: &Config) -> impl Iterator<Item = Path> {
     config.interfaces().filter_map(|(_, i)| match &i.wanted {
-        Ok(Wanted { kind: Kind::Vxlan(tunnel), .. }) => Some(path(tunnel)),
+        Ok(Wanted { kind: Kind::Tunnel(tunnel), .. }) => Some(path(tunnel)),
         _ => None,
     })
 }
 
-fn path(tunnel: &Vxlan) -> Path {
+fn path(tunnel: &Tunnel) -> Path {
     Path { remote: tunnel.remote.ip(), local: tunnel.local }
 }
 
@@ -125,14 +125,14 @@ fn port_spec(
             (PortKind::Internal, link.is_some_and(Link::is_up), None)
         }
         Kind::Patch { peer } => (PortKind::Patch { peer: peer.clone() }, true, None),
-        Kind::Vxlan(tunnel) => {
+        Kind::Tunnel(tunnel) => {
             let route = routes.get(&path(tunnel));
             let mtu = route.and_then(|r| mtu::of_tunnel(tunnel, r, links));
             if let Some(route) = route {
                 underlay(&interface.name, tunnel, route, links, notes)?;
                 refuse_loop(config, bridge, wanted, route, links)?;
             }
-            (PortKind::Vxlan(tunnel.clone()), true, mtu)
+            (PortKind::Tunnel(tunnel.clone()), true, mtu)
         }
     };
     let (name, bridge) = (interface.name.clone(), bridge.name.clone());
@@ -194,7 +194,7 @@ fn warn_of_addresses(link: &Link, links: &LinkTable, bridge: &Bridge, notes: &mu
 }
 
 /// What to tell of the way to the tunnel's remote end.
-fn underlay(name: &str, tunnel: &Vxlan, route: &Route, links: &LinkTable, notes: &mut Notes) -> Result<(), Refusal> {
+fn underlay(name: &str, tunnel: &Tunnel, route: &Route, links: &LinkTable, notes: &mut Notes) -> Result<(), Refusal> {
     let remote = tunnel.remote.ip();
     match route {
         Route::Local => {
@@ -233,7 +233,7 @@ fn refuse_loop(
         same && matches!(&i.wanted, Ok(w) if matches!(w.kind, Kind::Internal { .. }) && share_a_vlan(&w.vlan, &wanted.vlan))
     };
     if config.interfaces().any(|pair| meets(&pair)) {
-        let (Kind::Vxlan(Vxlan { remote, .. }), own) = (&wanted.kind, &egress.name) else { return Ok(()) };
+        let (Kind::Tunnel(Tunnel { remote, .. }), own) = (&wanted.kind, &egress.name) else { return Ok(()) };
         return Err(format!(
             "the way to remote_ip={} leaves by {own}, a port of the same bridge {}: its packets would loop; put the \
              tunnel or the underlay on another bridge, or in different VLANs",
@@ -440,7 +440,7 @@ mod tests {
 
     #[test]
     fn what_is_refused_leaves_the_rest() {
-        let (_, _, all) = p1(json!({}), json!({"type": "gre"}), &links(&[]), &[]);
+        let (_, _, all) = p1(json!({}), json!({"type": "stt"}), &links(&[]), &[]);
         assert_eq!(all.specs.bridges.len(), 1);
         assert_eq!(all.specs.ports.keys().collect::<Vec<_>>(), ["br0"]);
     }

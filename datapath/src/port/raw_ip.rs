@@ -1,0 +1,82 @@
+//! The underlay side of all tunnels of one IP protocol and version, through one of the kernel's raw sockets.
+//!
+//! The kernel writes the outer IP header. It hands IPv4 packets over with theirs, reassembled, and IPv6 packets without;
+//! every program with such a socket gets a copy of every packet. There is no super-frame in either direction: each packet
+//! is sent and received by itself.
+//!
+//! What an attacker may try is told in [`super::underlay`].
+
+use super::rx::Receiver;
+use super::sys::Messages;
+use super::underlay::{self, Sender, prepare_receiving, socket};
+use super::{Caps, Device, OpenError, Rx, Status, Unsent, Unsupported};
+use crate::packet::{Batch, Frame, Pool};
+use crate::switch::verdict::DropReason;
+use crate::wire::ipv4;
+use rustix::net::{Protocol, RawProtocol, SocketType};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// The socket, by two descriptors.
+pub struct RawIp {
+    receiving: OwnedFd,
+    receiver: Receiver,
+    sender: Sender,
+    ipv6: bool,
+}
+
+impl RawIp {
+    /// Opens the socket for an IP protocol in the caller's network namespace.
+    pub fn open(protocol: u8, ipv6: bool) -> Result<(Self, Status), OpenError> {
+        let sockets = RawProtocol::new(protocol.into()).map(Protocol::from_raw).ok_or(io::ErrorKind::InvalidInput);
+        let sockets = sockets.map_err(io::Error::from).and_then(|protocol| {
+            let receiving = socket(SocketType::RAW, Some(protocol), ipv6)?;
+            prepare_receiving(receiving.as_fd(), ipv6)?;
+            let sender = Sender::new(vec![receiving.try_clone()?], ipv6)?;
+            Ok((receiving, sender))
+        });
+        let (receiving, sender) = sockets.map_err(|source| {
+            let hint = match source.raw_os_error() {
+                Some(libc::EPERM | libc::EACCES) => "raw sockets need CAP_NET_RAW; run vswitch as root".to_owned(),
+                Some(libc::EAFNOSUPPORT) => "this host has no IPv6; use an IPv4 remote_ip".to_owned(),
+                _ => String::new(),
+            };
+            let device = format!("IP protocol {protocol} ({})", if ipv6 { "IPv6" } else { "IPv4" });
+            OpenError { device, call: "opening the tunnels' raw socket", source, hint }
+        })?;
+        let status = vec![("io".to_owned(), "raw IP".to_owned())];
+        Ok((Self { receiving, receiver: Receiver::new(), sender, ipv6 }, status))
+    }
+}
+
+/// Completes a received IPv4 packet, whose IP header comes off.
+fn finish_v4(messages: &Messages, i: usize, frame: &mut Frame) -> Result<(), Unsupported> {
+    let header_len = frame.bytes().first().map_or(0, |first| usize::from(first & 0x0f) * 4);
+    if header_len < ipv4::MIN_HEADER_LEN || header_len > frame.len() {
+        return Err(Unsupported);
+    }
+    frame.pop_front(header_len);
+    underlay::finish(messages, i, frame)
+}
+
+impl Device for RawIp {
+    fn caps(&self) -> Caps {
+        Caps::NONE
+    }
+
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        vec![self.receiving.as_fd()]
+    }
+
+    fn receive(&mut self, pool: &mut Pool, batch: &mut Batch, lost: &mut Vec<(DropReason, u64)>) -> Rx {
+        let finish = if self.ipv6 { underlay::finish } else { finish_v4 };
+        match self.receiver.receive(self.receiving.as_fd(), 0, pool, batch, lost, finish) {
+            Ok(rx) => rx,
+            Err(e) => Rx::Dead(e.raw_os_error().unwrap_or(libc::EIO)),
+        }
+    }
+
+    fn send(&mut self, pool: &mut Pool, frames: &mut Vec<Frame>, unsent: &mut Unsent) -> u64 {
+        self.sender.send(pool, frames, unsent)
+    }
+}

@@ -1,0 +1,106 @@
+//! Encapsulation: a frame → the datagrams that carry it.
+//!
+//! A super-frame leaves as runs of datagrams of equal size, which one `UDP_SEGMENT` send takes whole. Without that, TCP
+//! through a tunnel is five times slower.
+//!
+//! What the tunnel cannot carry is cut to fit if it is TCP, whose senders may not listen to ICMP, and refused if not,
+//! unless the underlay may fragment.
+
+use super::Tunnel;
+use crate::offload::checksum;
+use crate::offload::gso::Cut;
+use crate::packet::{ChecksumState, Frame, Meta, Outer, Pool};
+use crate::switch::verdict::DropReason;
+use crate::types::L3Mtu;
+use crate::wire::{ethernet, udp};
+
+/// Datagrams in one run: what every kernel's `UDP_SEGMENT` takes.
+const MAX_RUN: usize = 64;
+
+/// What became of an encapsulated frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Encapped {
+    /// Datagrams that the far end will receive.
+    pub segments: u32,
+    /// Frames that they were appended to `out` in, each one a run of datagrams.
+    pub runs: u32,
+}
+
+/// Turns an Ethernet frame into datagrams' payloads for `tunnel`, appended to `out` with `meta.outer` set.
+///
+/// `mtu` is the largest inner packet that the tunnel carries; tags of the inner frame count against it. Checksums are
+/// finished, super-frames are cut, TCP also to fit `mtu`; anything else that is too large is handed back as
+/// [`DropReason::MtuExceeded`], unchanged but for its checksum state.
+pub fn encap(
+    mut frame: Frame,
+    tunnel: &Tunnel,
+    mtu: Option<L3Mtu>,
+    pool: &mut Pool,
+    out: &mut Vec<Frame>,
+) -> Result<Encapped, (Frame, DropReason)> {
+    let cut = match prepare(&mut frame, tunnel, mtu) {
+        Ok(cut) => cut,
+        Err(reason) => return Err((frame, reason)),
+    };
+    let (header, outer) = (tunnel.header(), tunnel.outer(&frame));
+    let Some((cut, segments)) = cut else {
+        header.write(frame.push_front(header.len));
+        frame.meta.outer = Some(outer);
+        out.push(frame);
+        return Ok(Encapped { segments: 1, runs: 1 });
+    };
+    let datagram = header.len + cut.segment_len(0);
+    let per_run = if tunnel.sends_runs() { MAX_RUN.min(udp::MAX_PAYLOAD / datagram) } else { 1 };
+    let mut runs = 0;
+    for first in (0..segments).step_by(per_run) {
+        let last = segments.min(first + per_run) - 1;
+        let mut run = pool.alloc();
+        run.set_len((last - first) * datagram + header.len + cut.segment_len(last));
+        for (i, bytes) in (first..=last).zip(run.bytes_mut().chunks_mut(datagram)) {
+            cut.write(frame.bytes(), i, &mut bytes[header.len..]);
+            header.write(bytes);
+        }
+        let segment = (last > first).then_some(datagram as u16);
+        let outer = Some(Outer { segment, ..outer });
+        run.meta = Meta { csum: ChecksumState::None, gso: None, outer, ..frame.meta };
+        out.push(run);
+        runs += 1;
+    }
+    pool.recycle(frame);
+    Ok(Encapped { segments: segments as u32, runs })
+}
+
+/// Makes `frame` fit to be the payload of one datagram, or says how it must be cut, and into how many.
+fn prepare(frame: &mut Frame, tunnel: &Tunnel, mtu: Option<L3Mtu>) -> Result<Option<(Cut, usize)>, DropReason> {
+    let largest = udp::MAX_PAYLOAD - tunnel.header_len();
+    let limit = mtu.map_or(largest, |mtu| largest.min(ethernet::HEADER_LEN + mtu.0 as usize));
+    let cut = match fit(frame, limit) {
+        Err(DropReason::MtuExceeded) if !tunnel.dont_fragment => fit(frame, largest)?,
+        fitted => fitted?,
+    };
+    if cut.is_some() {
+        return Ok(cut);
+    }
+    if frame.headroom() < tunnel.header_len() {
+        return Err(DropReason::Headroom);
+    }
+    checksum::finish(frame).map(|()| None)
+}
+
+/// How `frame` is to be cut so that no piece is longer than `limit`, and into how many; `None`: not at all.
+fn fit(frame: &mut Frame, limit: usize) -> Result<Option<(Cut, usize)>, DropReason> {
+    let single = frame.meta.gso.is_none();
+    if single && frame.len() <= limit {
+        return Ok(None);
+    }
+    let too_long = |reason| if single { DropReason::MtuExceeded } else { reason };
+    let mut cut = Cut::of(frame).map_err(too_long)?;
+    cut.limit_segment_len(limit)?;
+    let segments = cut.segments().map_err(too_long)?;
+    if segments > 1 {
+        return Ok(Some((cut, segments)));
+    }
+    frame.set_len(cut.end());
+    frame.meta.gso = None;
+    Ok(None)
+}

@@ -1,0 +1,364 @@
+//! Encapsulation and decapsulation held against each other and against bytes.
+
+use super::*;
+use crate::packet::{ChecksumState, Meta, Pool};
+use crate::types::{L3Mtu, PortId};
+use crate::wire::fixtures::{Packet, verified};
+use crate::wire::udp;
+use proptest::prelude::*;
+
+const MTU: Option<L3Mtu> = Some(L3Mtu(1450));
+const ALL: [Protocol; 3] = [Protocol::Vxlan, Protocol::Geneve, Protocol::Gre];
+
+fn of(protocol: Protocol) -> Tunnel {
+    Tunnel::new(protocol, (([192, 0, 2, 2]), protocol.udp_port().unwrap_or(0)).into(), TunnelKey(5000))
+}
+
+fn tunnel() -> Tunnel {
+    of(Protocol::Vxlan)
+}
+
+/// The header of every frame of the tunnel, byte for byte; GRE with a checksum excepted.
+fn header(protocol: Protocol) -> &'static [u8] {
+    match protocol {
+        Protocol::Vxlan => &[8, 0, 0, 0, 0, 0x13, 0x88, 0],
+        Protocol::Geneve => &[0, 0, 0x65, 0x58, 0, 0x13, 0x88, 0],
+        Protocol::Gre => &[0x20, 0, 0x65, 0x58, 0, 0, 0x13, 0x88],
+    }
+}
+
+fn encapped_by(tunnel: &Tunnel, frame: Frame, mtu: Option<L3Mtu>) -> Result<(Encapped, Vec<Frame>), DropReason> {
+    let (mut pool, mut out) = (Pool::new(4), Vec::new());
+    match encap(frame, tunnel, mtu, &mut pool, &mut out) {
+        Ok(encapped) => Ok((encapped, out)),
+        Err((_, reason)) => Err(reason),
+    }
+}
+
+fn encapped(frame: Frame, mtu: Option<L3Mtu>) -> Result<(Encapped, Vec<Frame>), DropReason> {
+    encapped_by(&tunnel(), frame, mtu)
+}
+
+/// The datagrams of a run, without their headers.
+fn datagrams_of<'a>(run: &'a Frame, header: &[u8]) -> Vec<&'a [u8]> {
+    let size = run.meta.outer.unwrap().segment.map_or(run.len(), usize::from);
+    run.bytes().chunks(size).map(|datagram| datagram.strip_prefix(header).unwrap()).collect()
+}
+
+fn datagrams(run: &Frame) -> Vec<&[u8]> {
+    datagrams_of(run, header(Protocol::Vxlan))
+}
+
+/// A datagram of VNI 5000.
+fn datagram(packet: &Packet) -> Vec<u8> {
+    [header(Protocol::Vxlan), &packet.bytes()].concat()
+}
+
+/// What a UDP socket delivers for these datagrams.
+fn run(datagrams: &[&[u8]]) -> Frame {
+    let mut run = Frame::from_bytes(&datagrams.concat());
+    run.meta.outer = Some(Outer { segment: u16::try_from(datagrams[0].len()).ok(), ..Outer::to(tunnel().remote) });
+    run
+}
+
+/// The segment after `packet` in its flow.
+fn following(packet: &Packet) -> Packet {
+    let mut next = packet.clone();
+    let len = packet.payload.len() as u32;
+    next.tcp().sequence_number = next.tcp().sequence_number.wrapping_add(len);
+    next
+}
+
+/// The frames in a run, and why datagrams of it were refused.
+fn decapped_by(protocol: Protocol, run: Frame) -> (Vec<Inner>, Vec<DropReason>) {
+    let (mut pool, mut out, mut refused) = (Pool::new(4), Vec::new(), Vec::new());
+    decap(run, protocol, &mut pool, &mut out, |reason| refused.push(reason));
+    (out, refused)
+}
+
+fn decapped(run: Frame) -> (Vec<Inner>, usize) {
+    let (inner, refused) = decapped_by(Protocol::Vxlan, run);
+    assert!(refused.iter().all(|&reason| reason == DropReason::TunnelMalformed), "{refused:?}");
+    (inner, refused.len())
+}
+
+#[test]
+fn the_length_that_is_told_is_the_length_that_is_written() {
+    for protocol in ALL {
+        for (out_key, checksum) in [(0, false), (0, true), (7, false), (7, true)] {
+            let tunnel = Tunnel { out_key: TunnelKey(out_key), checksum, ..of(protocol) };
+            let (header, mut datagram) = (tunnel.header(), [0; 40]);
+            header.write(&mut datagram);
+            assert_eq!(header.len, tunnel.header_len());
+            let read = TunnelHeader { key: tunnel.out_key, len: header.len };
+            assert_eq!(protocol.parse(&datagram), Ok(read), "{tunnel:?}");
+        }
+    }
+}
+
+#[test]
+fn the_outer_header_is_as_asked_for_and_tells_of_congestion() {
+    let outer = |tunnel: &Tunnel, tos: u8, ttl: u8| {
+        let (mut four, mut six) = (Packet::tcp4(1).frame(), Packet::tcp6(1).frame());
+        (four.bytes_mut()[15], four.bytes_mut()[22]) = (tos, ttl);
+        (six.bytes_mut()[14], six.bytes_mut()[15], six.bytes_mut()[21]) = (0x60 | tos >> 4, tos << 4, ttl);
+        let [of_four, of_six] = [four, six].map(|frame| tunnel.outer(&frame));
+        assert_eq!((of_four.tos, of_four.ttl), (of_six.tos, of_six.ttl));
+        (of_four.tos, of_four.ttl)
+    };
+    let plain = tunnel();
+    assert_eq!(outer(&plain, 0xb8, 9), (0, 64), "neither is the inner packet's unless asked for");
+    assert_eq!(outer(&plain, 0xb9, 9), (1, 64), "but ECN is");
+    let fixed = Tunnel { tos: Field::Fixed(0x20), ttl: Field::Fixed(3), ..plain.clone() };
+    assert_eq!(outer(&fixed, 0xbb, 9), (0x23, 3));
+    let inherit = Tunnel { tos: Field::Inherit, ttl: Field::Inherit, ..plain };
+    assert_eq!(outer(&inherit, 0xba, 9), (0xba, 9));
+    assert_eq!(outer(&inherit, 0, 0), (0, 1));
+    let other = inherit.outer(&Frame::from_bytes(&[0x88; 60]));
+    assert_eq!((other.tos, other.ttl), (0, 64), "what is no IP packet has none");
+}
+
+#[test]
+fn a_super_frame_travels_as_runs_and_comes_out_as_it_went_in() {
+    for packet in [Packet::tcp4(40_001), Packet::tcp6(40_001).tagged(7)] {
+        let (encapped, runs) = encapped(packet.super_frame(1300), MTU).unwrap();
+        assert_eq!(encapped, Encapped { segments: 31, runs: 1 });
+        let segments = datagrams(&runs[0]);
+        assert_eq!(segments.len(), 31);
+        segments.into_iter().for_each(|segment| drop(verified(segment)));
+        let (inner, malformed) = decapped(runs.into_iter().next().unwrap());
+        let [inner] = <[Inner; 1]>::try_from(inner).unwrap();
+        assert_eq!((inner.key.0, inner.frames, malformed), (5000, 31, 0));
+        let sent = packet.super_frame(1300);
+        assert_eq!(inner.frame.bytes(), sent.bytes());
+        assert_eq!(inner.frame.meta, sent.meta);
+    }
+}
+
+#[test]
+fn an_arp_request_as_it_is_on_the_underlay() {
+    let mut arp = vec![0xff; 6];
+    arp.extend_from_slice(&[2, 0, 0, 0, 0, 1, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 10, 0, 0, 1]);
+    arp.extend_from_slice(&[0, 0, 0, 0, 0, 0, 10, 0, 0, 2]);
+    let mut frame = Frame::from_bytes(&arp);
+    frame.meta.egress = PortId(3);
+    let before = frame.bytes().as_ptr();
+    let (encapped, out) = encapped(frame, MTU).unwrap();
+    assert_eq!(encapped, Encapped { segments: 1, runs: 1 });
+    assert_eq!(out[0].bytes(), [&[8, 0, 0, 0, 0, 0x13, 0x88, 0][..], &arp].concat());
+    assert_eq!(out[0].bytes()[8..].as_ptr(), before, "nothing was copied");
+    let outer = out[0].meta.outer.unwrap();
+    assert_eq!((outer.remote, outer.local, outer.segment), (tunnel().remote, None, None));
+    assert_eq!(out[0].meta, Meta { egress: PortId(3), outer: Some(outer), ..Meta::default() });
+}
+
+#[test]
+fn what_the_tunnel_cannot_carry_is_refused_unless_it_is_tcp() {
+    let payloads = |frame: Frame| -> Result<Vec<usize>, DropReason> {
+        let (_, runs) = encapped(frame, MTU)?;
+        Ok(runs.iter().flat_map(datagrams).map(|segment| verified(segment).payload.len()).collect())
+    };
+    let headers = 20 + 32;
+    assert_eq!(payloads(Packet::tcp4(1450 - headers).partial()), Ok(vec![1398]));
+    assert_eq!(payloads(Packet::tcp4(1448).frame()), Ok(vec![1398, 50]));
+    assert_eq!(payloads(Packet::tcp6(1448).partial()), Ok(vec![1378, 70]));
+    assert_eq!(payloads(Packet::tcp4(1448).tagged(5).frame()), Ok(vec![1394, 54]), "a tag counts");
+    assert_eq!(payloads(Packet::tcp4(3000).super_frame(1448)), Ok(vec![1398, 1398, 204]));
+    assert_eq!(payloads(Packet::tcp4(1000).super_frame(1448)), Ok(vec![1000]));
+    assert_eq!(payloads(Packet::tcp4(2500).udp().super_frame(1000)), Ok(vec![1000, 1000, 500]));
+    assert_eq!(payloads(Packet::tcp4(1422).udp().partial()), Ok(vec![1422]));
+    let mut padded = Packet::tcp4(1398).frame();
+    padded.set_len(padded.len() + 40);
+    assert_eq!(payloads(padded), Ok(vec![1398]), "padding needs no second segment");
+
+    let mut syn = Packet::tcp4(1448);
+    syn.tcp().syn = true;
+    for frame in [Packet::tcp4(1423).udp().frame(), syn.frame(), Packet::tcp4(5000).udp().super_frame(1448)] {
+        assert_eq!(payloads(frame), Err(DropReason::MtuExceeded));
+    }
+    assert_eq!(payloads(Frame::from_bytes(&[0x88; 1465])), Err(DropReason::MtuExceeded));
+    assert_eq!(payloads(syn.super_frame(1000)), Err(DropReason::Unsegmentable));
+    assert_eq!(encapped(Packet::tcp4(100).frame(), Some(L3Mtu(50))).unwrap_err(), DropReason::MtuExceeded);
+}
+
+#[test]
+fn no_run_is_larger_than_one_send_takes() {
+    // The 64 KiB super-frame that Linux makes: 45 segments, of which 43 fit one send.
+    let packet = Packet::tcp4(45 * 1448);
+    let (of_64k, runs) = encapped(packet.super_frame(1448), None).unwrap();
+    assert_eq!(of_64k, Encapped { segments: 45, runs: 2 });
+    assert_eq!(runs.iter().map(|run| datagrams(run).len()).collect::<Vec<_>>(), [43, 2]);
+    let payload: Vec<u8> = runs.iter().flat_map(datagrams).flat_map(|segment| verified(segment).payload).collect();
+    assert_eq!(payload, packet.payload);
+    // Small segments: 64 to a run; the single one that is left is no run.
+    let (of_small, runs) = encapped(Packet::tcp4(129 * 100).super_frame(100), MTU).unwrap();
+    assert_eq!(of_small, Encapped { segments: 129, runs: 3 });
+    assert_eq!(runs.iter().map(|run| datagrams(run).len()).collect::<Vec<_>>(), [64, 64, 1]);
+    let sizes: Vec<_> = runs.iter().map(|run| run.meta.outer.unwrap().segment).collect();
+    assert_eq!(sizes, [Some(174), Some(174), None]);
+}
+
+#[test]
+fn all_segments_of_a_flow_leave_by_one_source_port() {
+    let entropy = |frame| encapped(frame, MTU).unwrap().1[0].meta.outer.unwrap().entropy;
+    let of_flow = entropy(Packet::tcp4(1).frame());
+    assert_eq!(entropy(Packet::tcp4(60_000).super_frame(1448)), of_flow);
+    assert_eq!(entropy(Packet::tcp4(1448).frame()), of_flow);
+    assert_ne!(entropy(Packet::tcp6(1).frame()), of_flow);
+}
+
+#[test]
+fn without_headroom_or_sense_the_frame_is_handed_back() {
+    let mut tight = Frame::new(vec![0; 60].into_boxed_slice(), 7);
+    tight.set_len(53);
+    assert_eq!(encapped(tight, MTU).unwrap_err(), DropReason::Headroom);
+    let mut broken = Frame::from_bytes(&[0; 60]);
+    broken.meta.csum = ChecksumState::Partial { start: 60, offset: 0 };
+    assert_eq!(encapped(broken, MTU).unwrap_err(), DropReason::Malformed);
+}
+
+#[test]
+fn what_is_no_vxlan_is_counted_and_the_rest_goes_on() {
+    let good = [&[8, 0, 0, 0, 0, 0x13, 0x88, 0][..], &[7; 14]].concat();
+    let no_vni = [&[0; 8][..], &[7; 14]].concat();
+    let (inner, malformed) = decapped(run(&[&good, &no_vni, &good, &good[..21]]));
+    assert_eq!((inner.len(), malformed), (2, 2));
+    assert!(inner.iter().all(|inner| inner.frame.bytes() == [7; 14] && inner.frames == 1));
+    for bad in [&[][..], &good[..7], &no_vni] {
+        let (inner, malformed) = decapped(run(&[bad]));
+        assert_eq!((inner.len(), malformed), (0, 1), "{bad:?}");
+    }
+}
+
+#[test]
+fn frames_of_two_networks_in_one_run_are_not_mixed() {
+    let (first, second) = (Packet::tcp4(500), following(&Packet::tcp4(500)));
+    let mut other = datagram(&second);
+    other[6] = 0x89;
+    let (inner, _) = decapped(run(&[&datagram(&first), &other]));
+    let found: Vec<_> = inner.iter().map(|inner| (inner.key.0, inner.frames)).collect();
+    assert_eq!(found, [(5000, 1), (5001, 1)]);
+    assert_eq!(inner[1].frame.bytes(), second.bytes());
+    assert_eq!(inner[0].frame.bytes(), first.bytes());
+}
+
+#[test]
+fn several_flows_in_one_run_come_out_in_order() {
+    let first = Packet::tcp4(400);
+    let mut other = Packet::tcp4(400);
+    other.tcp().source_port = 9;
+    let packets = [first.clone(), following(&first), other.clone(), following(&other), other.clone().udp()];
+    let datagrams: Vec<_> = packets.iter().map(datagram).collect();
+    let (inner, malformed) = decapped(run(&datagrams.iter().map(Vec::as_slice).collect::<Vec<_>>()));
+    assert_eq!((inner.iter().map(|inner| inner.frames).collect::<Vec<_>>(), malformed), (vec![2, 2, 1], 0));
+    assert_eq!(inner[0].frame.meta.gso.map(|gso| gso.size), Some(400));
+    assert_eq!(inner[1].frame.bytes()[34..36], [0, 9]);
+    assert_eq!(inner[2].frame.bytes(), packets[4].bytes());
+    assert_eq!(inner[2].frame.meta, Meta::default());
+}
+
+#[test]
+fn every_protocol_carries_what_it_is_given() {
+    for protocol in ALL {
+        let packet = Packet::tcp6(5000);
+        let (encapped, runs) = encapped_by(&of(protocol), packet.super_frame(1300), MTU).unwrap();
+        // The kernel takes runs of UDP datagrams only.
+        let expected = if protocol == Protocol::Gre { 4 } else { 1 };
+        assert_eq!(encapped, Encapped { segments: 4, runs: expected });
+        let segments: Vec<_> = runs.iter().flat_map(|run| datagrams_of(run, header(protocol))).collect();
+        let payload: Vec<u8> = segments.iter().flat_map(|segment| verified(segment).payload).collect();
+        assert_eq!(payload, packet.payload);
+        for run in runs {
+            let (inner, refused) = decapped_by(protocol, run);
+            assert!(refused.is_empty() && inner.iter().all(|inner| inner.key.0 == 5000));
+        }
+    }
+}
+
+#[test]
+fn a_checksum_of_gre_is_that_of_each_packet() {
+    let tunnel = Tunnel { checksum: true, ..of(Protocol::Gre) };
+    let (_, runs) = encapped_by(&tunnel, Packet::tcp4(3000).super_frame(1300), MTU).unwrap();
+    for run in runs {
+        assert_eq!(run.bytes()[..4], [0xa0, 0, 0x65, 0x58]);
+        assert!(run.meta.outer.unwrap().checksum, "there is no other checksum to leave out");
+        let mut damaged = Frame::from_bytes(run.bytes());
+        damaged.bytes_mut()[100] ^= 1;
+        assert_eq!(decapped_by(Protocol::Gre, damaged).1, [DropReason::TunnelChecksum]);
+        let (inner, _) = decapped_by(Protocol::Gre, run);
+        verified(inner[0].frame.bytes());
+    }
+}
+
+#[test]
+fn without_the_checksum_of_udp_datagrams_go_one_by_one() {
+    let tunnel = Tunnel { checksum: false, ..tunnel() };
+    let (encapped, runs) = encapped_by(&tunnel, Packet::tcp4(3000).super_frame(1000), MTU).unwrap();
+    assert_eq!(encapped, Encapped { segments: 3, runs: 3 });
+    let outer: Vec<_> = runs.iter().map(|run| run.meta.outer.unwrap()).collect();
+    assert!(outer.iter().all(|outer| !outer.checksum && outer.segment.is_none()), "{outer:?}");
+}
+
+#[test]
+fn what_the_underlay_may_fragment_passes_unless_it_can_be_cut() {
+    let tunnel = Tunnel { dont_fragment: false, ..tunnel() };
+    let sizes = |frame: Frame| -> Result<Vec<usize>, DropReason> {
+        let (_, runs) = encapped_by(&tunnel, frame, MTU)?;
+        assert!(runs.iter().all(|run| !run.meta.outer.unwrap().dont_fragment));
+        Ok(runs.iter().flat_map(datagrams).map(|segment| verified(segment).payload.len()).collect())
+    };
+    assert_eq!(sizes(Packet::tcp4(3000).udp().partial()), Ok(vec![3000]));
+    assert_eq!(sizes(Packet::tcp4(3000).udp().super_frame(2000)), Ok(vec![2000, 1000]));
+    assert_eq!(sizes(Packet::tcp4(1448).frame()), Ok(vec![1398, 50]));
+    assert_eq!(sizes(Packet::tcp4(65_480).udp().partial()), Err(DropReason::MtuExceeded));
+}
+
+proptest! {
+    #[test]
+    fn no_datagram_makes_decap_panic(
+        bytes in prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..600),
+            (1usize..8, 0usize..300).prop_map(|(n, len)| {
+                let flow = std::iter::successors(Some(Packet::tcp4(len)), |last| Some(following(last)));
+                flow.take(n).flat_map(|packet| datagram(&packet)).collect()
+            }),
+        ],
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+        segment in prop::option::of(0u16..700),
+        protocol in prop::sample::select(ALL.to_vec()),
+    ) {
+        let mut frame = Frame::from_bytes(&bytes);
+        for (at, value) in damage {
+            if !bytes.is_empty() {
+                frame.bytes_mut()[at.index(bytes.len())] = value;
+            }
+        }
+        frame.meta.outer = Some(Outer { segment, ..Outer::to(tunnel().remote) });
+        let datagrams = bytes.len().div_ceil(segment.map_or(bytes.len(), usize::from).max(1)).max(1);
+        let (inner, refused) = decapped_by(protocol, frame);
+        let frames: u32 = inner.iter().map(|inner| inner.frames).sum();
+        prop_assert_eq!(frames as usize + refused.len(), datagrams, "every datagram is counted once");
+    }
+
+    #[test]
+    fn whatever_goes_in_comes_out(
+        len in 1usize..20_000, size in 64u16..3000, six in any::<bool>(), tag in prop::option::of(0u16..4095), mtu in 200u32..9000,
+    ) {
+        let mut packet = if six { Packet::tcp6(len) } else { Packet::tcp4(len) };
+        packet.vlan = tag;
+        packet.tcp().psh = true;
+        let (encapped, runs) = encapped(packet.super_frame(size), Some(L3Mtu(mtu))).unwrap();
+        let mut payload = Vec::new();
+        let mut frames = 0;
+        for run in runs {
+            prop_assert!(run.len() <= udp::MAX_PAYLOAD && datagrams(&run).len() <= 64);
+            prop_assert!(datagrams(&run).iter().all(|inner| inner.len() <= 14 + mtu as usize));
+            let (inner, malformed) = decapped(run);
+            prop_assert_eq!((inner.len(), malformed), (1, 0));
+            frames += inner[0].frames;
+            payload.extend_from_slice(&inner[0].frame.bytes()[packet.header_len()..]);
+        }
+        prop_assert_eq!(frames, encapped.segments);
+        prop_assert_eq!(payload, packet.payload);
+    }
+}
