@@ -6,6 +6,7 @@
 //! - [`process`]: running programs with a time limit, and waiting for something to come true;
 //! - [`rpc`]: a client of OVSDB that sends exactly what a test says;
 //! - [`text`]: what two programs printed, made comparable;
+//! - [`tunnel_pair`]: a pod on each of two hosts and a tunnel of any kind between them;
 //! - [`two_hosts`]: the lab of the demo, two tenants between two hosts;
 //! - [`ovs`]: Open vSwitch's own unmodified tools, to drive us with and to compare us to;
 //! - [`python`]: Python clients of Open vSwitch, from PyPI.
@@ -18,4 +19,5 @@ pub mod process;
 pub mod python;
 pub mod rpc;
 pub mod text;
+pub mod tunnel_pair;
 pub mod two_hosts;

@@ -53,6 +53,10 @@ impl UdpEndpoint {
 fn receiving_socket(port: u16, ipv6: bool) -> io::Result<OwnedFd> {
     let fd = socket(SocketType::DGRAM, None, ipv6)?;
     prepare_receiving(fd.as_fd(), ipv6)?;
+    if ipv6 {
+        // Or else it would take IPv4's packets too.
+        set_option(fd.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
+    }
     set_option(fd.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1)?;
     // Peers may leave the outer checksum out over IPv6 too (RFC 6935); the inner frame has its own.
     set_option(fd.as_fd(), libc::SOL_UDP, libc::UDP_NO_CHECK6_RX, 1)?;

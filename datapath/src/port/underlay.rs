@@ -17,14 +17,10 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// A socket of one IP version only.
+/// A socket that never blocks.
 pub fn socket(kind: SocketType, protocol: Option<Protocol>, ipv6: bool) -> io::Result<OwnedFd> {
     let family = if ipv6 { AddressFamily::INET6 } else { AddressFamily::INET };
-    let fd = socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, protocol)?;
-    if ipv6 {
-        set_option(fd.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
-    }
-    Ok(fd)
+    Ok(socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, protocol)?)
 }
 
 /// Makes a socket tell what [`finish`] reads, and gives it room.

@@ -6,8 +6,8 @@
 use datapath::packet::{ChecksumState, Frame, Gso, GsoKind};
 use datapath::types::MacAddr;
 use etherparse::{
-    Ethernet2Header, IpHeaders, IpNumber, Ipv4Extensions, Ipv4Header, Ipv6Extensions, Ipv6FlowLabel, Ipv6Header,
-    TcpHeader, TcpOptionElement, TransportHeader, UdpHeader,
+    Ethernet2Header, IpDscp, IpEcn, IpHeaders, IpNumber, Ipv4Extensions, Ipv4Header, Ipv6Extensions, Ipv6FlowLabel,
+    Ipv6Header, TcpHeader, TcpOptionElement, TransportHeader, UdpHeader,
 };
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
@@ -25,6 +25,7 @@ pub struct Packet {
     tags: Vec<(u16, u16)>,
     body: Body,
     v6: bool,
+    tos: u8,
     payload: Vec<u8>,
     flow: u16,
     sequence: u32,
@@ -58,6 +59,7 @@ pub fn eth(addresses: &str) -> Packet {
         tags: vec![],
         body: Body::Raw(0x88b5),
         v6: false,
+        tos: 0,
         payload: vec![0; 46],
         flow: 0,
         sequence: 1_000_000,
@@ -130,6 +132,13 @@ impl Packet {
     #[must_use]
     pub fn v6(mut self) -> Self {
         self.v6 = true;
+        self
+    }
+
+    /// With this type of service, or traffic class.
+    #[must_use]
+    pub fn tos(mut self, tos: u8) -> Self {
+        self.tos = tos;
         self
     }
 
@@ -241,7 +250,7 @@ impl Packet {
         let len = (l4_header + self.payload.len()) as u16;
         if self.v6 {
             let header = Ipv6Header {
-                traffic_class: 0,
+                traffic_class: self.tos,
                 flow_label: Ipv6FlowLabel::default(),
                 payload_length: len,
                 next_header: proto,
@@ -254,6 +263,8 @@ impl Packet {
         let (src, dst) = (Self::ipv4(self.src).octets(), Self::ipv4(self.dst).octets());
         let mut header = Ipv4Header::new(len, 64, proto, src, dst).expect("fits an IPv4 packet");
         header.identification = self.identification;
+        header.dscp = IpDscp::try_new(self.tos >> 2).expect("six bits");
+        header.ecn = IpEcn::try_new(self.tos & 3).expect("two bits");
         header.header_checksum = header.calc_header_checksum();
         (IpHeaders::Ipv4(header, Ipv4Extensions::default()), 0x0800)
     }

@@ -96,6 +96,15 @@ impl Lab {
         self.arrive_with(protocol, from(remote.parse().expect("an IP address")), bytes);
     }
 
+    /// The same with a datagram that no tunnel takes.
+    pub fn lose_by(&mut self, protocol: Protocol, remote: &str, bytes: &[u8]) {
+        let mut frame = Frame::from_bytes(bytes);
+        frame.meta.outer = Some(Outer { local: Some(self.address), ..from(remote.parse().expect("an IP address")) });
+        self.put_in += 1;
+        self.tunnels[of(protocol).0 as usize].inject(frame);
+        self.run();
+    }
+
     fn arrive_with(&mut self, protocol: Protocol, outer: Outer, bytes: &[u8]) {
         let mut run = Frame::from_bytes(bytes);
         let local = outer.local.unwrap_or(self.address);
