@@ -142,6 +142,7 @@ test)
     rust
     need tcpdump tcpdump "the tests look at frames on the wire"
     need python3 python3 "the tests send and read raw frames with it"
+    need ethtool ethtool "the underlay of some tests is to fill in checksums as a network card does"
     ;;
 *) fail "unknown goal '$goal': build, demo, test or bench" ;;
 esac

@@ -108,6 +108,45 @@ fn tcpdump_reads_the_outer_headers_and_finds_nothing_wrong() {
     }
 }
 
+#[test]
+fn what_is_too_large_is_fragmented_where_it_may_be() {
+    for underlay in [Underlay::V4, Underlay::V6] {
+        for kind in ["vxlan", "geneve", "gre"] {
+            let Some(pair) = Pair::open(underlay, &format!("type={kind} key=5000")) else { return };
+            pair.hosts.iter().for_each(|host| drop(host.run("ip link set eth0 mtu 1500")));
+            pair.pods[0].reaches(PODS[1]);
+            let whole = format!("ping -M do -c 2 -i 0.2 -W 1 -s 1472 {}", PODS[1]);
+            assert!(!pair.pods[0].try_run(&whole).ok(), "{kind} over {underlay:?}: it cannot fit");
+            eventually("both are counted", || {
+                let statistics = pair.hosts[0].vsctl("get interface t0 statistics");
+                if statistics.contains("drop_mtu_exceeded=2,") { Ok(()) } else { Err(statistics) }
+            });
+            for host in &pair.hosts {
+                host.vsctl("set interface t0 options:df_default=false");
+            }
+            pair.pods[0].run(&whole);
+            // TCP is cut all the same, so that nothing has to be put together again.
+            let rate = pair.pods[0].tcp(&pair.pods[1], PODS[1], 1);
+            assert!(rate > 10e6, "{kind} over {underlay:?}: {:.1} Mbit/s", rate / 1e6);
+        }
+    }
+}
+
+#[test]
+fn a_tunnel_is_sent_from_its_local_address() {
+    for (underlay, other, length) in [(Underlay::V4, "10.2.7.210", 24), (Underlay::V6, "2001:db8::210", 64)] {
+        for kind in ["vxlan", "gre"] {
+            let Some(pair) = Pair::open(underlay, &format!("type={kind} key=5000")) else { return };
+            let [near, far] = &pair.hosts;
+            near.run(&format!("ip addr add {other}/{length} dev eth0 {}", if underlay.is_v6() { "nodad" } else { "" }));
+            near.vsctl(&format!("set interface t0 options:local_ip=\"{other}\""));
+            assert!(!pair.pods[0].pings(PODS[1]), "{kind} over {underlay:?}: the other end expects another sender");
+            far.vsctl(&format!("set interface t0 options:remote_ip=\"{other}\""));
+            pair.pods[0].reaches(PODS[1]);
+        }
+    }
+}
+
 /// The address of the underlay is on the own port of a bridge that holds the network card, as Open vSwitch's userspace
 /// datapath wants it.
 #[test]

@@ -1,17 +1,18 @@
 //! Anything into any configuration: nothing panics, and every frame is accounted for (the lab checks it at every step).
 
-use datapath::packet::{ChecksumState, Frame, Gso, GsoKind};
+use datapath::packet::{ChecksumState, Frame, Gso, GsoKind, Outer};
+use datapath::tunnel::Tunnel;
 use proptest::prelude::*;
 use vswitch_tests::lab::*;
 
-const NAMES: [&str; 5] = ["p0", "p1", "p2", "p3", "vx0"];
+const NAMES: [&str; 7] = ["p0", "p1", "p2", "p3", "vx0", "gnv0", "gre0"];
 const REMOTE: &str = "192.0.2.2";
 
 /// What happens to the lab.
 #[derive(Clone, Debug)]
 enum Step {
     Send(usize, Vec<Sent>),
-    Arrive { segment: u16, bytes: Vec<u8> },
+    Arrive { protocol: Protocol, tos: u8, segment: u16, bytes: Vec<u8> },
     Set(usize, Box<PortSpec>),
     Bridge(BridgeSpec),
     Advance(u64),
@@ -93,30 +94,51 @@ fn caps() -> impl Strategy<Value = Caps> {
     any::<[bool; 3]>().prop_map(|[partial_csum, tso, uso]| Caps { partial_csum, tso, uso })
 }
 
+fn outer_header() -> impl Strategy<Value = (Field, Field, bool, bool)> {
+    let field = || prop_oneof![Just(Field::Inherit), Just(Field::Fixed(0x20))];
+    (field(), field(), any::<bool>(), any::<bool>())
+}
+
 fn port_spec(name: &'static str) -> impl Strategy<Value = PortSpec> {
-    (0..5u8, vlan(), vlan(), caps(), prop_oneof![9 => Just(true), 1 => Just(false)], proptest::option::of(68..3000u32))
-        .prop_map(move |(mode, a, b, caps, up, mtu)| {
-            let spec = if name == "vx0" { vxlan(name, 5000, REMOTE) } else { port(name) };
-            let spec = PortSpec { up, ..spec.caps(caps) };
-            let spec = match mtu {
-                Some(mtu) => spec.mtu(mtu),
-                None => spec,
-            };
-            match mode {
-                0 => spec.access(a),
-                1 => spec.trunk([]),
-                2 => spec.trunk([a, b]),
-                3 => spec.native_tagged(a, [b]),
-                _ => spec.native_untagged(a, [b]),
-            }
-        })
+    let rest = (prop_oneof![9 => Just(true), 1 => Just(false)], proptest::option::of(68..3000u32), outer_header());
+    (0..5u8, vlan(), vlan(), caps(), rest).prop_map(move |(mode, a, b, caps, (up, mtu, outer))| {
+        let spec = match name {
+            "vx0" => vxlan(name, 5000, REMOTE),
+            "gnv0" => geneve(name, 5000, REMOTE),
+            "gre0" => gre(name, 5000, REMOTE),
+            _ => port(name),
+        };
+        let change = |t: &mut Tunnel| (t.tos, t.ttl, t.dont_fragment, t.checksum) = outer;
+        let spec = if spec.tunnel.is_some() { spec.tunnel_with(change) } else { spec };
+        let spec = PortSpec { up, ..spec.caps(caps) };
+        let spec = match mtu {
+            Some(mtu) => spec.mtu(mtu),
+            None => spec,
+        };
+        match mode {
+            0 => spec.access(a),
+            1 => spec.trunk([]),
+            2 => spec.trunk([a, b]),
+            3 => spec.native_tagged(a, [b]),
+            _ => spec.native_untagged(a, [b]),
+        }
+    })
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let arrive = proptest::collection::vec((any::<bool>(), sent()), 1..4).prop_map(|datagrams| {
-        let header = |ours: bool| [8, 0, 0, 0, 0, if ours { 0x13 } else { 0x14 }, 0x88, 0];
+    let protocol = prop_oneof![Just(Protocol::Vxlan), Just(Protocol::Geneve), Just(Protocol::Gre)];
+    let datagrams = proptest::collection::vec((any::<bool>(), sent()), 1..4);
+    let arrive = (protocol, any::<u8>(), datagrams).prop_map(|(protocol, tos, datagrams)| {
+        let header = |ours: bool| {
+            let key = if ours { 0x13 } else { 0x14 };
+            match protocol {
+                Protocol::Vxlan => [8, 0, 0, 0, 0, key, 0x88, 0],
+                Protocol::Geneve => [0, 0, 0x65, 0x58, 0, key, 0x88, 0],
+                Protocol::Gre => [0x20, 0, 0x65, 0x58, 0, 0, key, 0x88],
+            }
+        };
         let all: Vec<_> = datagrams.iter().map(|(ours, s)| [&header(*ours)[..], &s.bytes].concat()).collect();
-        (all[0].len() as u16, all.concat())
+        Step::Arrive { protocol, tos, segment: all[0].len() as u16, bytes: all.concat() }
     });
     let bridge =
         (0..400u64, 0..20usize, prop_oneof![9 => Just(false), 1 => Just(true)]).prop_map(|(secs, size, secure)| {
@@ -129,8 +151,8 @@ fn step() -> impl Strategy<Value = Step> {
         });
     prop_oneof![
         10 => (0..4usize, proptest::collection::vec(sent(), 1..5)).prop_map(|(port, frames)| Step::Send(port, frames)),
-        4 => arrive.prop_map(|(segment, bytes)| Step::Arrive { segment, bytes }),
-        2 => (0..5usize).prop_flat_map(|i| port_spec(NAMES[i]).prop_map(move |spec| Step::Set(i, Box::new(spec)))),
+        4 => arrive,
+        2 => (0..NAMES.len()).prop_flat_map(|i| port_spec(NAMES[i]).prop_map(move |spec| Step::Set(i, Box::new(spec)))),
         1 => bridge.prop_map(Step::Bridge),
         1 => (0..400u64).prop_map(Step::Advance),
         1 => (0..4usize).prop_map(Step::Refuse),
@@ -148,8 +170,9 @@ fn take(lab: &mut Lab, step: Step) {
             lab.run();
             lab.ignore();
         }
-        Step::Arrive { segment, bytes } => {
-            lab.arrive(REMOTE.parse().unwrap(), Some(segment), &bytes);
+        Step::Arrive { protocol, tos, segment, bytes } => {
+            let remote = std::net::SocketAddr::new(REMOTE.parse().unwrap(), 50_000);
+            lab.arrive_with(protocol, Outer { segment: Some(segment), tos, ..Outer::to(remote) }, &bytes);
             lab.run();
             lab.ignore();
         }

@@ -67,8 +67,10 @@ pub struct Gso {
 /// The underlay side of a tunnelled datagram; `bytes()` is then its payload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Outer {
-    /// The other tunnel end: destination when sending, source when received. Port 0: not over UDP.
-    pub remote: SocketAddr,
+    /// The other tunnel end: destination when sending, source when received.
+    pub remote: IpAddr,
+    /// Its UDP port; 0: not over UDP.
+    pub remote_port: u16,
     /// Our own address: the source to send from (`None`: the route decides), or the one it was received on.
     pub local: Option<IpAddr>,
     /// `bytes()` is a run of datagrams of this size, the last one possibly shorter (`UDP_SEGMENT`, `UDP_GRO`).
@@ -93,7 +95,8 @@ impl Outer {
     #[must_use]
     pub const fn to(remote: SocketAddr) -> Self {
         Self {
-            remote,
+            remote: remote.ip(),
+            remote_port: remote.port(),
             local: None,
             segment: None,
             entropy: 0,

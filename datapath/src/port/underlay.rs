@@ -14,7 +14,7 @@ use super::{SOCKET_BUFFER, Unsent, Unsupported};
 use crate::packet::{Frame, Outer, Pool};
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, socket_with};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// A socket that never blocks.
@@ -161,5 +161,9 @@ fn outgoing(frame: &Frame, ipv6: bool) -> Outgoing<'_> {
             control.ttl(outer.ttl, ipv6);
         }
     }
-    Outgoing { bytes: frame.bytes(), to: frame.meta.outer.map(|o| Name::from(o.remote)), control: Some(control) }
+    Outgoing {
+        bytes: frame.bytes(),
+        to: frame.meta.outer.map(|o| Name::from(SocketAddr::new(o.remote, o.remote_port))),
+        control: Some(control),
+    }
 }

@@ -97,7 +97,7 @@ impl<'a> Walk<'a> {
         let refused = &self.out.counters.portless;
         tunnel::decap(run, endpoint.protocol, self.out.pool, inner, |reason| refused.add(reason, 1));
         for Inner { key, frame, frames } in inner.drain(..) {
-            match self.snap.demux.find(endpoint, key, outer.remote.ip(), outer.local) {
+            match self.snap.demux.find(endpoint, key, outer.remote, outer.local) {
                 Some(port) => self.receive(port, frame, frames, outer.tos),
                 None => self.out.lose(frame, DropReason::UnknownVni, frames),
             }

@@ -148,7 +148,8 @@ fn an_arp_request_as_it_is_on_the_underlay() {
     assert_eq!(out[0].bytes(), [&[8, 0, 0, 0, 0, 0x13, 0x88, 0][..], &arp].concat());
     assert_eq!(out[0].bytes()[8..].as_ptr(), before, "nothing was copied");
     let outer = out[0].meta.outer.unwrap();
-    assert_eq!((outer.remote, outer.local, outer.segment), (tunnel().remote, None, None));
+    assert_eq!((outer.remote, outer.remote_port), (tunnel().remote.ip(), 4789));
+    assert_eq!((outer.local, outer.segment), (None, None));
     assert_eq!(out[0].meta, Meta { egress: PortId(3), outer: Some(outer), ..Meta::default() });
 }
 

@@ -4,6 +4,7 @@ use crate::lab::{Host, Space, port, root};
 use datapath::control::{Action, PortKind};
 use datapath::tunnel::{Protocol, Tunnel};
 use datapath::types::TunnelKey;
+use std::net::IpAddr;
 
 fn tunnel(remote: &str) -> PortKind {
     PortKind::Tunnel(Tunnel::new(Protocol::Vxlan, remote.parse().unwrap(), TunnelKey(7)))
@@ -43,6 +44,27 @@ fn shared_sockets_close_with_the_last_tunnel() {
     for (port, left) in [("vx1", 2), ("vx2", 1), ("vx6", 0)] {
         host.apply(Action::RemovePort { name: port.to_owned() }).unwrap();
         assert_eq!(listening(&host.space), left, "after {port}");
+    }
+}
+
+#[test]
+fn a_raw_socket_is_shared_and_closed_with_the_last_tunnel() {
+    if !root("a_raw_socket_is_shared_and_closed_with_the_last_tunnel") {
+        return;
+    }
+    let mut host = Host::new("host");
+    let gre = |remote: &str, key| {
+        PortKind::Tunnel(Tunnel::new(Protocol::Gre, (remote.parse::<IpAddr>().unwrap(), 0).into(), TunnelKey(key)))
+    };
+    // /proc/net/raw has a line of headings, and says which protocol after the slot's number and the local address.
+    let open = |space: &Space, file: &str| space.exec(&format!("cat /proc/net/{file}")).matches(":002F ").count();
+    for (name, remote, key) in [("g1", "192.0.2.1", 1), ("g2", "192.0.2.1", 2), ("g6", "2001:db8::2", 1)] {
+        host.add(name, gre(remote, key));
+    }
+    assert_eq!((open(&host.space, "raw"), open(&host.space, "raw6")), (1, 1), "one for each IP version");
+    for (port, left) in [("g1", (1, 1)), ("g6", (1, 0)), ("g2", (0, 0))] {
+        host.apply(Action::RemovePort { name: port.to_owned() }).unwrap();
+        assert_eq!((open(&host.space, "raw"), open(&host.space, "raw6")), left, "after {port}");
     }
 }
 

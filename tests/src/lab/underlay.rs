@@ -72,7 +72,7 @@ impl Lab {
         assert!(!runs.is_empty(), "no datagrams on their way");
         for run in runs {
             let outer = run.meta.outer.expect("set by the tunnel");
-            assert_eq!(outer.remote.ip(), other.address, "addressed to somebody else");
+            assert_eq!(outer.remote, other.address, "addressed to somebody else");
             let tunnel = self.members[run.meta.egress.0 as usize].spec.tunnel.as_ref().expect("sent by a tunnel");
             let (protocol, tos) = (tunnel.protocol, mark(outer.tos));
             other.arrive_with(protocol, Outer { segment: outer.segment, tos, ..from(self.address) }, run.bytes());
@@ -105,13 +105,15 @@ impl Lab {
         self.run();
     }
 
-    fn arrive_with(&mut self, protocol: Protocol, outer: Outer, bytes: &[u8]) {
+    /// A run of datagrams of any protocol arrives with this outer header; [`Lab::run`] switches it. By default it was sent
+    /// to the lab's own address.
+    pub fn arrive_with(&mut self, protocol: Protocol, outer: Outer, bytes: &[u8]) {
         let mut run = Frame::from_bytes(bytes);
         let local = outer.local.unwrap_or(self.address);
         run.meta.outer = Some(Outer { local: Some(local), ..outer });
         self.put_in += datagrams(&run).count().max(1) as u64;
         for datagram in datagrams(&run) {
-            if let Some((port, header)) = self.taker(protocol, outer.remote.ip(), local, datagram) {
+            if let Some((port, header)) = self.taker(protocol, outer.remote, local, datagram) {
                 self.count_received(port, 1, datagram.len() - header);
             }
         }
@@ -142,7 +144,8 @@ impl Lab {
         let member = &self.members[run.meta.egress.0 as usize];
         let tunnel = member.spec.tunnel.as_ref().expect("sent by a tunnel");
         let outer = run.meta.outer.expect("set by the tunnel");
-        assert_eq!((outer.remote, outer.local), (tunnel.remote, tunnel.local), "{}", member.spec.name);
+        let remote = SocketAddr::new(outer.remote, outer.remote_port);
+        assert_eq!((remote, outer.local), (tunnel.remote, tunnel.local), "{}", member.spec.name);
         let frame = |datagram: &[u8]| {
             let expected = sent_header(tunnel, datagram);
             assert_eq!(datagram[..expected.len()], expected, "header of {}", member.spec.name);
