@@ -1,8 +1,8 @@
 //! Every command of the recording of Open vSwitch 3.1, run in its order on a daemon with real devices, by the real
 //! `ovs-vsctl` and again by `vsctl`: exit code and output as recorded, but for what is listed here with its reason.
 //!
-//! Whoever makes one of the reasons go away (patch ports, bonds) must take it from the list: what is listed and does not
-//! differ fails as well.
+//! Whoever makes one of the reasons go away (bonds) must take it from the list: what is listed and does not differ fails
+//! as well.
 
 use std::collections::BTreeSet;
 use vswitch_tests::capture::{Recorded, comparable, recorded};
@@ -20,7 +20,7 @@ struct Output {
 
 const VXLAN: &[&str] = &["list interface vx0", "find interface type=vxlan"];
 
-const OUTPUTS: [Output; 6] = [
+const OUTPUTS: [Output; 5] = [
     Output {
         lines: &["show"],
         recorded: "            Interface p1\n",
@@ -30,14 +30,9 @@ const OUTPUTS: [Output; 6] = [
     Output {
         lines: &["show"],
         recorded: "\"No usable peer 'pb' exists in 'system' datapath.\"",
-        here: "\"type=patch is not supported by this version; internal, system, tap, vxlan are\"",
-        why: "patch ports come with a later version",
-    },
-    Output {
-        lines: &["--columns=name,ofport list Interface"],
-        recorded: "name                : pa\nofport              : 5\n",
-        here: "name                : pa\nofport              : -1\n",
-        why: "the same: a port in error has no number",
+        here: "\"No usable peer 'pb' exists in 'netdev' datapath. There is no interface pb; \
+            'vsctl add-port BRIDGE pb type=patch peer=pa' adds it to a bridge\"",
+        why: "our datapath has another name, and our errors name a way out",
     },
     Output {
         lines: VXLAN,
@@ -63,8 +58,7 @@ const OUTPUTS: [Output; 6] = [
 const COUNTERS: &str = "statistics          : ";
 
 /// Lines with which vsctl ends otherwise than recorded, and what to run instead for those that follow.
-const VSCTL_ENDS: [(&str, i32, &str, &str); 4] = [
-    ("add-port br0 pa -- set interface pa type=patch options:peer=pb", 65, "", "patch ports come with a later version"),
+const VSCTL_ENDS: [(&str, i32, &str, &str); 3] = [
     (
         "add-port br0 doesnotexist0 -- set interface doesnotexist0 type=bogus",
         65,

@@ -114,17 +114,6 @@ fn comparable(done: &Done, socket: &Path) -> (i32, Vec<String>, String) {
     (done.code, sorted_lines(&without_uuids(&done.stdout)), without_uuids(&stderr))
 }
 
-/// Takes away what the daemon has to say of patch ports, which come with a later version, and asserts that it says it.
-fn without_patch_ports(line: &str, mut done: Done) -> Done {
-    if line.contains("type=patch") {
-        let said = |text: &str| text.contains("type=patch is not supported") || text.contains("log directory");
-        let count = done.stderr.lines().filter(|text| said(text)).count();
-        assert_eq!(count, 3, "patch ports are there now: expect of them what Open vSwitch does\n{done}");
-        done.stderr = done.stderr.lines().filter(|text| !said(text)).collect();
-    }
-    done
-}
-
 /// Runs the lines of one program; returns what differs.
 fn replay(client: &str) -> Vec<String> {
     let (Some(ovs), Some(lab)) = (Ovs::find(), Lab::open()) else { return Vec::new() };
@@ -143,7 +132,7 @@ fn replay(client: &str) -> Vec<String> {
             devices.split(' ').for_each(|name| device(&host, name));
             continue;
         }
-        let (our, their) = (without_patch_ports(line, ours.run(line)), theirs.run(line));
+        let (our, their) = (ours.run(line), theirs.run(line));
         if comparable(&our, ours.socket) != comparable(&their, theirs.socket) {
             differences.push(format!("{line}\n  ours:   {our}\n  theirs: {their}"));
         }
