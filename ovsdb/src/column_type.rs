@@ -270,8 +270,11 @@ impl BaseType {
         }
         match ty {
             AtomType::Uuid => {
-                object.only(&["type", "refTable", "refType"])?;
                 base.ref_table = object.optional("refTable", Value::as_str)?.map(str::to_owned);
+                match base.ref_table {
+                    Some(_) => object.only(&["type", "refTable", "refType"])?,
+                    None => object.only(&["type"])?,
+                }
                 let strength = |v: &Value| match v.as_str() {
                     Some("strong") => Some(RefType::Strong),
                     Some("weak") => Some(RefType::Weak),

@@ -276,6 +276,7 @@ mod tests {
             (json!({"key": {"type": "string", "enum": ["set", []]}}), "0 are present"),
             (json!({"key": {"type": "uuid", "refTable": "B"}}), "refers to undefined table B"),
             (json!({"key": {"type": "uuid", "refTable": "A", "refType": "odd"}}), "Type mismatch for member 'refType'"),
+            (json!({"key": {"type": "uuid", "refType": "weak"}}), "Member 'refType' is present"),
         ] {
             let error = column(ty.clone()).unwrap_err();
             assert!(error.contains(complaint), "{ty}: {error}");
