@@ -6,7 +6,7 @@ export PEERS_PYTHON ?= $(TARGET)/peers-python
 # 1: a test that finds no root, no namespaces or no Open vSwitch fails; 0: it is skipped and says so.
 export VSWITCH_REQUIRE_ALL ?= 1
 
-.PHONY: help build test demo demo-clean bench bench-ports clean
+.PHONY: help build test fuzz demo demo-clean bench bench-ports clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -21,6 +21,20 @@ test: ## formatting, lints and every test (root; a few minutes)
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo build --bins -p vswitch -p vsctl
 	VSWITCH_BIN_DIR='$(abspath $(TARGET))/debug' OVS_PREFIX='$(abspath $(OVS_PREFIX))' PEERS_PYTHON='$(abspath $(PEERS_PYTHON))' cargo test --workspace
+
+# What it finds becomes an input in ovsdb/fuzz/corpus, which `make test` replays.
+SECONDS_EACH ?= 600
+FUZZ := $(abspath $(TARGET))/fuzz
+
+fuzz: ## bytes from libFuzzer into each parser of the database, SECONDS_EACH=600 seconds for each of four
+	@tests/setup.sh fuzz
+	cargo fuzz build --fuzz-dir ovsdb/fuzz --sanitizer none --target-dir '$(FUZZ)'
+	set -e; for target in scanner values transact log; do \
+		mkdir -p '$(FUZZ)'/found/$$target '$(FUZZ)'/crashes/$$target; \
+		TMPDIR=/dev/shm cargo fuzz run --fuzz-dir ovsdb/fuzz --sanitizer none --target-dir '$(FUZZ)' $$target \
+			'$(FUZZ)'/found/$$target ovsdb/fuzz/corpus/$$target -- -max_total_time=$(SECONDS_EACH) -timeout=10 \
+			-dict=ovsdb/fuzz/words.dict -artifact_prefix='$(FUZZ)'/crashes/$$target/ -print_final_stats=1; \
+	done
 
 demo: ## two tenants between two hosts, shown step by step (root); KEEP=1 leaves it up to play with
 	@tests/setup.sh demo

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Puts in place what a make target needs beyond Rust: tests/setup.sh build|demo|test|bench
+# Puts in place what a make target needs beyond Rust: tests/setup.sh build|demo|test|bench|fuzz
 #
 # Installs only what is missing, says what and why, and starts no service. Does nothing, and needs no network, when
 # everything is there. Open vSwitch's own programs, which the tests compare us with, are unpacked under target/peers and
@@ -7,7 +7,7 @@
 # touched, nor its Python.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-goal=${1:?tests/setup.sh build|demo|test|bench}
+goal=${1:?tests/setup.sh build|demo|test|bench|fuzz}
 peers=${OVS_PREFIX:-target/peers}
 python=${PEERS_PYTHON:-target/peers-python}
 
@@ -51,6 +51,12 @@ rust_component() {
     command -v rustup >/dev/null || fail "cargo $1 is missing: install your distribution's package of it"
     say "adding the Rust component $2: make test checks with it"
     rustup component add "$2"
+}
+
+cargo_fuzz() {
+    cargo fuzz --version >/dev/null 2>&1 && return
+    say "installing cargo-fuzz from crates.io, for this user: it builds and runs the fuzz targets"
+    cargo install --quiet --locked cargo-fuzz
 }
 
 lab() {
@@ -137,6 +143,10 @@ bench)
     lab
     rust
     ;;
+fuzz)
+    rust
+    need g++ g++ "libFuzzer is C++"
+    ;;
 test)
     lab
     rust
@@ -144,11 +154,12 @@ test)
     need python3 python3 "the tests send and read raw frames with it"
     need ethtool ethtool "the underlay of some tests is to fill in checksums as a network card does"
     ;;
-*) fail "unknown goal '$goal': build, demo, test or bench" ;;
+*) fail "unknown goal '$goal': build, demo, test, bench or fuzz" ;;
 esac
 install_missing
 case $goal in
 demo | bench) can_make_namespaces ;;
+fuzz) cargo_fuzz ;;
 test)
     can_make_namespaces
     rust_component fmt rustfmt
