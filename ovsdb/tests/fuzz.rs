@@ -1,11 +1,11 @@
-//! Random requests against the server core: it never panics, what it tells a monitor adds up to the database, and the
-//! file holds the same.
+//! Random requests against the server core: it never panics, what it tells a monitor of each dialect adds up to the
+//! database, and the file holds the same.
 
 use ovsdb::db::log::Durability;
 use ovsdb::jsonrpc::Message;
-use ovsdb::schema::{ColumnType, DatabaseSchema};
+use ovsdb::schema::{BaseType, ColumnType, DatabaseSchema, TableSchema, UNLIMITED};
 use ovsdb::server::{Now, OutboxReader, Server, SessionEvent, SessionId, outbox};
-use ovsdb::value::AtomType;
+use ovsdb::value::{AtomType, Datum, NoSymbols};
 use ovsdb::vswitch_schema::vswitch_schema;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -137,8 +137,14 @@ impl Lab {
     fn new() -> Lab {
         let dir = tempfile::tempdir().expect("tempdir");
         let mut server = Server::open(&dir.path().join("conf.db"), vswitch_schema(), 0).expect("new");
-        let insert = json!({"op": "insert", "table": "Open_vSwitch", "row": {}});
-        let prepared = server.database().execute(&[insert]).prepared.expect("a change");
+        let insert = |table: &str, row: Value| json!({"op": "insert", "table": table, "uuid-name": table, "row": row});
+        let bridge = [
+            insert("Open_vSwitch", json!({"bridges": ["named-uuid", "Bridge"]})),
+            insert("Bridge", json!({"name": "br0", "ports": ["named-uuid", "Port"]})),
+            insert("Port", json!({"name": "br0", "interfaces": ["named-uuid", "Interface"]})),
+            insert("Interface", json!({"name": "br0"})),
+        ];
+        let prepared = server.database().execute(&bridge).prepared.expect("a change");
         server.commit(prepared, Durability::Buffered, 0).expect("room");
         let (out, replies) = outbox(usize::MAX);
         server.handle(SessionEvent::Opened { session: SessionId::first(), peer: "fuzz".into(), out }, Now::read());
@@ -157,27 +163,56 @@ impl Lab {
         (sent, reply)
     }
 
-    /// Everything, as a monitor's first reply tells it.
-    fn everything(&mut self, id: &str) -> Value {
+    /// Starts a monitor of everything by the dialect `method`. Returns its first reply: all rows.
+    fn everything(&mut self, method: &str, id: &str) -> Value {
         let tables = self.server.database().schema().tables.keys();
         let all: Map<String, Value> = tables.map(|table| (table.clone(), json!({}))).collect();
-        let (_, reply) = self.call("monitor", vec![json!("Open_vSwitch"), json!(id), Value::Object(all)]);
-        reply["result"].clone()
+        let (_, reply) = self.call(method, vec![json!("Open_vSwitch"), json!(id), Value::Object(all)]);
+        if method == "monitor_cond_since" { reply["result"][2].clone() } else { reply["result"].clone() }
     }
 }
 
-type Replica = BTreeMap<(String, String), Value>;
+/// What a client knows: table and row, with its columns.
+type Replica = BTreeMap<(String, String), Map<String, Value>>;
 
-/// Brings a client's picture up to date (RFC 7047 §4.1.6).
-fn follow(replica: &mut Replica, updates: &Value) {
+/// The dialects, and the method of their notifications.
+const DIALECTS: [(&str, &str); 3] =
+    [("monitor", "update"), ("monitor_cond", "update2"), ("monitor_cond_since", "update3")];
+
+/// Brings a client's picture up to date (RFC 7047 §4.1.6, ovsdb-server(7) §4.1.14).
+fn follow(replica: &mut Replica, updates: &Value, schema: &DatabaseSchema) {
     for (table, rows) in updates.as_object().expect("tables") {
         for (uuid, change) in rows.as_object().expect("rows") {
             let key = (table.clone(), uuid.clone());
-            match change.get("new") {
-                Some(new) => drop(replica.insert(key, new.clone())),
-                None => assert!(replica.remove(&key).is_some(), "deleted, but never seen: {key:?}"),
+            // "new" comes before "old".
+            let (event, columns) = change.as_object().and_then(|change| change.iter().next()).expect("an event");
+            match (event.as_str(), columns) {
+                ("new" | "initial" | "insert", Value::Object(row)) => drop(replica.insert(key, row.clone())),
+                ("modify", Value::Object(differences)) => {
+                    let row = replica.get_mut(&key).expect("a row that was told of");
+                    differences.iter().for_each(|(name, value)| modify(row, &schema.tables[table], name, value));
+                }
+                ("old" | "delete", _) => assert!(replica.remove(&key).is_some(), "deleted, but never seen: {key:?}"),
+                _ => panic!("{change}"),
             }
         }
+    }
+}
+
+/// Applies a difference to a column; one at its default is not in the row.
+fn modify(row: &mut Map<String, Value>, table: &TableSchema, name: &str, difference: &Value) {
+    let Some(column) = table.column(name) else {
+        row.insert(name.to_owned(), difference.clone()); // _version
+        return;
+    };
+    let ty = &column.ty;
+    let value = ty.value.as_ref().map(|value| BaseType::any(value.ty));
+    let any = ColumnType { key: BaseType::any(ty.key.ty), value, min: 0, max: UNLIMITED };
+    let read = |value: &Value| Datum::from_json(&any, value, &mut NoSymbols).expect("a value");
+    let old = row.remove(name).map_or_else(|| ty.default_datum(), |value| read(&value));
+    let new = ty.apply_diff(&old, &read(difference));
+    if !ty.is_default(&new) {
+        row.insert(name.to_owned(), new.to_json());
     }
 }
 
@@ -187,22 +222,29 @@ proptest! {
     #[test]
     fn the_database_its_monitors_and_its_file_agree(transactions in transactions()) {
         let mut lab = Lab::new();
-        let mut replica = Replica::new();
-        follow(&mut replica, &lab.everything("all"));
+        let schema = vswitch_schema();
+        let mut replicas = DIALECTS.map(|(method, _)| {
+            let mut replica = Replica::new();
+            follow(&mut replica, &lab.everything(method, method), &schema);
+            replica
+        });
         for operations in transactions {
             let count = operations.len();
             let (updates, reply) = lab.call("transact", [vec![json!("Open_vSwitch")], operations].concat());
             let results = reply["result"].as_array().expect("an array");
             prop_assert!(results.len() == count || results.len() == count + 1 || results.len() == 1, "{results:?}");
             for update in updates {
-                prop_assert_eq!(&update["method"], "update");
-                follow(&mut replica, &update["params"][1]);
+                let dialect = DIALECTS.iter().position(|(_, told)| update["method"] == *told).expect("known");
+                let params = update["params"].as_array().expect("an array");
+                prop_assert_eq!(&params[0], DIALECTS[dialect].0);
+                follow(&mut replicas[dialect], params.last().expect("rows"), &schema);
             }
         }
-        let mut fresh = Replica::new();
-        follow(&mut fresh, &lab.everything("again"));
-        prop_assert_eq!(replica, fresh);
-        let schema = vswitch_schema();
+        for ((method, _), replica) in DIALECTS.iter().zip(replicas) {
+            let mut fresh = Replica::new();
+            follow(&mut fresh, &lab.everything(method, &format!("{method} again")), &schema);
+            prop_assert_eq!(replica, fresh);
+        }
         let before = lab.server.database().contents().to_log(&schema);
         let Lab { server, dir, .. } = lab;
         drop(server);
