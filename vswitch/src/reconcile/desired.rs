@@ -1,6 +1,7 @@
 //! What the datapath should look like: the configuration, made concrete by the devices and routes that there are.
 //! Pure.
 
+use super::loops;
 use super::mirrors::{self, Mirrors};
 use super::plan::Specs;
 use crate::config::interface::{Interface, Kind, Wanted};
@@ -9,9 +10,7 @@ use crate::mtu;
 use crate::netlink::link::{Link, LinkTable};
 use crate::netlink::route::{Path, Route, Routes};
 use datapath::control::{BridgeSpec, PortKind, PortSpec};
-use datapath::switch::state::{Trunks, VlanMode};
 use datapath::tunnel::Tunnel;
-use datapath::types::VlanId;
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
@@ -130,7 +129,11 @@ fn port_spec(
             let mtu = route.and_then(|r| mtu::of_tunnel(tunnel, r, links));
             if let Some(route) = route {
                 underlay(&interface.name, tunnel, route, links, notes)?;
-                refuse_loop(config, bridge, wanted, route, links)?;
+                if let Route::Via { ifindex, .. } = route
+                    && let Some(egress) = links.by_index(*ifindex)
+                {
+                    loops::refuse(config, bridge, wanted, tunnel.remote.ip(), &egress.name)?;
+                }
             }
             (PortKind::Tunnel(tunnel.clone()), true, mtu)
         }
@@ -213,48 +216,6 @@ fn underlay(name: &str, tunnel: &Tunnel, route: &Route, links: &LinkTable, notes
                 notes.insert("tunnel_egress_iface_carrier".to_owned(), carrier.to_owned());
             }
             Ok(())
-        }
-    }
-}
-
-/// Refuses a tunnel whose packets would come back to it: those that leave by an internal port of its own bridge are
-/// frames of that bridge, and flooded into the tunnel again.
-fn refuse_loop(
-    config: &Config,
-    bridge: &Bridge,
-    wanted: &Wanted,
-    route: &Route,
-    links: &LinkTable,
-) -> Result<(), Refusal> {
-    let Route::Via { ifindex, .. } = route else { return Ok(()) };
-    let Some(egress) = links.by_index(*ifindex) else { return Ok(()) };
-    let meets = |(b, i): &(&Bridge, &Interface)| {
-        let same = b.uuid == bridge.uuid && i.name == egress.name;
-        same && matches!(&i.wanted, Ok(w) if matches!(w.kind, Kind::Internal { .. }) && share_a_vlan(&w.vlan, &wanted.vlan))
-    };
-    if config.interfaces().any(|pair| meets(&pair)) {
-        let (Kind::Tunnel(Tunnel { remote, .. }), own) = (&wanted.kind, &egress.name) else { return Ok(()) };
-        return Err(format!(
-            "the way to remote_ip={} leaves by {own}, a port of the same bridge {}: its packets would loop; put the \
-             tunnel or the underlay on another bridge, or in different VLANs",
-            remote.ip(),
-            bridge.name
-        ));
-    }
-    Ok(())
-}
-
-fn share_a_vlan(a: &VlanMode, b: &VlanMode) -> bool {
-    (0..4096).filter_map(VlanId::new).any(|vlan| carries(a, vlan) && carries(b, vlan))
-}
-
-fn carries(mode: &VlanMode, vlan: VlanId) -> bool {
-    let trunk = |trunks: &Trunks| trunks.carries(vlan);
-    match mode {
-        VlanMode::Access(own) => *own == vlan,
-        VlanMode::Trunk(trunks) => trunk(trunks),
-        VlanMode::NativeTagged(native, trunks) | VlanMode::NativeUntagged(native, trunks) => {
-            *native == vlan || trunk(trunks)
         }
     }
 }
@@ -390,7 +351,6 @@ mod tests {
         assert!(why.contains("leaves by br0, a port of the same bridge br0"), "{why}");
         // br0 itself is a trunk of all VLANs: a tag on the tunnel alone does not help.
         assert!(p1(json!({"tag": 5}), vxlan(), &table, &[VIA]).0.is_err());
-        assert!(!share_a_vlan(&VlanMode::Access(VlanId::new(5).unwrap()), &VlanMode::Access(VlanId::new(6).unwrap())));
         let other = links(&[tap(4, "br1")]);
         assert!(p1(json!({}), vxlan(), &other, &[VIA]).0.is_ok(), "another bridge's port is no loop");
     }

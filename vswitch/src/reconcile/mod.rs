@@ -3,6 +3,7 @@
 
 pub mod apply;
 pub mod desired;
+pub mod loops;
 pub mod mirrors;
 pub mod ofport;
 pub mod plan;
