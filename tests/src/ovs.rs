@@ -59,12 +59,6 @@ impl Ovs {
         program(name).unwrap_or_else(|| panic!("ovs-vsctl is here, but no {name}")).display().to_string()
     }
 
-    /// Where Python finds the modules that some tools need.
-    #[must_use]
-    pub fn python(&self) -> String {
-        self.prefix.join("usr/lib/python3/dist-packages").display().to_string()
-    }
-
     /// Runs a tool with arguments as in [`words`].
     #[must_use]
     pub fn run(&self, tool: &str, args: &str) -> Done {

@@ -1,4 +1,4 @@
-//! Mirrors in network namespaces: `ovs-vsctl`, `vsctl`, `ovs-tcpdump` and tcpdump with a real daemon.
+//! Mirrors in network namespaces: `ovs-vsctl`, `vsctl` and tcpdump with a real daemon.
 
 use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -234,29 +234,4 @@ fn a_patch_port_is_mirrored() {
     });
     assert!(!seen.log().contains("10.0.0.2"), "more than the patch: {}", seen.log());
     three.reaches("10.0.0.2");
-}
-
-#[test]
-fn ovs_tcpdump_captures_and_cleans_up() {
-    let (Some(ovs), Some(lab)) = (Ovs::find(), Lab::open()) else { return };
-    let (host, one, _two) = host_with_mon(&lab);
-    let tcpdump = format!(
-        "env PYTHONPATH={} {} --db-sock unix:{} -i p1 -nn -c 4 icmp",
-        ovs.python(),
-        ovs.path("ovs-tcpdump"),
-        host.socket().display()
-    );
-    let mut seen = host.spawn(&tcpdump, &lab.dir().join("ovs-tcpdump"));
-    eventually("ovs-tcpdump listens", || seen.log().contains("listening on").then_some(()).ok_or_else(|| seen.log()));
-    assert!(host.vsctl("list-ports br0").contains("mip1"), "its port");
-    one.run("ping -c 2 -i 0.2 10.0.0.2");
-    eventually("two requests and two replies", || {
-        let log = seen.log();
-        let lines = |what: &str| log.lines().filter(|l| l.contains(what)).count();
-        if (lines("echo request"), lines("echo reply")) == (2, 2) { Ok(()) } else { Err(log) }
-    });
-    eventually("its end", || if seen.alive() { Err(seen.log()) } else { Ok(()) });
-    assert_eq!(host.vsctl("list mirror"), "");
-    assert!(!host.vsctl("list-ports br0").contains("mip1"), "its port is left behind");
-    assert!(one.pings("10.0.0.2"));
 }
