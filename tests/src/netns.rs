@@ -197,12 +197,22 @@ impl Space {
     /// If the transfer fails.
     #[must_use]
     pub fn tcp(&self, server: &Self, address: &str, seconds: u32) -> f64 {
+        self.tcp_after(server, address, 0, seconds)
+    }
+
+    /// The same after `omit` seconds more that do not count.
+    ///
+    /// # Panics
+    /// If the transfer fails.
+    #[must_use]
+    pub fn tcp_after(&self, server: &Self, address: &str, omit: u32, seconds: u32) -> f64 {
         let sink = server.spawn("iperf3 --server --one-off", Path::new("/dev/null"));
         eventually("iperf3's server listens", || {
             let sockets = server.run("ss -Hltn sport = :5201");
             if sockets.is_empty() { Err("nobody on port 5201".to_owned()) } else { Ok(()) }
         });
-        let report = self.try_run(&format!("iperf3 --json --client {address} --time {seconds} --connect-timeout 5000"));
+        let timing = format!("--omit {omit} --time {seconds} --connect-timeout 5000");
+        let report = self.try_run(&format!("iperf3 --json --client {address} {timing}"));
         drop(sink);
         let json: serde_json::Value = serde_json::from_str(&report.stdout).unwrap_or_else(|e| panic!("{e}: {report}"));
         json["end"]["sum_received"]["bits_per_second"].as_f64().unwrap_or_else(|| panic!("no result: {report}"))

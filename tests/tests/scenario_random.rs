@@ -3,6 +3,7 @@
 use datapath::packet::{ChecksumState, Frame, Gso, GsoKind, Outer};
 use datapath::tunnel::Tunnel;
 use proptest::prelude::*;
+use std::time::Duration;
 use vswitch_tests::lab::*;
 
 const NAMES: [&str; 7] = ["p0", "p1", "p2", "p3", "vx0", "gnv0", "gre0"];
@@ -15,7 +16,7 @@ enum Step {
     Arrive { protocol: Protocol, tos: u8, segment: u16, bytes: Vec<u8> },
     Set(usize, Box<PortSpec>),
     Bridge(BridgeSpec),
-    Advance(u64),
+    Advance(Duration),
     Refuse(usize),
 }
 
@@ -94,12 +95,27 @@ fn caps() -> impl Strategy<Value = Caps> {
     any::<[bool; 3]>().prop_map(|[partial_csum, tso, uso]| Caps { partial_csum, tso, uso })
 }
 
+/// None most of the time.
+fn limit() -> impl Strategy<Value = Option<Limit>> {
+    let tokens = || {
+        let tokens = (1..10_000_000u64, 1..100_000u64).prop_map(|(rate, burst)| Tokens { rate, burst });
+        proptest::option::of(tokens)
+    };
+    let limit = (tokens(), tokens(), 0..100_000u64).prop_map(|(bits, packets, queue)| Limit { bits, packets, queue });
+    prop_oneof![3 => Just(None), 1 => limit.prop_map(Some)]
+}
+
+fn port_spec(name: &'static str) -> impl Strategy<Value = PortSpec> {
+    let spec = unlimited_port_spec(name);
+    (spec, limit(), limit()).prop_map(|(spec, ingress, egress)| PortSpec { limits: Limits { ingress, egress }, ..spec })
+}
+
 fn outer_header() -> impl Strategy<Value = (Field, Field, bool, bool)> {
     let field = || prop_oneof![Just(Field::Inherit), Just(Field::Fixed(0x20))];
     (field(), field(), any::<bool>(), any::<bool>())
 }
 
-fn port_spec(name: &'static str) -> impl Strategy<Value = PortSpec> {
+fn unlimited_port_spec(name: &'static str) -> impl Strategy<Value = PortSpec> {
     let rest = (prop_oneof![9 => Just(true), 1 => Just(false)], proptest::option::of(68..3000u32), outer_header());
     (0..5u8, vlan(), vlan(), caps(), rest).prop_map(move |(mode, a, b, caps, (up, mtu, outer))| {
         let spec = match name {
@@ -142,19 +158,15 @@ fn step() -> impl Strategy<Value = Step> {
     });
     let bridge =
         (0..400u64, 0..20usize, prop_oneof![9 => Just(false), 1 => Just(true)]).prop_map(|(secs, size, secure)| {
-            BridgeSpec {
-                mac_aging: std::time::Duration::from_secs(secs),
-                mac_table_size: size,
-                secure,
-                mirrors: vec![],
-            }
+            BridgeSpec { mac_aging: Duration::from_secs(secs), mac_table_size: size, secure, mirrors: vec![] }
         });
     prop_oneof![
         10 => (0..4usize, proptest::collection::vec(sent(), 1..5)).prop_map(|(port, frames)| Step::Send(port, frames)),
         4 => arrive,
         2 => (0..NAMES.len()).prop_flat_map(|i| port_spec(NAMES[i]).prop_map(move |spec| Step::Set(i, Box::new(spec)))),
         1 => bridge.prop_map(Step::Bridge),
-        1 => (0..400u64).prop_map(Step::Advance),
+        1 => (0..400u64).prop_map(|secs| Step::Advance(Duration::from_secs(secs))),
+        1 => (0..100_000u64).prop_map(|micros| Step::Advance(Duration::from_micros(micros))),
         1 => (0..4usize).prop_map(Step::Refuse),
     ]
 }
@@ -178,7 +190,11 @@ fn take(lab: &mut Lab, step: Step) {
         }
         Step::Set(port, spec) => lab.set_port(NAMES[port], |p| *p = *spec),
         Step::Bridge(spec) => lab.set_bridge("br0", |b| *b = spec),
-        Step::Advance(secs) => lab.advance(secs),
+        Step::Advance(time) => {
+            lab.advance_by(time);
+            lab.run();
+            lab.ignore();
+        }
         Step::Refuse(port) => lab.refuse(NAMES[port], DropReason::TxQueueFull),
     }
 }

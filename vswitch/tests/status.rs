@@ -32,18 +32,18 @@ fn columns_without_effect_say_so_until_they_are_cleared() {
     host.veth("p1");
     host.serve(async |db| {
         db.apply(add_br("br0")).await;
-        db.apply(add_port("br0", json!({"name": "p1", "ingress_policing_rate": 1000}))).await;
+        db.apply(add_port("br0", json!({"name": "p1", "bfd": ["map", [["enable", "true"]]]}))).await;
         db.apply(vec![
             set("Bridge", json!({"stp_enable": true, "protocols": "OpenFlow13", "sflow": ["named-uuid", "s"]})),
             json!({"op": "insert", "table": "sFlow", "uuid-name": "s", "row": {"targets": "192.0.2.9:6343"}}),
             set("Port", json!({"lacp": "active", "bond_mode": "balance-slb", "qos": ["named-uuid", "q"]})),
-            json!({"op": "insert", "table": "QoS", "uuid-name": "q", "row": {"type": "linux-htb"}}),
+            json!({"op": "insert", "table": "QoS", "uuid-name": "q", "row": {"type": "linux-hfsc"}}),
         ])
         .await;
         for (table, name, columns) in [
             ("Bridge", "br0", &["protocols", "sflow", "stp_enable"][..]),
             ("Port", "p1", &["bond_mode", "lacp", "qos"]),
-            ("Interface", "p1", &["ingress_policing_rate"]),
+            ("Interface", "p1", &["bfd"]),
         ] {
             let row = db.row(table, name, |_| true).await;
             for column in columns {
@@ -60,7 +60,7 @@ fn columns_without_effect_say_so_until_they_are_cleared() {
         db.apply(vec![
             set("Bridge", json!({"stp_enable": false, "protocols": NONE(), "sflow": NONE()})),
             set("Port", json!({"lacp": NONE(), "bond_mode": NONE(), "qos": NONE()})),
-            set("Interface", json!({"ingress_policing_rate": 0})),
+            set("Interface", json!({"bfd": ["map", []]})),
         ])
         .await;
         for (table, name) in [("Bridge", "br0"), ("Port", "p1"), ("Interface", "p1")] {

@@ -221,6 +221,7 @@ impl PortRecord {
             peer,
             mirrors,
             mtu: self.spec.mtu,
+            limits: self.spec.limits,
             counters: Arc::clone(&self.counters),
         }
     }

@@ -278,6 +278,7 @@ mod tests {
     use super::*;
     use crate::port::Caps;
     use crate::port::memory::MemoryPort;
+    use crate::switch::shape::Limits;
     use crate::switch::state::{Trunks, VlanMode};
     use crate::tunnel::{Protocol, Tunnel};
     use crate::types::TunnelKey;
@@ -289,7 +290,15 @@ mod tests {
 
     fn port(name: &str, bridge: &str, kind: PortKind) -> PortSpec {
         let (name, bridge) = (name.to_owned(), bridge.to_owned());
-        PortSpec { name, bridge, kind, vlan: VlanMode::Trunk(Trunks::All), up: true, mtu: None }
+        PortSpec {
+            name,
+            bridge,
+            kind,
+            vlan: VlanMode::Trunk(Trunks::All),
+            up: true,
+            mtu: None,
+            limits: Limits::default(),
+        }
     }
 
     fn memory() -> PortKind {

@@ -4,6 +4,7 @@ pub use crate::switch::mirror::MAX_MIRRORS;
 
 use crate::port::OpenError;
 use crate::port::memory::MemoryPort;
+use crate::switch::shape::Limits;
 use crate::switch::state::VlanMode;
 use crate::switch::verdict::DropReason;
 use crate::time::Duration;
@@ -93,6 +94,8 @@ pub struct PortSpec {
     pub up: bool,
     /// The largest layer-3 packet it carries, where known (for a tunnel: after encapsulation).
     pub mtu: Option<L3Mtu>,
+    /// How fast frames may come and go.
+    pub limits: Limits,
 }
 
 /// What a port's frames come from and go to.

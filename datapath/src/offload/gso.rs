@@ -8,14 +8,11 @@
 //! and so is one that would fall into more than [`MAX_SEGMENTS`], with which a sender could keep the switch busy.
 
 use super::checksum::{self, field_offset, nonzero};
-use crate::packet::{ChecksumState, Frame, GsoKind, Meta, Pool};
+use crate::packet::{ChecksumState, Frame, GsoKind, MAX_SEGMENTS, Meta, Pool};
 use crate::switch::verdict::DropReason;
 use crate::wire::checksum::Sum;
 use crate::wire::parse::{IpVersion, Network, parse};
 use crate::wire::{be16, be32, ipv4, ipv6, put16, put32, tcp, udp};
-
-/// The most segments of one frame: a 64 KiB super-frame with an MSS of 64.
-pub const MAX_SEGMENTS: usize = 1024;
 
 /// Replaces `frame` by its segments, appended to `out` with finished checksums; returns how many. `mss`, where it is
 /// smaller, replaces the size that a TCP super-frame asks for, and also cuts a TCP frame that is none. A frame that

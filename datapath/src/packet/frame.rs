@@ -22,6 +22,11 @@ pub const HEADROOM: usize = 256;
 /// The largest frame taken: a 65,535-byte IP packet with Ethernet header and two VLAN tags.
 pub const MAX_FRAME: usize = 65_535 + 14 + 8;
 
+/// The most segments of one frame: a 64 KiB super-frame with an MSS of 64.
+pub const MAX_SEGMENTS: usize = 1024;
+/// More than the headers of any segment that is forwarded.
+const MAX_HEADERS: usize = 256;
+
 /// How far the layer-4 checksum of a frame can be trusted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum ChecksumState {
@@ -123,6 +128,8 @@ pub struct Meta {
     pub gso: Option<Gso>,
     /// Set on a tunnelled datagram.
     pub outer: Option<Outer>,
+    /// Set on a frame that came through a tunnel: the type of service of the packet that carried it.
+    pub outer_tos: u8,
     /// Patch ports that it has left by.
     pub hops: u8,
     /// Set on a copy for a mirror: which one of the bridge that it leaves from, counted from 1.
@@ -184,6 +191,17 @@ impl Frame {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.start == self.end
+    }
+
+    /// Packets and bytes that the frame is on the wire: a super-frame is its segments, each with all headers. Senders
+    /// give the sizes, so what they may claim is bounded.
+    #[inline]
+    #[must_use]
+    pub fn wire_size(&self) -> (u64, u64) {
+        let Some(gso) = self.meta.gso else { return (1, self.len() as u64) };
+        let headers = usize::from(gso.header_len).min(self.len()).min(MAX_HEADERS);
+        let segments = (self.len() - headers).div_ceil(usize::from(gso.size.max(1))).clamp(1, MAX_SEGMENTS);
+        (segments as u64, (self.len() + (segments - 1) * headers) as u64)
     }
 
     /// Free bytes before the frame.
@@ -323,6 +341,22 @@ mod tests {
         assert!(f.pop_vlan());
         assert_eq!(f.bytes(), &(0..60).collect::<Vec<u8>>()[..]);
         assert_eq!(f.meta, tcp_frame().meta);
+    }
+
+    #[test]
+    fn a_super_frame_is_on_the_wire_what_its_segments_are() {
+        let mut f = Frame::from_bytes(&[0; 54 + 3000]);
+        assert_eq!(f.wire_size(), (1, 3054));
+        for (size, header_len, expected) in [
+            (1448, 54, (3, 3000 + 3 * 54)),
+            (1500, 54, (2, 3000 + 2 * 54)),
+            (3000, 54, (1, 3054)),
+            (0, 54, (1024, 3054 + 1023 * 54)),
+            (1, 60_000, (1024, 3054 + 1023 * 256)),
+        ] {
+            f.meta.gso = Some(Gso { kind: GsoKind::TcpV4, size, header_len, ecn: false });
+            assert_eq!(f.wire_size(), expected, "{size} after {header_len}");
+        }
     }
 
     #[test]

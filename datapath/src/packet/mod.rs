@@ -5,5 +5,5 @@ pub mod frame;
 pub mod pool;
 
 pub use batch::Batch;
-pub use frame::{ChecksumState, Frame, Gso, GsoKind, Meta, Outer};
+pub use frame::{ChecksumState, Frame, Gso, GsoKind, MAX_SEGMENTS, Meta, Outer};
 pub use pool::Pool;

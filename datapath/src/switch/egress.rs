@@ -1,4 +1,4 @@
-//! The way out: the tag that the egress port wants, then whatever its device cannot do for itself.
+//! The way out: the tag that the egress port wants, its rate limit, then whatever its device cannot do for itself.
 //!
 //! An ordinary device gets the frame as it is when its `Caps` allow that; otherwise a super-frame is cut into segments
 //! and an unfinished checksum is finished, here and only here. A frame for a tunnel becomes the datagrams that carry it,
@@ -6,6 +6,7 @@
 //! What cannot leave is counted at the port that it could not leave by, a copy at its mirror.
 
 use super::patch;
+use super::shape::{Direction, Offer, Shapers};
 use super::state::{Port, Snapshot};
 use super::tx::TxQueues;
 use super::verdict::DropReason;
@@ -13,6 +14,7 @@ use super::vlan::{self, Tagging};
 use crate::offload::gso;
 use crate::packet::{Frame, Pool};
 use crate::stats::{PortCounters, WorkerCounters};
+use crate::time::Instant;
 use crate::tunnel::{self, Tunnel};
 
 /// Where frames end: in a transmit queue, or dropped and counted.
@@ -29,6 +31,10 @@ pub struct Egress<'a> {
     pub pieces: &'a mut Vec<Frame>,
     /// What has left by a patch port and is still to be received at its peer.
     pub crossing: &'a mut Vec<Frame>,
+    /// The rate limits of ports.
+    pub shapers: &'a mut Shapers,
+    /// The time of this round.
+    pub now: Instant,
 }
 
 impl Egress<'_> {
@@ -48,9 +54,22 @@ impl Egress<'_> {
         self.leave(port, frame);
     }
 
-    /// Sends a frame that has the tag that it leaves with.
+    /// Sends a frame that has the tag that it leaves with, as soon as the port's rate limit allows.
     #[inline]
-    pub fn leave(&mut self, port: &Port, mut frame: Frame) {
+    pub fn leave(&mut self, port: &Port, frame: Frame) {
+        match &port.limits.egress {
+            None => self.transmit(port, frame),
+            Some(limit) => match self.shapers.offer(port, Direction::Out, limit, frame, self.now) {
+                Offer::Pass(frame) => self.transmit(port, frame),
+                Offer::Wait => {}
+                Offer::Refuse(frame, reason) => self.refuse(port, frame, reason),
+            },
+        }
+    }
+
+    /// The last step: the frame becomes what the port's device sends, or crosses to the peer.
+    #[inline]
+    pub fn transmit(&mut self, port: &Port, mut frame: Frame) {
         if let Some(peer) = port.peer {
             return patch::cross(port, peer, frame, self.crossing);
         }
@@ -79,7 +98,7 @@ impl Egress<'_> {
     }
 
     /// Drops a frame that cannot leave by the port: a copy is counted at its mirror.
-    fn refuse(&mut self, port: &Port, frame: Frame, reason: DropReason) {
+    pub fn refuse(&mut self, port: &Port, frame: Frame, reason: DropReason) {
         match self.snap.mirror(port.id, frame.meta.mirror) {
             Some(mirror) => mirror.counters.drops.add(reason, 1),
             None => port.counters.drops.add(reason, 1),

@@ -160,17 +160,25 @@ impl Copies {
         }
         for mut copy in std::mem::take(&mut self.waiting) {
             self.room += cost(copy.frame.len());
-            let Some(old) = copy.frame.meta.mirror.and_then(|n| mirrors(was, copy.bridge).get(at(n))) else { continue };
-            let same = |new: &Mirror| Arc::ptr_eq(&new.counters, &old.counters);
-            match mirrors(is, copy.bridge).iter().position(same) {
-                Some(new) => {
-                    copy.frame.meta.mirror = number(new);
-                    self.push(copy);
-                }
-                None => old.counters.drops.add(DropReason::PortDown, 1),
+            if renumber(&mut copy.frame, mirrors(was, copy.bridge), mirrors(is, copy.bridge)) {
+                self.push(copy);
             }
         }
     }
+}
+
+/// Takes a copy that waits, or any other frame, over from the mirrors `was` of its bridge to those that `is`. `false`: its
+/// mirror is gone, and has counted it.
+pub fn renumber(frame: &mut Frame, was: &[Mirror], is: &[Mirror]) -> bool {
+    let Some(own) = frame.meta.mirror else { return true };
+    let Some(old) = was.get(at(own)) else { return false };
+    let same = |new: &Mirror| Arc::ptr_eq(&new.counters, &old.counters);
+    let new = is.iter().position(same);
+    match new {
+        Some(new) => frame.meta.mirror = number(new),
+        None => old.counters.drops.add(DropReason::PortDown, 1),
+    }
+    new.is_some()
 }
 
 fn cost(len: usize) -> usize {

@@ -1,20 +1,22 @@
 //! The switch: what happens to a frame between the device it came from and the devices it leaves by. No I/O, no clock.
 //!
 //! [`Switch`] belongs to one worker thread and is the only thing here that remembers anything from frame to frame: the
-//! learned addresses. Everything else it needs comes with the call: the immutable [`state::Snapshot`] to forward by, the
+//! learned addresses, and what waits for a rate limit. Everything else it needs comes with the call: the immutable [`state::Snapshot`] to forward by, the
 //! time, the memory, the counters. The walk itself is in [`pipeline`], each of its stages in a file of that name.
 //!
 //! What an attacker may try: any bytes in a frame (parsed once, by `wire::parse`), any number of source addresses
 //! (bounded and shared fairly between ports, by [`mac_table`]), group addresses as source, tags of VLANs that the port
-//! does not carry (refused by [`admit`]).
+//! does not carry (refused by [`admit`]), any rate (bounded by [`shape`] where a limit is set).
 
 pub mod admit;
+pub mod bucket;
 pub mod egress;
 pub mod forward;
 pub mod mac_table;
 pub mod mirror;
 pub mod patch;
 pub mod pipeline;
+pub mod shape;
 pub mod state;
 pub mod tx;
 pub mod verdict;
@@ -26,6 +28,7 @@ use crate::tunnel::Inner;
 use crate::types::BridgeId;
 use mac_table::{FdbEntry, MacTable, TableStats};
 use mirror::Copies;
+use shape::Shapers;
 use state::{Bridge, Port, Snapshot};
 use std::sync::Arc;
 pub use tx::TxQueues;
@@ -40,6 +43,7 @@ pub struct Switch {
     tables: Tables,
     copies: Copies,
     next_sweep: Instant,
+    shapers: Shapers,
     /// Memory of the walk: what one frame became on its way out, what is between two patch ports, and what came out of
     /// one run of datagrams.
     pieces: Vec<Frame>,
@@ -55,7 +59,8 @@ impl Switch {
     }
 
     /// Takes over a new snapshot: to be called before the first [`Switch::process`] with it. Forgets the addresses of
-    /// bridges and ports that are gone, down, or no longer lead where they led, and applies new limits.
+    /// bridges and ports that are gone, down, or no longer lead where they led, and applies new limits. What waits for
+    /// its turn at a port goes on waiting; at a port that is gone it is dropped.
     pub fn adopt(&mut self, snap: &Arc<Snapshot>, now: Instant) {
         self.tables.0.truncate(snap.bridges.len());
         for (id, table) in self.tables.0.iter_mut().enumerate() {
@@ -70,6 +75,7 @@ impl Switch {
             }
         }
         self.copies.adopt(&self.adopted.bridges, &snap.bridges);
+        self.shapers.adopt(&self.adopted, snap, now);
         self.adopted = Arc::clone(snap);
     }
 
@@ -102,6 +108,19 @@ impl Switch {
         if let Some(Some(table)) = self.tables.0.get_mut(bridge.0 as usize) {
             table.flush();
         }
+    }
+
+    /// When [`Switch::release`] has something to do; `None`: no frame waits.
+    #[inline]
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
+        self.shapers.due()
+    }
+
+    /// How many frames wait for a rate limit: received, and not yet sent or dropped.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.shapers.waiting()
     }
 
     /// Clears expired addresses away when it is time again, a limited number between two batches.

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  batch ─▶ (decapsulate) ─▶ receive ─▶ decide: parse → admit → learn → forward ─▶ egress, port by port ─▶ TxQueues
-//!                               ▲                                                  │
+//!                               ▲       ▲                                          │ ▲
+//!                               │       └─ release ─ what waited for a rate limit ─│─┘
 //!                               └──────────────── at the peer ◀─ patch ports ◀─────┘
 //! ```
 //!
@@ -18,6 +19,7 @@ use super::egress::Egress;
 use super::forward::{Targets, forward};
 use super::mirror::Copies;
 use super::patch;
+use super::shape::{Direction, Offer};
 use super::state::{Attachment, Port, Snapshot};
 use super::verdict::DropReason;
 use super::vlan::Tagging;
@@ -48,10 +50,32 @@ impl Switch {
         let (mut walk, inner) = self.walk(now, snap, pool, counters, tx);
         for frame in batch.drain() {
             match snap.attachment(device) {
-                Some(Attachment::Port(port)) => walk.receive(port, frame, 1, 0),
+                Some(Attachment::Port(port)) => walk.receive(port, frame, 1),
                 Some(Attachment::Tunnels(endpoint)) => walk.decapsulate(endpoint, frame, inner),
                 None => walk.out.lose(frame, DropReason::PortDown, 1),
             }
+        }
+    }
+
+    /// Lets the frames go on that have waited for a rate limit until `now`; to be called when [`Switch::due`] says, and
+    /// before [`Switch::process`], so that order is kept. `snap` is the one last adopted.
+    pub fn release(
+        &mut self,
+        now: Instant,
+        snap: &Snapshot,
+        pool: &mut Pool,
+        counters: &WorkerCounters,
+        tx: &mut TxQueues,
+    ) {
+        let (mut walk, _) = self.walk(now, snap, pool, counters, tx);
+        while let Some((port, direction, frame)) = walk.out.shapers.release(now) {
+            match (snap.port(port), direction) {
+                (Some(port), Direction::In) => walk.switch(port, frame),
+                (Some(port), Direction::Out) if port.up => walk.out.transmit(port, frame),
+                (Some(port), Direction::Out) => walk.out.refuse(port, frame, DropReason::PortDown),
+                (None, _) => walk.out.lose(frame, DropReason::PortDown, 1),
+            }
+            walk.cross_patches();
         }
     }
 
@@ -76,7 +100,8 @@ impl Switch {
         counters: &'a WorkerCounters,
         tx: &'a mut TxQueues,
     ) -> (Walk<'a>, &'a mut Vec<Inner>) {
-        let out = Egress { snap, pool, counters, tx, pieces: &mut self.pieces, crossing: &mut self.crossing };
+        let (pieces, crossing, shapers) = (&mut self.pieces, &mut self.crossing, &mut self.shapers);
+        let out = Egress { snap, pool, counters, tx, pieces, crossing, shapers, now };
         (Walk { now, snap, tables: &mut self.tables, copies: &mut self.copies, out }, &mut self.inner)
     }
 }
@@ -96,18 +121,19 @@ impl<'a> Walk<'a> {
         let Some(outer) = run.meta.outer else { return self.out.lose(run, DropReason::TunnelMalformed, 1) };
         let refused = &self.out.counters.portless;
         tunnel::decap(run, endpoint.protocol, self.out.pool, inner, |reason| refused.add(reason, 1));
-        for Inner { key, frame, frames } in inner.drain(..) {
+        for Inner { key, mut frame, frames } in inner.drain(..) {
+            frame.meta.outer_tos = outer.tos;
             match self.snap.demux.find(endpoint, key, outer.remote, outer.local) {
-                Some(port) => self.receive(port, frame, frames, outer.tos),
+                Some(port) => self.receive(port, frame, frames),
                 None => self.out.lose(frame, DropReason::UnknownVni, frames),
             }
         }
     }
 
     /// A frame that came in by `port`, as so many `frames` of the wire, to wherever it goes: through patch ports from
-    /// bridge to bridge, one after the other. `outer_tos` is the type of service that it came through a tunnel with.
-    fn receive(&mut self, port: PortId, frame: Frame, frames: u32, outer_tos: u8) {
-        self.switch(port, frame, frames, outer_tos);
+    /// bridge to bridge, one after the other.
+    fn receive(&mut self, port: PortId, frame: Frame, frames: u32) {
+        self.enter(port, frame, frames);
         self.cross_patches();
     }
 
@@ -117,38 +143,45 @@ impl<'a> Walk<'a> {
         while let Some(mut frame) = self.out.crossing.pop() {
             crossings += 1;
             patch::ration(&mut frame, crossings);
-            self.switch(frame.meta.ingress, frame, 1, 0);
+            self.enter(frame.meta.ingress, frame, 1);
         }
     }
 
-    /// A frame that came in by `port` to the ports of its bridge that it leaves by.
-    fn switch(&mut self, port: PortId, mut frame: Frame, frames: u32, outer_tos: u8) {
+    /// A frame that came in by `port`, in as far as the port's rate limit allows.
+    fn enter(&mut self, port: PortId, mut frame: Frame, frames: u32) {
         let Some(ingress) = self.snap.port(port) else {
             return self.out.lose(frame, DropReason::PortDown, frames);
         };
         ingress.counters.count_received(&frame, frames);
         self.out.counters.merged.add(u64::from(frames) - 1);
         frame.meta.ingress = port;
-        match self.decide(ingress, &mut frame, outer_tos) {
+        match &ingress.limits.ingress {
+            None => self.switch(ingress, frame),
+            Some(limit) => match self.out.shapers.offer(ingress, Direction::In, limit, frame, self.now) {
+                Offer::Pass(frame) => self.switch(ingress, frame),
+                Offer::Wait => {}
+                Offer::Refuse(frame, reason) => self.out.discard(frame, &ingress.counters, reason),
+            },
+        }
+    }
+
+    /// A frame that is in by `ingress`, to the ports of its bridge that it leaves by.
+    fn switch(&mut self, ingress: &Port, mut frame: Frame) {
+        match self.decide(ingress, &mut frame) {
             Ok((tagging, targets)) => self.deliver(frame, tagging, targets),
             Err(reason) => self.out.discard(frame, &ingress.counters, reason),
         }
     }
 
     /// Where the frame goes, and what its sender teaches.
-    fn decide(
-        &mut self,
-        ingress: &Port,
-        frame: &mut Frame,
-        outer_tos: u8,
-    ) -> Result<(Tagging, Targets<'a>), DropReason> {
+    fn decide(&mut self, ingress: &Port, frame: &mut Frame) -> Result<(Tagging, Targets<'a>), DropReason> {
         let bridge = self.snap.bridge(ingress.bridge).ok_or(DropReason::PortDown)?;
         if frame.meta.hops > patch::MAX_HOPS {
             return Err(DropReason::HopLimit);
         }
         let headers = parse(frame.bytes())?;
         if ingress.tunnel.is_some() {
-            ecn::decap(outer_tos, frame, &headers)?;
+            ecn::decap(frame.meta.outer_tos, frame, &headers)?;
             gro::adopt(frame, &headers, ingress.mtu);
         }
         let mirrored = !bridge.mirrors.is_empty();

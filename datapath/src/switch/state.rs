@@ -4,6 +4,7 @@
 //! new snapshot, never a mixture.
 
 use super::mirror::{self, Mirror, PortMirrors};
+use super::shape::Limits;
 use crate::packet::Frame;
 use crate::port::Caps;
 use crate::stats::PortCounters;
@@ -72,6 +73,8 @@ pub struct Port {
     pub mirrors: PortMirrors,
     /// The largest layer-3 packet it carries, where known (for a tunnel: after encapsulation).
     pub mtu: Option<L3Mtu>,
+    /// How fast frames may come and go.
+    pub limits: Limits,
     /// Where its frames are counted.
     pub counters: Arc<PortCounters>,
 }
@@ -92,6 +95,7 @@ impl Port {
             peer: None,
             mirrors: PortMirrors::default(),
             mtu: None,
+            limits: Limits::default(),
             counters: Arc::default(),
         }
     }

@@ -54,6 +54,8 @@ drop_reasons! {
     MtuExceeded = "mtu_exceeded": "The frame is larger than the way out of the port carries, and cannot be segmented.",
     Headroom = "headroom": "There was no room for another header before the frame.",
     Unsegmentable = "unsegmentable": "A super-frame whose headers do not allow segmentation.",
+    IngressRate = "ingress_rate": "It came in faster than the interface's ingress_policing columns allow.",
+    EgressRate = "egress_rate": "It was to leave faster than the port's QoS allows.",
     RxOverflow = "rx_overflow": "The kernel dropped it because the switch did not read in time.",
     RxUnsupported = "rx_unsupported": "The kernel delivered a kind of frame that the switch does not take.",
     TxQueueFull = "tx_queue_full": "The device's queue was full.",

@@ -60,6 +60,7 @@ mod tests {
     use crate::packet::Frame;
     use crate::port::Caps;
     use crate::port::memory::MemoryPort;
+    use crate::switch::shape::Limits;
     use crate::switch::state::{Trunks, VlanMode};
     use std::cell::Cell;
     use std::collections::BTreeSet;
@@ -82,7 +83,8 @@ mod tests {
         let bridge = BridgeSpec { name, mac_aging, mac_table_size: 8, secure: false, mirrors: vec![mirror] };
         let add = |(name, port): &(&str, MemoryPort)| {
             let (name, bridge, vlan) = ((*name).to_owned(), "br0".to_owned(), VlanMode::Trunk(Trunks::All));
-            Action::AddPort(PortSpec { name, bridge, kind: PortKind::Memory(port.clone()), vlan, up: true, mtu: None })
+            let (kind, limits) = (PortKind::Memory(port.clone()), Limits::default());
+            Action::AddPort(PortSpec { name, bridge, kind, vlan, up: true, mtu: None, limits })
         };
         let actions = std::iter::once(Action::AddBridge(bridge)).chain(ports.iter().map(add)).collect();
         assert!(datapath.apply(actions).iter().all(Result::is_ok));

@@ -23,11 +23,7 @@ impl Worker {
         let clock = || Instant::from_nanos(u64::try_from(origin.elapsed().as_nanos()).unwrap_or(u64::MAX));
         let (mut spin, mut tokens) = (Spin::default(), Vec::new());
         while !self.stopped {
-            let timeout = if self.devices.any_ready() || self.switch.has_copies() {
-                Some(Duration::ZERO)
-            } else {
-                spin.patience(clock())
-            };
+            let timeout = self.patience(&spin, &clock);
             if let Err(e) = self.poller.wait(timeout, &mut tokens) {
                 tracing::error!("the worker cannot wait for its devices and ends: {e}");
                 return;
@@ -43,6 +39,15 @@ impl Worker {
         }
     }
 
+    /// How long to wait for something to happen: until a frame that waits for its turn may go, for ever if none does.
+    fn patience(&self, spin: &Spin, clock: impl Fn() -> Instant) -> Option<Duration> {
+        if self.devices.any_ready() || self.switch.has_copies() {
+            return Some(Duration::ZERO);
+        }
+        let now = clock();
+        spin.patience(now).or_else(|| self.switch.due().map(|due| due - now))
+    }
+
     /// Takes over what control has asked for and runs one round over all devices; whether any frame was received.
     pub fn poll_once(&mut self, now: Instant) -> bool {
         self.take_commands(now);
@@ -50,8 +55,12 @@ impl Worker {
         self.poll_ready(now, &|| now) > 0
     }
 
-    /// One batch from each device that has something; how many bytes came in.
+    /// What waited until now, and one batch from each device that has something; how many bytes came in.
     pub(super) fn poll_ready(&mut self, now: Instant, clock: &dyn Fn() -> Instant) -> u64 {
+        if self.switch.due().is_some_and(|due| due <= now) {
+            self.switch.release(now, &self.snapshot, &mut self.pool, &self.counters, &mut self.tx);
+            self.flush();
+        }
         let mut round = std::mem::take(&mut self.round);
         self.devices.take_ready(&mut round);
         let bytes = round.iter().map(|&id| self.poll_device(id, now)).sum();

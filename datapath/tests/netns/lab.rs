@@ -3,6 +3,7 @@
 //! A namespace belongs to its [`Space`] and goes with it. The machine's own devices are never touched.
 
 use datapath::control::{Action, Applied, BridgeSpec, Datapath, DatapathConfig, PortKind, PortSpec, PortStats};
+use datapath::switch::shape::Limits;
 use datapath::switch::state::{Trunks, VlanMode};
 use datapath::time::Duration;
 use datapath::types::L3Mtu;
@@ -181,6 +182,7 @@ pub fn port(name: &str, kind: PortKind) -> PortSpec {
         vlan: VlanMode::Trunk(Trunks::All),
         up: true,
         mtu,
+        limits: Limits::default(),
     }
 }
 

@@ -24,7 +24,9 @@ mod spec;
 mod underlay;
 
 pub use datapath::port::Caps;
+pub use datapath::switch::bucket::Tokens;
 pub use datapath::switch::mac_table::TableStats;
+pub use datapath::switch::shape::{Limit, Limits};
 pub use datapath::switch::verdict::DropReason;
 pub use datapath::tunnel::{Field, Protocol};
 pub use expect::*;
@@ -183,7 +185,18 @@ impl Lab {
 
     /// Lets time pass.
     pub fn advance(&mut self, secs: u64) {
-        self.now = self.now + Duration::from_secs(secs);
+        self.advance_by(Duration::from_secs(secs));
+    }
+
+    /// The same, as exactly as one likes; [`Lab::run`] then lets the frames go that have waited.
+    pub fn advance_by(&mut self, time: Duration) {
+        self.now = self.now + time;
+    }
+
+    /// How long until the worker has something to do by itself; `None`: it may sleep.
+    #[must_use]
+    pub fn due_in(&self) -> Option<Duration> {
+        self.engine.switch().due().map(|due| due - self.now)
     }
 
     /// One packet arrives at a port, and is switched.
@@ -221,8 +234,9 @@ impl Lab {
         let sum = |what: &[&str]| sum(&counters, what);
         let received = sum(&["rx_packets"]) + self.engine.counters().portless.total();
         let came = received + sum(&["copied", "generated", "split"]);
-        let went = sum(&["tx_packets", "merged", "drop_"]);
-        assert_eq!(came, went, "received + copied + generated + split = transmitted + merged + dropped: {counters:#?}");
+        let went = sum(&["tx_packets", "merged", "drop_"]) + self.engine.switch().waiting() as u64;
+        let identity = "received + copied + generated + split = transmitted + merged + dropped (+ waiting)";
+        assert_eq!(came, went, "{identity}: {counters:#?}");
         let put_in = self.put_in + self.crossed();
         assert_eq!(received, put_in, "everything that was put in has been received: {counters:#?}");
     }
@@ -412,6 +426,7 @@ impl Lab {
             peer,
             mirrors,
             mtu: spec.mtu,
+            limits: spec.limits,
             counters: Arc::clone(&member.counters),
         }
     }

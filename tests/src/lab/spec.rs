@@ -1,6 +1,7 @@
 //! What a lab is made of: ports and bridges, in a few words each.
 
 use datapath::port::Caps;
+use datapath::switch::shape::{Limit, Limits};
 use datapath::switch::state::{Trunks, VlanMode};
 use datapath::time::Duration;
 use datapath::tunnel::{Protocol, Tunnel};
@@ -26,6 +27,8 @@ pub struct PortSpec {
     pub peer: Option<&'static str>,
     /// What it carries at most.
     pub mtu: Option<L3Mtu>,
+    /// How fast frames may come and go.
+    pub limits: Limits,
 }
 
 /// A bridge's settings.
@@ -134,6 +137,7 @@ pub fn port(name: &'static str) -> PortSpec {
         tunnel: None,
         peer: None,
         mtu: None,
+        limits: Limits::default(),
     }
 }
 
@@ -243,6 +247,20 @@ impl PortSpec {
     #[must_use]
     pub fn mtu(mut self, mtu: u32) -> Self {
         self.mtu = Some(L3Mtu(mtu));
+        self
+    }
+
+    /// With a limit on the way in.
+    #[must_use]
+    pub fn ingress(mut self, limit: Limit) -> Self {
+        self.limits.ingress = Some(limit);
+        self
+    }
+
+    /// With a limit on the way out.
+    #[must_use]
+    pub fn egress(mut self, limit: Limit) -> Self {
+        self.limits.egress = Some(limit);
         self
     }
 

@@ -106,6 +106,7 @@ mod tests {
     use datapath::packet::Frame;
     use datapath::port::Caps;
     use datapath::port::memory::MemoryPort;
+    use datapath::switch::shape::Limits;
     use datapath::switch::state::{Trunks, VlanMode};
     use serde_json::json;
     use std::collections::BTreeMap;
@@ -142,6 +143,7 @@ mod tests {
                     vlan: VlanMode::Trunk(Trunks::All),
                     up: true,
                     mtu: None,
+                    limits: Limits::default(),
                 }));
             }
             assert!(datapath.apply(actions).iter().all(Result::is_ok));

@@ -2,7 +2,8 @@
 
 use super::bridge::{BridgeSettings, unicast};
 use super::port::{Vlans, vlan_mode};
-use super::{Columns, Notes, Options, Refusal, bridge, listed, tunnel, unsupported};
+use super::{Columns, Notes, Options, Refusal, bridge, limits, listed, tunnel, unsupported};
+use datapath::switch::shape::{Limit, Limits};
 use datapath::switch::state::VlanMode;
 use datapath::tunnel::Tunnel;
 use datapath::types::{MacAddr, VlanId};
@@ -39,6 +40,8 @@ pub struct Wanted {
     pub kind: Kind,
     /// How it treats VLANs.
     pub vlan: VlanMode,
+    /// How fast frames may come and go.
+    pub limits: Limits,
 }
 
 /// What a port is.
@@ -73,6 +76,8 @@ pub(super) struct Place<'a> {
     pub settings: &'a BridgeSettings,
     /// Why the bridge cannot be made.
     pub refused: Option<&'a str>,
+    /// How fast frames may leave by the port.
+    pub egress: Option<Limit>,
 }
 
 pub(super) fn read(uuid: Uuid, row: &Columns<'_>, place: &Place<'_>) -> Interface {
@@ -149,7 +154,8 @@ fn wanted(uuid: Uuid, name: &str, row: &Columns<'_>, place: &Place<'_>, notes: &
             }
         },
     };
-    Ok(Wanted { kind, vlan })
+    let limits = Limits { ingress: limits::ingress(row), egress: place.egress };
+    Ok(Wanted { kind, vlan, limits })
 }
 
 fn internal(uuid: Uuid, row: &Columns<'_>, name: &str, place: &Place<'_>, notes: &mut Notes) -> Result<Kind, Refusal> {

@@ -7,12 +7,14 @@
 
 pub mod bridge;
 pub mod interface;
+pub mod limits;
 pub mod mirror;
 pub mod port;
 pub mod tunnel;
 pub mod unsupported;
 
 use bridge::BridgeSettings;
+use datapath::switch::shape::Limit;
 use datapath::time::Duration;
 use interface::{Interface, Place};
 use mirror::Mirror;
@@ -160,7 +162,8 @@ fn read_bridge(database: &Database, bridge_row: Uuid, row: &Columns<'_>, taken: 
     let mut interfaces = Vec::new();
     let mut shared = Vec::new();
     for (port_uuid, port) in row.references(database, "ports", "Port") {
-        ports.push(read_port(port_uuid, &port));
+        let (port_read, egress) = read_port(database, port_uuid, &port);
+        ports.push(port_read);
         let members: Vec<_> = port.references(database, "interfaces", "Interface").collect();
         for (uuid, interface) in &members {
             if taken.insert(*uuid) {
@@ -174,6 +177,7 @@ fn read_bridge(database: &Database, bridge_row: Uuid, row: &Columns<'_>, taken: 
                     bridge_row,
                     settings: &settings,
                     refused,
+                    egress,
                 };
                 interfaces.push(interface::read(*uuid, interface, &place));
             } else {
@@ -190,11 +194,13 @@ fn read_bridge(database: &Database, bridge_row: Uuid, row: &Columns<'_>, taken: 
     Bridge { uuid: bridge_row, name, settings, secure, refused, notes, ports, interfaces, mirrors }
 }
 
-fn read_port(uuid: Uuid, row: &Columns<'_>) -> Port {
+/// The port, and how fast frames may leave by it.
+fn read_port(database: &Database, uuid: Uuid, row: &Columns<'_>) -> (Port, Option<Limit>) {
     let mut notes = Notes::new();
+    let egress = limits::egress(database, row, &mut notes);
     unsupported::note(row, unsupported::PORT, &mut notes);
     unsupported::note_other_config(row, &[], &mut notes);
-    Port { uuid, name: row.text("name").unwrap_or_default().to_owned(), notes }
+    (Port { uuid, name: row.text("name").unwrap_or_default().to_owned(), notes }, egress)
 }
 
 /// `k=v, k=v`; `None` if there are none.

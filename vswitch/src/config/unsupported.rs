@@ -11,7 +11,6 @@ type Row = (&'static str, &'static [&'static str], &'static str);
 const NO_OPENFLOW: &str = "OpenFlow is not supported";
 const NO_TREE: &str = "there is no spanning tree, so loops are not broken; wire the network without any";
 const NO_BONDS: &str = "bonds are not supported by this version; a port has one interface";
-const NO_POLICING: &str = "ingress is not policed by this version";
 
 /// Of the table Open_vSwitch.
 pub const SWITCH: &[Row] = &[
@@ -44,17 +43,12 @@ pub const PORT: &[Row] = &[
     ("lacp", &["off"], NO_BONDS),
     ("mac", &[], "set it for the interface"),
     ("protected", &[], "protected ports are not supported by this version; they reach each other"),
-    ("qos", &[], "QoS is not supported by this version; egress is not shaped"),
 ];
 
 /// Of the table Interface.
 pub const INTERFACE: &[Row] = &[
     ("bfd", &[], "BFD is not supported by this version; no session is run"),
     ("cfm_mpid", &[], "connectivity fault management is not supported"),
-    ("ingress_policing_burst", &[], NO_POLICING),
-    ("ingress_policing_kpkts_burst", &[], NO_POLICING),
-    ("ingress_policing_kpkts_rate", &[], NO_POLICING),
-    ("ingress_policing_rate", &[], NO_POLICING),
     ("lldp", &[], "LLDP is not supported by this version; none is sent"),
     ("mtu_request", &[], "the MTU is not set by this version; 'ip link set dev NAME mtu BYTES' sets it"),
 ];
@@ -124,11 +118,13 @@ mod tests {
                 "name output_port output_vlan select_all select_dst_port select_src_port select_vlan snaplen",
                 "statistics",
             ),
-            "Port" => {
-                ("interfaces name other_config tag trunks vlan_mode", "rstp_statistics rstp_status statistics status")
-            }
+            "Port" => (
+                "interfaces name other_config qos tag trunks vlan_mode",
+                "rstp_statistics rstp_status statistics status",
+            ),
             "Interface" => (
-                "mac name ofport_request options other_config type",
+                "ingress_policing_burst ingress_policing_kpkts_burst ingress_policing_kpkts_rate ingress_policing_rate mac \
+                 name ofport_request options other_config type",
                 "admin_state bfd_status cfm_fault cfm_fault_status cfm_flap_count cfm_health cfm_remote_mpids \
                  cfm_remote_opstate duplex error ifindex lacp_current link_resets link_speed link_state mac_in_use mtu \
                  ofport statistics status",
@@ -177,7 +173,7 @@ mod tests {
         let [bridge, port, interface] = notes(
             json!({"stp_enable": true, "protocols": ["set", ["OpenFlow10", "OpenFlow13"]]}),
             json!({"lacp": "active", "bond_mode": "balance-slb", "other_config": ["map", [["priority-tags", "true"]]]}),
-            json!({"ingress_policing_rate": 1000, "bfd": ["map", [["enable", "true"]]], "mac": "02:00:00:00:00:01"}),
+            json!({"mtu_request": 1400, "bfd": ["map", [["enable", "true"]]], "mac": "02:00:00:00:00:01"}),
         );
         let told = |notes: Notes| notes.into_iter().map(|(k, v)| format!("{k}: {v}")).collect::<Vec<_>>();
         assert_eq!(
@@ -202,10 +198,10 @@ mod tests {
             told(interface),
             [
                 "unsupported_bfd: bfd has no effect: BFD is not supported by this version; no session is run",
-                "unsupported_ingress_policing_rate: ingress_policing_rate=1000 has no effect: ingress is not policed by \
-                 this version",
                 "unsupported_mac: mac=02:00:00:00:00:01 has no effect: the device keeps its own; 'ip link set dev p1 \
                  address 02:00:00:00:00:01' sets it",
+                "unsupported_mtu_request: mtu_request=1400 has no effect: the MTU is not set by this version; 'ip link \
+                 set dev NAME mtu BYTES' sets it",
             ]
         );
     }

@@ -2,6 +2,7 @@
 
 use super::plan::{Specs, plan};
 use datapath::control::{Action, Applied, ApplyError, PortKind, PortSpec};
+use datapath::switch::shape::Limit;
 use datapath::switch::state::{Trunks, VlanMode};
 use datapath::tunnel::Tunnel;
 use std::collections::{BTreeMap, BTreeSet};
@@ -167,7 +168,9 @@ fn describe(spec: &PortSpec) -> String {
         VlanMode::NativeUntagged(native, t) => format!("native-untagged VLAN {native}, VLANs {}", trunks(t)),
     };
     let mtu = spec.mtu.map(|m| format!(", MTU {m}")).unwrap_or_default();
-    format!("{kind}, {vlan}{mtu}, {}", if spec.up { "up" } else { "down" })
+    let limit = |way: &str, limit: Option<Limit>| limit.map(|l| format!(", {way} at most {l}")).unwrap_or_default();
+    let limits = limit("in", spec.limits.ingress) + &limit("out", spec.limits.egress);
+    format!("{kind}, {vlan}{mtu}{limits}, {}", if spec.up { "up" } else { "down" })
 }
 
 /// A tunnel in a log line.

@@ -139,7 +139,7 @@ fn port_spec(
         }
     };
     let (name, bridge) = (interface.name.clone(), bridge.name.clone());
-    Ok(PortSpec { name, bridge, kind, vlan: wanted.vlan.clone(), up, mtu })
+    Ok(PortSpec { name, bridge, kind, vlan: wanted.vlan.clone(), up, mtu, limits: wanted.limits })
 }
 
 /// The host's device of that name, if it can be attached.

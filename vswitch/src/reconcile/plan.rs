@@ -54,6 +54,7 @@ pub fn plan(current: &Specs, desired: &Specs, broken: &BTreeSet<String>) -> Vec<
 pub(crate) mod tests {
     use super::*;
     use datapath::control::PortKind;
+    use datapath::switch::shape::Limits;
     use datapath::switch::state::{Trunks, VlanMode};
     use datapath::time::Duration;
     use datapath::types::VlanId;
@@ -76,6 +77,7 @@ pub(crate) mod tests {
             vlan: VlanMode::Trunk(Trunks::All),
             up: true,
             mtu: None,
+            limits: Limits::default(),
         }
     }
 

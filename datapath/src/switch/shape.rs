@@ -1,0 +1,417 @@
+//! Rate limits of ports: what is in excess waits in a short queue, and is dropped where that is full.
+//!
+//! A port may have a limit on the way in and one on the way out, each a [`Bucket`] of bits, of packets, or both. Frames
+//! are charged their size on the wire, from the Ethernet header on, without encapsulation: a super-frame is charged as
+//! its segments. A frame that finds no tokens waits behind those that wait already, and goes on with
+//! [`super::Switch::release`], which the worker calls at [`Shapers::due`]: nothing here reads a clock or spins. A port
+//! without a limit costs one branch a frame.
+//!
+//! An attacker may send at any rate: a queue is bounded in bytes and in frames, and what it has no room for is counted.
+
+use super::bucket::{Bucket, Tokens};
+use super::mirror::{self, Mirror};
+use super::state::{Port, Snapshot};
+use super::verdict::DropReason;
+use crate::packet::Frame;
+use crate::stats::PortCounters;
+use crate::time::{Duration, Instant};
+use crate::types::PortId;
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+/// Frames that wait at most, however small they are: as Linux's `txqueuelen`.
+const MAX_WAITING: usize = 1000;
+
+/// The way through a port that a limit is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Direction {
+    /// Into the bridge.
+    In,
+    /// Out of it.
+    Out,
+}
+
+impl Direction {
+    /// Why a frame is dropped that is in excess.
+    fn excess(self) -> DropReason {
+        match self {
+            Self::In => DropReason::IngressRate,
+            Self::Out => DropReason::EgressRate,
+        }
+    }
+}
+
+/// How much may pass; with both, the tighter one counts.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Limit {
+    /// Bits a second.
+    pub bits: Option<Tokens>,
+    /// Packets a second.
+    pub packets: Option<Tokens>,
+    /// How many bytes may wait; 0: what is in excess is dropped at once.
+    pub queue: u64,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.bits, self.packets) {
+            (Some(bits), Some(packets)) => write!(f, "{} bit/s and {} packets/s", bits.rate, packets.rate),
+            (Some(bits), None) => write!(f, "{} bit/s", bits.rate),
+            (None, Some(packets)) => write!(f, "{} packets/s", packets.rate),
+            (None, None) => f.write_str("any rate"),
+        }
+    }
+}
+
+/// A port's limits.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Limits {
+    /// Of what comes in by it.
+    pub ingress: Option<Limit>,
+    /// Of what leaves by it.
+    pub egress: Option<Limit>,
+}
+
+impl Limits {
+    fn get(&self, direction: Direction) -> Option<&Limit> {
+        match direction {
+            Direction::In => self.ingress.as_ref(),
+            Direction::Out => self.egress.as_ref(),
+        }
+    }
+}
+
+/// What becomes of a frame that meets a limit.
+#[derive(Debug)]
+pub enum Offer {
+    /// It may pass.
+    Pass(Frame),
+    /// It waits for its turn.
+    Wait,
+    /// It is in excess, and there is no room to wait.
+    Refuse(Frame, DropReason),
+}
+
+/// One limit at work.
+#[derive(Debug)]
+struct Shaper {
+    /// `None`: lifted, and what waits may go.
+    limit: Option<Limit>,
+    bits: Option<Bucket>,
+    packets: Option<Bucket>,
+    queue: VecDeque<Frame>,
+    /// Bytes in the queue, as on the wire.
+    waiting: u64,
+    /// Of its port, for when that goes.
+    counters: Arc<PortCounters>,
+}
+
+impl Shaper {
+    fn new(limit: &Limit, counters: &Arc<PortCounters>, now: Instant) -> Self {
+        let bucket = |tokens| Bucket::new(tokens, now);
+        let (bits, packets) = (limit.bits.map(bucket), limit.packets.map(bucket));
+        let (queue, counters) = (VecDeque::new(), Arc::clone(counters));
+        Self { limit: Some(*limit), bits, packets, queue, waiting: 0, counters }
+    }
+
+    /// Another limit, or none; what waits goes on waiting, for as long as that takes now.
+    fn configure(&mut self, limit: Option<&Limit>, now: Instant) {
+        let set = |bucket: &mut Option<Bucket>, tokens: Option<Tokens>| match (bucket.as_mut(), tokens) {
+            (Some(bucket), Some(tokens)) => bucket.configure(tokens, now),
+            (_, tokens) => *bucket = tokens.map(|tokens| Bucket::new(tokens, now)),
+        };
+        set(&mut self.bits, limit.and_then(|l| l.bits));
+        set(&mut self.packets, limit.and_then(|l| l.packets));
+        self.limit = limit.copied();
+    }
+
+    /// How long something of this size has to wait; zero: it may go.
+    fn wait(&mut self, (packets, bytes): (u64, u64), now: Instant) -> Duration {
+        let mut wait = Duration::ZERO;
+        for (bucket, cost) in [(&mut self.bits, 8 * bytes), (&mut self.packets, packets)] {
+            if let Some(bucket) = bucket {
+                bucket.fill(now);
+                wait = wait.max(bucket.wait(cost));
+            }
+        }
+        wait
+    }
+
+    /// Pays for something of this size that goes.
+    fn pay(&mut self, (packets, bytes): (u64, u64)) {
+        self.bits.iter_mut().for_each(|bucket| bucket.take(8 * bytes));
+        self.packets.iter_mut().for_each(|bucket| bucket.take(packets));
+    }
+
+    /// Lets a frame pass, or wait, or neither.
+    fn offer(&mut self, frame: Frame, direction: Direction, now: Instant) -> Offer {
+        let size = frame.wire_size();
+        if self.queue.is_empty() && self.wait(size, now).is_zero() {
+            self.pay(size);
+            return Offer::Pass(frame);
+        }
+        let room = self.limit.map_or(0, |limit| limit.queue);
+        if self.queue.len() < MAX_WAITING && self.waiting + size.1 <= room {
+            self.waiting += size.1;
+            self.queue.push_back(frame);
+            return Offer::Wait;
+        }
+        Offer::Refuse(frame, direction.excess())
+    }
+
+    /// Drops what waits for nothing any more: all of it unless the `port` is still there, and the copies of mirrors that
+    /// are gone.
+    fn sort_out(&mut self, was: &[Mirror], is: &[Mirror], port: bool) {
+        self.queue.retain_mut(|frame| mirror::renumber(frame, was, is));
+        if !port {
+            self.counters.drops.add(DropReason::PortDown, self.queue.len() as u64);
+            self.queue.clear();
+        }
+        self.waiting = self.queue.iter().map(|frame| frame.wire_size().1).sum();
+    }
+
+    /// How long the first of the queue has to wait; `None`: there is none.
+    fn head_waits(&mut self, now: Instant) -> Option<Duration> {
+        let size = self.queue.front()?.wire_size();
+        Some(self.wait(size, now))
+    }
+
+    /// Takes the first of the queue, which pays.
+    fn pop(&mut self) -> Option<Frame> {
+        let frame = self.queue.pop_front()?;
+        let size = frame.wire_size();
+        self.waiting -= size.1;
+        self.pay(size);
+        Some(frame)
+    }
+}
+
+/// All limits that a worker applies.
+#[derive(Debug, Default)]
+pub struct Shapers {
+    /// By [`PortId`]: the way in, the way out. One is made when its first frame comes.
+    ports: Vec<[Option<Box<Shaper>>; 2]>,
+    /// Those with frames that wait.
+    busy: Vec<(PortId, Direction)>,
+    /// Whose turn it is in `busy`, while frames are released.
+    turn: usize,
+    /// When the first of the waiting frames may go; never too late.
+    due: Option<Instant>,
+    /// When those may go that have been asked in this release.
+    due_later: Option<Instant>,
+}
+
+impl Shapers {
+    /// When there is something to release; `None`: no frame waits.
+    #[inline]
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// How many frames wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.ports.iter().flatten().flatten().map(|shaper| shaper.queue.len()).sum()
+    }
+
+    /// A frame on its way through a port that has this limit.
+    pub fn offer(&mut self, port: &Port, direction: Direction, limit: &Limit, frame: Frame, now: Instant) -> Offer {
+        let index = port.id.0 as usize;
+        if index >= self.ports.len() {
+            self.ports.resize_with(index + 1, Default::default);
+        }
+        let slot = &mut self.ports[index][direction as usize];
+        let shaper = slot.get_or_insert_with(|| Box::new(Shaper::new(limit, &port.counters, now)));
+        let first = shaper.queue.is_empty();
+        let offer = shaper.offer(frame, direction, now);
+        if first && let Some(wait) = shaper.head_waits(now) {
+            self.busy.push((port.id, direction));
+            earlier(&mut self.due, now + wait);
+        }
+        offer
+    }
+
+    /// The next frame that may go as of `now`, with where it waited; `None` when there is no more.
+    pub fn release(&mut self, now: Instant) -> Option<(PortId, Direction, Frame)> {
+        if self.due.is_none_or(|due| due > now) {
+            return None;
+        }
+        while let Some(&(port, direction)) = self.busy.get(self.turn) {
+            let shaper = self.ports.get_mut(port.0 as usize).and_then(|both| both[direction as usize].as_mut());
+            let Some((shaper, wait)) = shaper.and_then(|s| s.head_waits(now).map(|wait| (s, wait))) else {
+                self.busy.swap_remove(self.turn);
+                continue;
+            };
+            if wait.is_zero() {
+                return shaper.pop().map(|frame| (port, direction, frame));
+            }
+            earlier(&mut self.due_later, now + wait);
+            self.turn += 1;
+        }
+        self.turn = 0;
+        self.due = self.due_later.take();
+        None
+    }
+
+    /// Goes over from the limits in `was` to those in `snap`. What waits for a port that is gone is dropped there and
+    /// counted; so are copies for a mirror that is gone.
+    pub fn adopt(&mut self, was: &Snapshot, snap: &Snapshot, now: Instant) {
+        self.busy.clear();
+        for (index, shapers) in self.ports.iter_mut().enumerate() {
+            let id = PortId(u32::try_from(index).unwrap_or(u32::MAX));
+            for direction in [Direction::In, Direction::Out] {
+                let slot = &mut shapers[direction as usize];
+                let Some(shaper) = slot else { continue };
+                shaper.sort_out(mirrors(was, id), mirrors(snap, id), snap.port(id).is_some());
+                shaper.configure(snap.port(id).and_then(|port| port.limits.get(direction)), now);
+                match (shaper.queue.is_empty(), shaper.limit) {
+                    (true, None) => *slot = None,
+                    (true, Some(_)) => {}
+                    (false, _) => self.busy.push((id, direction)),
+                }
+            }
+        }
+        self.due = (!self.busy.is_empty()).then_some(now);
+    }
+}
+
+/// The mirrors of the port's bridge.
+fn mirrors(snap: &Snapshot, port: PortId) -> &[Mirror] {
+    let bridge = snap.port(port).and_then(|port| snap.bridge(port.bridge));
+    bridge.map_or(&[], |bridge| &bridge.mirrors)
+}
+
+/// Makes it this instant, unless it is an earlier one.
+fn earlier(due: &mut Option<Instant>, at: Instant) {
+    *due = Some(due.map_or(at, |other| other.min(at)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::port::Caps;
+    use crate::types::{BridgeId, DeviceId};
+
+    const START: Instant = Instant::from_secs(7);
+
+    /// 8 Mbit/s, which is a byte a microsecond, in bursts of 1,000 bytes.
+    fn limit(queue: u64) -> Limit {
+        Limit { bits: Some(Tokens { rate: 8_000_000, burst: 8_000 }), packets: None, queue }
+    }
+
+    fn port(id: u32, limits: Limits) -> Port {
+        Port { limits, ..Port::new(PortId(id), BridgeId(0), DeviceId(id), Caps::ALL) }
+    }
+
+    fn at(micros: u64) -> Instant {
+        START + Duration::from_micros(micros)
+    }
+
+    /// A frame of so many bytes, the first of which tells it apart.
+    fn frame(number: u8, len: usize) -> Frame {
+        Frame::from_bytes(&[&[number][..], &vec![0; len - 1]].concat())
+    }
+
+    /// "pass", "wait" or the reason.
+    fn offer(shapers: &mut Shapers, port: &Port, direction: Direction, number: u8, now: Instant) -> &'static str {
+        let limit = port.limits.get(direction).unwrap();
+        match shapers.offer(port, direction, limit, frame(number, 500), now) {
+            Offer::Pass(_) => "pass",
+            Offer::Wait => "wait",
+            Offer::Refuse(_, reason) => reason.name(),
+        }
+    }
+
+    /// What is released, as port and number.
+    fn released(shapers: &mut Shapers, now: Instant) -> Vec<(u32, u8)> {
+        std::iter::from_fn(|| shapers.release(now)).map(|(port, _, frame)| (port.0, frame.bytes()[0])).collect()
+    }
+
+    #[test]
+    fn what_is_in_excess_waits_its_turn_and_no_longer() {
+        let mut shapers = Shapers::default();
+        let port = port(0, Limits { egress: Some(limit(1500)), ..Limits::default() });
+        let offers: Vec<_> = (0..6).map(|n| offer(&mut shapers, &port, Direction::Out, n, START)).collect();
+        assert_eq!(offers, ["pass", "pass", "wait", "wait", "wait", "egress_rate"]);
+        assert_eq!((shapers.due(), shapers.waiting()), (Some(at(500)), 3));
+        assert_eq!(released(&mut shapers, at(499)), []);
+        assert_eq!(released(&mut shapers, at(500)), [(0, 2)]);
+        assert_eq!(shapers.due(), Some(at(1000)));
+        assert_eq!(offer(&mut shapers, &port, Direction::Out, 6, at(500)), "wait", "behind those that wait");
+        assert_eq!(released(&mut shapers, at(1500)), [(0, 3), (0, 4)]);
+        assert_eq!(released(&mut shapers, at(2000)), [(0, 6)]);
+        assert_eq!((shapers.due(), shapers.waiting()), (None, 0));
+        assert_eq!(offer(&mut shapers, &port, Direction::Out, 7, at(2500)), "pass");
+    }
+
+    #[test]
+    fn both_directions_and_all_ports_are_limited_by_themselves() {
+        let mut shapers = Shapers::default();
+        let limits = Limits { ingress: Some(limit(0)), egress: Some(limit(500)) };
+        let ports = [port(0, limits), port(5, limits)];
+        for port in &ports {
+            let ins: Vec<_> = (0..3).map(|n| offer(&mut shapers, port, Direction::In, n, START)).collect();
+            assert_eq!(ins, ["pass", "pass", "ingress_rate"]);
+            let outs: Vec<_> = (0..4).map(|n| offer(&mut shapers, port, Direction::Out, n, START)).collect();
+            assert_eq!(outs, ["pass", "pass", "wait", "egress_rate"]);
+        }
+        assert_eq!(released(&mut shapers, at(500)), [(0, 2), (5, 2)]);
+    }
+
+    #[test]
+    fn packets_are_limited_too_and_the_tighter_limit_counts() {
+        let mut shapers = Shapers::default();
+        let packets = Some(Tokens { rate: 1000, burst: 1 });
+        let port = port(0, Limits { ingress: Some(Limit { packets, ..limit(5000) }), ..Limits::default() });
+        let offers: Vec<_> = (0..3).map(|n| offer(&mut shapers, &port, Direction::In, n, START)).collect();
+        assert_eq!(offers, ["pass", "wait", "wait"]);
+        assert_eq!(shapers.due(), Some(at(1000)));
+        assert_eq!(released(&mut shapers, at(1000)), [(0, 1)]);
+    }
+
+    #[test]
+    fn tiny_frames_do_not_fill_the_memory() {
+        let mut shapers = Shapers::default();
+        let port = port(0, Limits { egress: Some(limit(u64::MAX / 2)), ..Limits::default() });
+        let waits = (0..3000).filter(|_| offer(&mut shapers, &port, Direction::Out, 0, START) == "wait").count();
+        assert_eq!(waits, MAX_WAITING);
+    }
+
+    #[test]
+    fn a_new_limit_holds_at_once_and_without_one_everything_goes() {
+        let mut shapers = Shapers::default();
+        let limits = |limit| Limits { egress: limit, ..Limits::default() };
+        let snap = |port: Option<Port>| Snapshot { ports: vec![port.map(Arc::new)], ..Snapshot::default() };
+        let (was, slow) = (Snapshot::default(), port(0, limits(Some(limit(50_000)))));
+        for number in 0..8 {
+            offer(&mut shapers, &slow, Direction::Out, number, START);
+        }
+        assert_eq!(shapers.waiting(), 6);
+        let fast = Limit { bits: Some(Tokens { rate: 16_000_000, burst: 8_000 }), ..limit(500) };
+        shapers.adopt(&was, &snap(Some(port(0, limits(Some(fast))))), START);
+        assert_eq!(released(&mut shapers, START), []);
+        assert_eq!(shapers.due(), Some(at(250)), "twice as fast");
+        assert_eq!(released(&mut shapers, at(250)), [(0, 2)]);
+        shapers.adopt(&was, &snap(Some(port(0, limits(None)))), at(250));
+        assert_eq!(shapers.due(), Some(at(250)));
+        assert_eq!(released(&mut shapers, at(250)), [(0, 3), (0, 4), (0, 5), (0, 6), (0, 7)]);
+        assert_eq!(shapers.due(), None);
+        shapers.adopt(&was, &snap(Some(port(0, limits(None)))), at(251));
+        assert!(shapers.ports[0].iter().all(Option::is_none), "forgotten");
+    }
+
+    #[test]
+    fn what_waits_for_a_port_that_goes_is_counted() {
+        let mut shapers = Shapers::default();
+        let port = port(0, Limits { ingress: Some(limit(5000)), ..Limits::default() });
+        for number in 0..5 {
+            offer(&mut shapers, &port, Direction::In, number, START);
+        }
+        shapers.adopt(&Snapshot::default(), &Snapshot::default(), START);
+        assert_eq!(port.counters.drops.get(DropReason::PortDown), 3);
+        assert_eq!((shapers.waiting(), shapers.due()), (0, None));
+        assert_eq!(released(&mut shapers, at(10_000)), []);
+    }
+}
