@@ -152,7 +152,8 @@ test)
     rust
     need tcpdump tcpdump "the tests look at frames on the wire"
     need python3 python3 "the tests send and read raw frames with it"
-    need ethtool ethtool "the underlay of some tests is to fill in checksums as a network card does"
+    need ethtool ethtool "the tests have checksums finished where they are looked at"
+    need iptables iptables "an internal port is the gateway of pods that NAT is done for"
     ;;
 *) fail "unknown goal '$goal': build, demo, test, bench or fuzz" ;;
 esac

@@ -3,6 +3,7 @@
 //! - [`lab`]: a switch in memory, in which a test plays the network and accounts for every packet and counter;
 //! - [`capture`]: what `ovs-vsctl` did on Open vSwitch, recorded;
 //! - [`netns`]: network namespaces as machines, with a real `vswitch` on each, all removed at the end;
+//! - [`checksums`]: whether what a receiver gets has right checksums;
 //! - [`process`]: running programs with a time limit, and waiting for something to come true;
 //! - [`rpc`]: a client of OVSDB that sends exactly what a test says;
 //! - [`text`]: what two programs printed, made comparable;
@@ -12,6 +13,7 @@
 //! - [`python`]: Python clients of Open vSwitch, from PyPI.
 
 pub mod capture;
+pub mod checksums;
 pub mod lab;
 pub mod netns;
 pub mod ovs;

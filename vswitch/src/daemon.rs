@@ -258,6 +258,7 @@ impl Daemon {
         for _ in 0..ROUNDS {
             self.network.find_routes(paths(&self.config).collect::<Vec<_>>()).await;
             wanted = desired(&self.config, self.network.links(), self.network.routes());
+            wanted.keep_moved(&self.config, self.network.links(), |spec| self.applier.has_as(spec));
             let new_taps = self.missing_taps();
             self.applier.apply(&wanted.specs, retry, |actions| self.datapath.apply(actions));
             // What is desired follows from the devices that there are: by now perhaps a TAP more, with its address.

@@ -139,6 +139,8 @@ impl Outcome<'_> {
         let mode = link.and_then(|l| self.links.mode(l.ifindex)).unwrap_or_default();
         let bits = mode.speed.and_then(|s| i64::try_from(s).ok());
         let duplex = mode.full_duplex.map(|full| if full { "full" } else { "half" });
+        // An internal port that was moved to another namespace has no link here, and works.
+        let elsewhere = link.is_none() && spec.is_some_and(|s| s.up);
         let state = |up: bool| Datum::string(if up { "up" } else { "down" });
         let mut status = notes;
         if let Some(kind) = link.and_then(|l| l.kind.clone()) {
@@ -152,8 +154,8 @@ impl Outcome<'_> {
             ("ifindex", Datum::integer(link.map_or(0, |l| i64::from(l.ifindex)))),
             ("mac_in_use", link.and_then(|l| l.mac).map_or(Datum::empty_set(), |m| Datum::string(m.to_string()))),
             ("mtu", mtu.filter(|&m| m > 0).map_or(Datum::empty_set(), |m| Datum::integer(i64::from(m)))),
-            ("admin_state", state(bare || link.is_some_and(|l| l.admin_up))),
-            ("link_state", state(bare || link.is_some_and(|l| l.carrier))),
+            ("admin_state", state(bare || elsewhere || link.is_some_and(|l| l.admin_up))),
+            ("link_state", state(bare || elsewhere || link.is_some_and(|l| l.carrier))),
             ("link_resets", Datum::integer(link.map_or(0, |l| i64::from(l.link_resets)))),
             ("link_speed", bits.map_or(Datum::empty_set(), Datum::integer)),
             ("duplex", duplex.map_or(Datum::empty_set(), Datum::string)),

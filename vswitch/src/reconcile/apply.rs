@@ -36,6 +36,13 @@ impl Applier {
         self.current.ports.contains_key(port)
     }
 
+    /// Whether the datapath has a port of this name, kind and bridge, and its device has not died.
+    #[must_use]
+    pub fn has_as(&self, port: &PortSpec) -> bool {
+        let same = |has: &PortSpec| has.kind == port.kind && has.bridge == port.bridge;
+        self.current.ports.get(&port.name).is_some_and(same) && !self.broken.contains(&port.name)
+    }
+
     /// Whether anything waits for another try.
     #[must_use]
     pub fn has_failures(&self) -> bool {

@@ -93,6 +93,22 @@ fn patches_without_peer(config: &Config, specs: &Specs) -> BTreeMap<Uuid, Refusa
     missing.collect()
 }
 
+impl Desired {
+    /// An internal port that works (`has`) and whose interface is no longer among the links has been moved to another
+    /// network namespace, or been renamed: it goes on working there, up as far as anybody can see from here.
+    pub fn keep_moved(&mut self, config: &Config, links: &LinkTable, has: impl Fn(&PortSpec) -> bool) {
+        for (_, interface) in config.interfaces() {
+            let Some(spec) = self.specs.ports.get_mut(&interface.name) else { continue };
+            if spec.kind == PortKind::Internal && links.by_name(&spec.name).is_none() && has(spec) {
+                spec.up = true;
+                let text = "not here under this name: it is in another network namespace, or renamed, and works there";
+                let notes = self.notes.entry(interface.uuid).or_default();
+                notes.insert("interface".to_owned(), text.to_owned());
+            }
+        }
+    }
+}
+
 fn bridge_spec(bridge: &Bridge) -> BridgeSpec {
     BridgeSpec {
         name: bridge.name.clone(),
@@ -323,6 +339,20 @@ mod tests {
         assert!(p1(json!({}), internal(), &links(&[tap(3, "p1")]), &[]).0.unwrap().up);
         let why = p1(json!({}), internal(), &links(&[veth(3, "p1")]), &[]).0.unwrap_err();
         assert!(why.contains("could not add p1") && why.contains("(veth)"), "{why}");
+    }
+
+    #[test]
+    fn an_internal_port_whose_interface_was_moved_away_stays_up() {
+        let config = Config::read(&database(&br0_p1(json!({}), json!({}), json!({}), json!({"type": "internal"}))));
+        let read = |links: &LinkTable, has: bool| {
+            let mut all = desired(&config, links, &Routes::new());
+            all.keep_moved(&config, links, |spec| has && spec.name == "p1");
+            let uuid = config.bridges[0].interfaces[1].uuid;
+            (all.specs.ports["p1"].up, all.notes[&uuid].contains_key("interface"), all.specs.ports["br0"].up)
+        };
+        assert_eq!(read(&links(&[]), true), (true, true, false));
+        assert_eq!(read(&links(&[]), false), (false, false, false), "it has not been made yet");
+        assert_eq!(read(&links(&[tap(3, "p1")]), true), (true, false, false));
     }
 
     #[test]
