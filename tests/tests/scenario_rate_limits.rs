@@ -197,3 +197,53 @@ fn what_waits_for_a_port_that_goes_or_is_down_is_counted_there() {
     lab.expect([dropped("p2", DropReason::PortDown, 3)]);
     assert_eq!(lab.due_in(), None);
 }
+
+#[test]
+fn patch_ports_are_limited_at_either_end() {
+    for [a, b] in [
+        [patch("pa", "pb").egress(limit(1000, 1000)), patch("pb", "pa")],
+        [patch("pa", "pb"), patch("pb", "pa").ingress(limit(1000, 1000))],
+    ] {
+        let out = a.limits.egress.is_some();
+        let mut lab = Lab::new([port("p0"), a, port("p1").on("br1"), b.on("br1")]);
+        lab.send_all("p0", packets(0..3));
+        let crossed = |packets: &[u16]| packets.iter().map(|&n| through("pa", "pb", &packet(n))).collect::<Vec<_>>();
+        if out {
+            lab.expect(
+                crossed(&[0]).into_iter().chain([to("p1", packet(0)), dropped("pa", DropReason::EgressRate, 1)]),
+            );
+            after(&mut lab, 1000);
+            lab.expect(crossed(&[1]).into_iter().chain([to("p1", packet(1))]));
+        } else {
+            let one_dropped = dropped("pb", DropReason::IngressRate, 1);
+            lab.expect(crossed(&[0, 1, 2]).into_iter().chain([to("p1", packet(0)), one_dropped]));
+            after(&mut lab, 1000);
+            lab.expect([to("p1", packet(1))]);
+        }
+    }
+}
+
+/// Copies are limited like all that leaves by the port, but what becomes of them is the mirror's.
+#[test]
+fn copies_for_a_mirror_wait_for_its_output_and_count_at_the_mirror() {
+    let mut lab = Lab::new([port("p1"), port("p2"), port("mon").egress(limit(1000, 2000))]);
+    let mirrors = [mirror("a", "mon").arriving("p1"), mirror("b", "mon").arriving("p2")];
+    lab.set_bridge("br0", |b| b.mirrors = mirrors.to_vec());
+    lab.send_all("p1", packets(0..4));
+    lab.expect([
+        to_each("p2", packets(0..4)),
+        copy_to("a", "mon", packet(0)),
+        copied(3),
+        dropped("a", DropReason::EgressRate, 1),
+    ]);
+    // What waits stays with its mirror when that has another number, and goes with it.
+    lab.set_bridge("br0", |b| b.mirrors = vec![mirror("b", "mon").arriving("p2"), mirror("a", "mon").arriving("p1")]);
+    after(&mut lab, 1000);
+    let copy = packet(1);
+    let bytes = copy.frame().len() as u64;
+    lab.expect([to("mon", copy), Expect::Count("a.copies".into(), 1), Expect::Count("a.copy_bytes".into(), bytes)]);
+    lab.set_bridge("br0", |b| b.mirrors = vec![mirror("b", "mon").arriving("p2")]);
+    lab.run();
+    lab.expect([dropped("a", DropReason::PortDown, 1)]);
+    assert_eq!(lab.due_in(), None);
+}
