@@ -22,6 +22,7 @@ struct Kind {
 const KINDS: &[Kind] = &[
     Kind { name: "veth", attach: veth },
     Kind { name: "internal", attach: internal },
+    Kind { name: "patch", attach: patch },
     Kind { name: "vxlan", attach: |grid, n, address| tunnel(grid, n, address, "vxlan") },
 ];
 
@@ -71,6 +72,18 @@ fn internal(grid: &Grid, n: usize, address: &str) -> Space {
         space.run(&format!("ip link set {device} master join up"));
     }
     space.run("ip link set join up");
+    end
+}
+
+/// An end on a bridge of its own, which a patch cable joins to `br0`.
+fn patch(grid: &Grid, n: usize, address: &str) -> Space {
+    let (bridge, port) = (format!("br-patch{n}"), format!("b{n}"));
+    let end = grid.end(&grid.sw, &port, address);
+    let joined = format!(
+        "add-port br0 to-b{n} -- set interface to-b{n} type=patch options:peer=to-br0{n} -- \
+         add-port {bridge} to-br0{n} -- set interface to-br0{n} type=patch options:peer=to-b{n}"
+    );
+    grid.sw.vsctl(&format!("add-br {bridge} -- add-port {bridge} {port} -- {joined}"));
     end
 }
 

@@ -1,5 +1,5 @@
 //! A walk-through that people follow with Open vSwitch, replayed command by command on `vswitch`: two hosts, two tenants,
-//! tunnels, an internal port. Every command is typed as it stands there, with the real `ovs-vsctl` and with
+//! tunnels, an internal port, a mirror, patch ports. Every command is typed as it stands there, with the real `ovs-vsctl` and with
 //! `vsctl` in its place; pings, listings and what is on the underlay are what is shown there.
 //!
 //! The addresses of the "virtual machines" are on the hosts themselves, as there.
@@ -179,6 +179,67 @@ impl Tour {
         }
     }
 
+    /// A mirror of all that a virtual machine sends and receives, and an end of it.
+    fn mirror(&self) {
+        self.typed(K8S01, "ovs-vsctl add-port tenantA mirrorPort -- set interface mirrorPort type=internal");
+        let made = self.typed(
+            K8S01,
+            "ovs-vsctl --id=@vmA1-sw get port vmA1-sw -- \\\n\
+             --id=@mirrorPort get port mirrorPort -- \\\n\
+             --id=@mirror create mirror name=mirror \\\n\
+             select-dst-port=@vmA1-sw select-src-port=@vmA1-sw output-port=@mirrorPort -- \\\n\
+             set bridge tenantA mirrors=@mirror",
+        );
+        let made = made.trim();
+        assert!(made.len() == 36 && made.split('-').map(str::len).eq([8, 4, 4, 4, 12]), "{made}");
+        self.typed(K8S01, "ip link set mirrorPort up");
+        let command = "tcpdump -n -c 6 -i mirrorPort icmp";
+        let text = self.watched(K8S01, command, "ICMP echo", 6, (K8S02, "192.168.60.11"));
+        let asked = text.matches("IP 192.168.60.12 > 192.168.60.11: ICMP echo request").count();
+        let answered = text.matches("IP 192.168.60.11 > 192.168.60.12: ICMP echo reply").count();
+        assert_eq!((asked, answered), (3, 3), "each packet once: {text}");
+        self.typed(K8S01, "ovs-vsctl clear bridge tenantA mirrors");
+        self.typed(K8S01, "ovs-vsctl del-port mirrorPort");
+        assert_eq!(self.typed(K8S01, "ovs-vsctl list mirror"), "");
+        self.pings(K8S02, "192.168.60.11");
+    }
+
+    /// Another bridge on each host, joined to tenant A's by a patch cable; a port of it in a VLAN.
+    fn patch_ports(&self) {
+        for at in [K8S01, K8S02] {
+            self.typed(at, "ovs-vsctl add-br tenantC");
+            self.typed(at, &format!("ip addr add 192.168.80.1{}/24 dev tenantC", at + 1));
+            self.typed(at, "ip link set tenantC up");
+        }
+        self.pings_nobody(K8S02, "192.168.80.11");
+        for at in [K8S01, K8S02] {
+            let line = "ovs-vsctl add-port tenantC patchC -- \\\n\
+                 add-port tenantA patchA -- \\\n\
+                 set interface patchC type=patch options:peer=patchA -- \\\n\
+                 set interface patchA type=patch options:peer=patchC";
+            assert_eq!(self.typed(at, line), "");
+        }
+        self.pings(K8S02, "192.168.80.11");
+        for at in [K8S01, K8S02] {
+            let set = "set interface vlanPortC type=internal";
+            self.typed(at, &format!("ovs-vsctl add-port tenantC vlanPortC tag=10 -- \\\n{set}"));
+            self.typed(at, &format!("ip addr add 192.168.90.1{}/24 dev vlanPortC", at + 1));
+            self.typed(at, "ip link set vlanPortC up");
+        }
+        self.pings(K8S02, "192.168.90.11");
+        let echo = "192.168.90.12 > 192.168.90.11: ICMP echo request";
+        let text = self.watched(K8S01, "tcpdump -i eth0 -n", echo, 2, (K8S02, "192.168.90.11"));
+        let lines: Vec<&str> = text.lines().collect();
+        let outer: Vec<_> = lines.windows(2).filter(|w| w[1].contains(echo)).map(|w| w[0]).collect();
+        assert!(outer.iter().all(|l| l.ends_with("VXLAN, flags [I] (0x08), vni 5000")), "{text}");
+        for at in [K8S01, K8S02] {
+            self.typed(at, "ovs-vsctl del-port patchC");
+            self.typed(at, "ovs-vsctl del-port patchA");
+        }
+        self.hosts[K8S02].run("ip neigh flush all");
+        self.pings_nobody(K8S02, "192.168.90.11");
+    }
+
     /// What goes over eth0 is VXLAN with the tenant's key.
     fn on_the_underlay(&self) {
         let command = "tcpdump -i eth0 host 10.2.7.201 -n";
@@ -216,7 +277,9 @@ fn replay(tool: &'static str) {
     tour.tunnels();
     tour.listings();
     tour.internal_port();
+    tour.mirror();
     tour.on_the_underlay();
+    tour.patch_ports();
 }
 
 #[test]
