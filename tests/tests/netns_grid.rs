@@ -1,7 +1,7 @@
 //! The grid: between any two kinds of port, TCP flows both ways with default offloads, and every checksum is right.
 //!
 //! ```text
-//!  veth:     end ── v0 ┐                    ┌ vx0 ══ far0: br-vx0 ── end
+//!  veth:     end ── v0 ┐                    ┌ vxlan0 ══ far0: br-vxlan ── end
 //!                      ├ sw: br0 (vswitch) ─┤                              each twice, so that a kind meets itself
 //!  internal: end ─ in0 ┘                    └ …
 //! ```
@@ -24,6 +24,8 @@ const KINDS: &[Kind] = &[
     Kind { name: "internal", attach: internal },
     Kind { name: "patch", attach: patch },
     Kind { name: "vxlan", attach: |grid, n, address| tunnel(grid, n, address, "vxlan") },
+    Kind { name: "geneve", attach: |grid, n, address| tunnel(grid, n, address, "geneve") },
+    Kind { name: "gre", attach: |grid, n, address| tunnel(grid, n, address, "gre") },
 ];
 
 /// The host in the middle, and two others beyond tunnels.

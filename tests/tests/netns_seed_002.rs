@@ -1,5 +1,5 @@
 //! A walk-through that people follow with Open vSwitch, replayed command by command on `vswitch`: two hosts, two tenants,
-//! tunnels, an internal port, a mirror, patch ports. Every command is typed as it stands there, with the real `ovs-vsctl` and with
+//! tunnels, an internal port, a mirror, patch ports, GRE. Every command is typed as it stands there, with the real `ovs-vsctl` and with
 //! `vsctl` in its place; pings, listings and what is on the underlay are what is shown there.
 //!
 //! The addresses of the "virtual machines" are on the hosts themselves, as there.
@@ -240,6 +240,20 @@ impl Tour {
         self.pings_nobody(K8S02, "192.168.90.11");
     }
 
+    /// What joined the bridges by patch ports and tenant A's tunnel is joined by GRE.
+    fn gre(&self) {
+        for (at, remote) in [(K8S01, "10.2.7.201"), (K8S02, "10.2.7.200")] {
+            let set = format!("set interface greC type=gre options:remote_ip={remote}");
+            assert_eq!(self.typed(at, &format!("ovs-vsctl add-port tenantC greC -- {set}")), "");
+        }
+        self.pings(K8S02, "192.168.90.11");
+        let echo = "192.168.90.12 > 192.168.90.11: ICMP echo request";
+        let text = self.watched(K8S01, "tcpdump -n -i eth0", echo, 2, (K8S02, "192.168.90.11"));
+        let requests: Vec<_> = text.lines().filter(|l| l.contains(echo)).collect();
+        let outer = "IP 10.2.7.201 > 10.2.7.200: GREv0, length 106: IP ";
+        assert!(requests.iter().all(|l| l.contains(outer)), "{text}");
+    }
+
     /// What goes over eth0 is VXLAN with the tenant's key.
     fn on_the_underlay(&self) {
         let command = "tcpdump -i eth0 host 10.2.7.201 -n";
@@ -280,6 +294,7 @@ fn replay(tool: &'static str) {
     tour.mirror();
     tour.on_the_underlay();
     tour.patch_ports();
+    tour.gre();
 }
 
 #[test]
