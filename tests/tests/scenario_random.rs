@@ -1,6 +1,7 @@
 //! Anything into any configuration: nothing panics, and every frame is accounted for (the lab checks it at every step).
 
 use datapath::packet::{ChecksumState, Frame, Gso, GsoKind, Outer};
+use datapath::switch::state::{BridgeVlans, PortRules};
 use datapath::tunnel::Tunnel;
 use proptest::prelude::*;
 use std::time::Duration;
@@ -95,6 +96,12 @@ fn caps() -> impl Strategy<Value = Caps> {
     any::<[bool; 3]>().prop_map(|[partial_csum, tso, uso]| Caps { partial_csum, tso, uso })
 }
 
+fn rules() -> impl Strategy<Value = PortRules> {
+    use PriorityTags::{Always, IfNonzero, Never};
+    let tags = prop_oneof![3 => Just(Never), 1 => Just(IfNonzero), 1 => Just(Always)];
+    (tags, any::<bool>()).prop_map(|(priority_tags, protected)| PortRules { priority_tags, protected })
+}
+
 /// None most of the time.
 fn limit() -> impl Strategy<Value = Option<Limit>> {
     let tokens = || {
@@ -116,8 +123,9 @@ fn outer_header() -> impl Strategy<Value = (Field, Field, bool, bool)> {
 }
 
 fn unlimited_port_spec(name: &'static str) -> impl Strategy<Value = PortSpec> {
-    let rest = (prop_oneof![9 => Just(true), 1 => Just(false)], proptest::option::of(68..3000u32), outer_header());
-    (0..5u8, vlan(), vlan(), caps(), rest).prop_map(move |(mode, a, b, caps, (up, mtu, outer))| {
+    let up = prop_oneof![9 => Just(true), 1 => Just(false)];
+    let rest = (up, proptest::option::of(68..3000u32), outer_header(), rules());
+    (0..7u8, vlan(), vlan(), caps(), rest).prop_map(move |(mode, a, b, caps, (up, mtu, outer, rules))| {
         let spec = match name {
             "vx0" => vxlan(name, 5000, REMOTE),
             "gnv0" => geneve(name, 5000, REMOTE),
@@ -126,7 +134,7 @@ fn unlimited_port_spec(name: &'static str) -> impl Strategy<Value = PortSpec> {
         };
         let change = |t: &mut Tunnel| (t.tos, t.ttl, t.dont_fragment, t.checksum) = outer;
         let spec = if spec.tunnel.is_some() { spec.tunnel_with(change) } else { spec };
-        let spec = PortSpec { up, ..spec.caps(caps) };
+        let spec = PortSpec { up, rules, ..spec.caps(caps) };
         let spec = match mtu {
             Some(mtu) => spec.mtu(mtu),
             None => spec,
@@ -136,7 +144,9 @@ fn unlimited_port_spec(name: &'static str) -> impl Strategy<Value = PortSpec> {
             1 => spec.trunk([]),
             2 => spec.trunk([a, b]),
             3 => spec.native_tagged(a, [b]),
-            _ => spec.native_untagged(a, [b]),
+            4 => spec.native_untagged(a, [b]),
+            5 => spec.dot1q_tunnel(a, []),
+            _ => spec.dot1q_tunnel(a, [b]),
         }
     })
 }
@@ -156,10 +166,16 @@ fn step() -> impl Strategy<Value = Step> {
         let all: Vec<_> = datagrams.iter().map(|(ours, s)| [&header(*ours)[..], &s.bytes].concat()).collect();
         Step::Arrive { protocol, tos, segment: all[0].len() as u16, bytes: all.concat() }
     });
-    let bridge =
-        (0..400u64, 0..20usize, prop_oneof![9 => Just(false), 1 => Just(true)]).prop_map(|(secs, size, secure)| {
-            BridgeSpec { mac_aging: Duration::from_secs(secs), mac_table_size: size, secure, mirrors: vec![] }
-        });
+    let secure = prop_oneof![9 => Just(false), 1 => Just(true)];
+    let vlans = (proptest::collection::vec(vlan(), 0..2), any::<bool>())
+        .prop_map(|(flood, two_tags)| BridgeVlans { flood: flood.into_iter().map(vlan_id).collect(), two_tags });
+    let bridge = (0..400u64, 0..20usize, secure, vlans).prop_map(|(secs, size, secure, vlans)| BridgeSpec {
+        mac_aging: Duration::from_secs(secs),
+        mac_table_size: size,
+        secure,
+        vlans,
+        mirrors: vec![],
+    });
     prop_oneof![
         10 => (0..4usize, proptest::collection::vec(sent(), 1..5)).prop_map(|(port, frames)| Step::Send(port, frames)),
         4 => arrive,

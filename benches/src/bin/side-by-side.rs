@@ -27,7 +27,7 @@ fn main() {
     let Some(ours) = TwoHosts::open() else { std::process::exit(1) };
     two_hosts(&lab, &ours, rounds, seconds, &mut rows);
     println!("{}", table(&rows));
-    println!("{}", mirrored);
+    println!("{mirrored}");
     println!("CPU of an idle vswitch over 10 s: {idle:.1} %");
 }
 

@@ -198,8 +198,9 @@ impl Books {
 impl BridgeRecord {
     fn bridge(&self, ports: Vec<PortId>, mirrors: Vec<Mirror>) -> Bridge {
         let s = &self.spec;
-        let (mac_aging, mac_table_size, secure) = (s.mac_aging, s.mac_table_size, s.secure);
-        Bridge { id: self.id, name: s.name.as_str().into(), ports, mac_aging, mac_table_size, secure, mirrors }
+        let (mac_aging, mac_table_size, secure, vlans) = (s.mac_aging, s.mac_table_size, s.secure, s.vlans.clone());
+        let name = s.name.as_str().into();
+        Bridge { id: self.id, name, ports, mac_aging, mac_table_size, secure, vlans, mirrors }
     }
 }
 
@@ -214,6 +215,7 @@ impl PortRecord {
             name: self.spec.name.as_str().into(),
             bridge,
             vlan: self.spec.vlan.clone(),
+            rules: self.spec.rules,
             up: self.spec.up && (peer.is_some() || !matches!(self.spec.kind, PortKind::Patch { .. })),
             device: self.device,
             caps: self.caps,

@@ -279,13 +279,19 @@ mod tests {
     use crate::port::Caps;
     use crate::port::memory::MemoryPort;
     use crate::switch::shape::Limits;
-    use crate::switch::state::{Trunks, VlanMode};
+    use crate::switch::state::{BridgeVlans, PortRules, Trunks, VlanMode};
     use crate::tunnel::{Protocol, Tunnel};
     use crate::types::TunnelKey;
 
     fn bridge(name: &str) -> BridgeSpec {
-        let mac_aging = Duration::from_secs(300);
-        BridgeSpec { name: name.to_owned(), mac_aging, mac_table_size: 8, secure: false, mirrors: vec![] }
+        BridgeSpec {
+            name: name.to_owned(),
+            mac_aging: Duration::from_secs(300),
+            mac_table_size: 8,
+            secure: false,
+            vlans: BridgeVlans::default(),
+            mirrors: vec![],
+        }
     }
 
     fn port(name: &str, bridge: &str, kind: PortKind) -> PortSpec {
@@ -295,6 +301,7 @@ mod tests {
             bridge,
             kind,
             vlan: VlanMode::Trunk(Trunks::All),
+            rules: PortRules::default(),
             up: true,
             mtu: None,
             limits: Limits::default(),

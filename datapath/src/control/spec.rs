@@ -5,7 +5,7 @@ pub use crate::switch::mirror::MAX_MIRRORS;
 use crate::port::OpenError;
 use crate::port::memory::MemoryPort;
 use crate::switch::shape::Limits;
-use crate::switch::state::VlanMode;
+use crate::switch::state::{BridgeVlans, PortRules, VlanMode};
 use crate::switch::verdict::DropReason;
 use crate::time::Duration;
 use crate::tunnel::Tunnel;
@@ -46,6 +46,8 @@ pub struct BridgeSpec {
     pub mac_table_size: usize,
     /// `fail_mode=secure` without a controller: nothing is forwarded.
     pub secure: bool,
+    /// How it treats VLANs.
+    pub vlans: BridgeVlans,
     /// Its mirrors, each with a name of its own; [`MAX_MIRRORS`] at most. One whose output port does not exist copies
     /// nothing.
     pub mirrors: Vec<MirrorSpec>,
@@ -90,6 +92,8 @@ pub struct PortSpec {
     pub kind: PortKind,
     /// How it treats VLANs.
     pub vlan: VlanMode,
+    /// How it treats what leaves by it otherwise.
+    pub rules: PortRules,
     /// Whether frames may pass.
     pub up: bool,
     /// The largest layer-3 packet it carries, where known (for a tunnel: after encapsulation).

@@ -21,9 +21,16 @@ pub fn admit(bridge: &Bridge, port: &Port, headers: &Headers) -> Result<Tagging,
     if headers.src.is_group() || headers.src == MacAddr::ZERO {
         return Err(DropReason::SourceGroup);
     }
-    let Some(vlan) = vlan::ingress(&port.vlan, headers.vlan) else { return Err(DropReason::VlanNotAllowed) };
+    let tagging = tagging(bridge, port, headers).ok_or(DropReason::VlanNotAllowed)?;
     if headers.dst.is_reserved_group() {
         return Err(DropReason::ReservedGroup);
     }
-    Ok(Tagging { vlan, tag: headers.vlan })
+    Ok(tagging)
+}
+
+/// The VLAN that the frame comes in by the port in, if it may.
+#[inline]
+pub fn tagging(bridge: &Bridge, port: &Port, headers: &Headers) -> Option<Tagging> {
+    let second = headers.second_vlan.filter(|_| bridge.vlans.two_tags);
+    vlan::ingress(&port.vlan, headers.vlan, second)
 }

@@ -48,7 +48,7 @@ impl Egress<'_> {
     /// Sends the frame out by `port`, which is up.
     #[inline]
     pub fn send(&mut self, port: &Port, mut frame: Frame, tagging: Tagging) {
-        if let Err(reason) = vlan::egress(&port.vlan, &mut frame, tagging) {
+        if let Err(reason) = vlan::egress(&port.vlan, port.rules.priority_tags, &mut frame, tagging) {
             return self.discard(frame, &port.counters, reason);
         }
         self.leave(port, frame);

@@ -12,6 +12,7 @@
 //! What an attacker may try: to fill memory with copies (what waits is bounded), or to slow down others by traffic that
 //! is mirrored (copies have a share of the time).
 
+use super::admit;
 use super::forward::Targets;
 use super::pipeline::Walk;
 use super::state::{Bridge, Port};
@@ -199,10 +200,8 @@ impl<'a> Walk<'a> {
     /// Copies a frame that has arrived by `ingress` for all who want it; a bit for each mirror whose output has it now.
     pub(super) fn copy_arriving(&mut self, bridge: &Bridge, ingress: &Port, frame: &Frame, headers: &Headers) -> u32 {
         let wanted = ingress.mirrors.arriving;
-        match vlan::ingress(&ingress.vlan, headers.vlan) {
-            Some(vlan) if wanted != 0 && ingress.up => {
-                self.copy(bridge, wanted, 0, frame, headers.dst, Tagging { vlan, tag: headers.vlan })
-            }
+        match admit::tagging(bridge, ingress, headers) {
+            Some(tagging) if wanted != 0 && ingress.up => self.copy(bridge, wanted, 0, frame, headers.dst, tagging),
             _ => 0,
         }
     }
@@ -273,7 +272,8 @@ impl<'a> Walk<'a> {
     /// To all ports that carry the VLAN, the one that the frame came from included.
     fn flood_copy(&mut self, bridge: &Bridge, mirror: &Mirror, frame: Frame, tagging: Tagging) {
         let ports = bridge.ports.iter().filter_map(|&id| self.snap.port(id));
-        let mut ports = ports.filter(|port| port.is_open() && vlan::carries(&port.vlan, tagging.vlan));
+        let mut ports =
+            ports.filter(|port| port.is_open() && vlan::carries(&port.vlan, tagging.vlan, tagging.customer()));
         let Some(mut port) = ports.next() else { return self.drop_copy(mirror, frame, DropReason::NoOutput) };
         for next in ports {
             let copy = self.out.copy(&frame);
@@ -285,7 +285,7 @@ impl<'a> Walk<'a> {
 
     /// Finishes a copy and sends it out by `port`, which is up.
     fn send_copy(&mut self, mirror: &Mirror, port: &Port, mut frame: Frame, tagging: Tagging) {
-        if let Err(reason) = vlan::egress(&port.vlan, &mut frame, tagging) {
+        if let Err(reason) = vlan::egress(&port.vlan, port.rules.priority_tags, &mut frame, tagging) {
             return self.drop_copy(mirror, frame, reason);
         }
         if port.tunnel.is_some() && mirror.snaplen.is_none() {
@@ -318,6 +318,7 @@ impl<'a> Walk<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::vlan::Stack;
     use super::*;
 
     fn mirror(name: &str, output: Output, select: Select) -> Mirror {
@@ -357,7 +358,7 @@ mod tests {
         for (i, len) in [(0, 60), (1, 9000), (0, 5000)] {
             let mut frame = Frame::from_bytes(&vec![0; len]);
             frame.meta.mirror = number(i);
-            let tagging = Tagging { vlan: VlanId::UNTAGGED, tag: None };
+            let tagging = Tagging { vlan: VlanId::UNTAGGED, tag: None, stack: Stack::Plain };
             copies.push(Waiting { frame, tagging, bridge: BridgeId(0) });
         }
         assert_eq!(copies.room, ROOM - LEAST - 9000 - 5000);

@@ -16,11 +16,13 @@ pub mod mac_table;
 pub mod mirror;
 pub mod patch;
 pub mod pipeline;
+mod qinq;
 pub mod shape;
 pub mod state;
 pub mod tx;
 pub mod verdict;
 pub mod vlan;
+pub mod vlan_set;
 
 use crate::packet::Frame;
 use crate::time::{Duration, Instant};
@@ -70,6 +72,9 @@ impl Switch {
             };
             if let Some(table) = table {
                 table.flush_ports(|port| !same_place(self.adopted.port(port), snap.port(port)));
+                if self.adopted.bridge(bridge.id).is_some_and(|was| was.vlans != bridge.vlans) {
+                    table.flush();
+                }
                 table.configure(bridge.mac_aging, bridge.mac_table_size);
                 table.sweep(now);
             }

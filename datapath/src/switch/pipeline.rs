@@ -188,8 +188,10 @@ impl<'a> Walk<'a> {
         let served = if mirrored { self.copy_arriving(bridge, ingress, frame, &headers) } else { 0 };
         let tagging = admit(bridge, ingress, &headers)?;
         let table = self.tables.of(bridge);
-        table.learn(tagging.vlan, headers.src, ingress.id, self.now);
-        let targets = forward(self.snap, bridge, table, ingress.id, tagging.vlan, headers.dst, self.now)?;
+        if !bridge.vlans.flood.contains(tagging.vlan) {
+            table.learn(tagging.vlan, headers.src, ingress.id, self.now);
+        }
+        let targets = forward(self.snap, bridge, table, ingress, &tagging, headers.dst, self.now)?;
         if mirrored {
             self.copy_leaving(bridge, served, frame, headers.dst, tagging, targets.clone());
         }

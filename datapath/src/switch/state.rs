@@ -5,13 +5,13 @@
 
 use super::mirror::{self, Mirror, PortMirrors};
 use super::shape::Limits;
+use super::vlan_set::VlanSet;
 use crate::packet::Frame;
 use crate::port::Caps;
 use crate::stats::PortCounters;
 use crate::time::Duration;
 use crate::tunnel::{Demux, Endpoint, Tunnel};
 use crate::types::{BridgeId, DeviceId, L3Mtu, PortId, VlanId};
-use std::collections::BTreeSet;
 use std::num::NonZeroU8;
 use std::sync::Arc;
 
@@ -26,6 +26,49 @@ pub enum VlanMode {
     NativeTagged(VlanId, Trunks),
     /// As trunk; untagged frames are in the native VLAN, which leaves untagged.
     NativeUntagged(VlanId, Trunks),
+    /// As access, but tagged frames come in, too, and keep their tag below that of the service VLAN.
+    Dot1qTunnel(Service),
+}
+
+/// What a dot1q-tunnel port puts around its customer's frames.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Service {
+    /// The service VLAN.
+    pub vlan: VlanId,
+    /// The VLANs of the customer that are taken; untagged frames are in 0.
+    pub customers: Trunks,
+    /// The TPID of the service tag where the frame leaves tagged.
+    pub tpid: u16,
+}
+
+/// What becomes of a tag that carries no VLAN, only a priority (a priority tag), on the way out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum PriorityTags {
+    /// It goes, except from trunk to trunk, where it stays for the sake of a priority that is not 0.
+    #[default]
+    Never,
+    /// The frame leaves with one if it came with a priority other than 0.
+    IfNonzero,
+    /// The same, and one of priority 0 stays if the frame came with it.
+    Always,
+}
+
+/// How a port treats the frames that leave by it, VLANs aside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PortRules {
+    /// What priority tags there are.
+    pub priority_tags: PriorityTags,
+    /// Whether it belongs to those that may not reach each other.
+    pub protected: bool,
+}
+
+/// How a bridge treats VLANs.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct BridgeVlans {
+    /// VLANs in which no address is learned, so that every frame goes to all ports.
+    pub flood: VlanSet,
+    /// Whether the second tag of a frame is looked at, too (`vlan-limit` other than 1).
+    pub two_tags: bool,
 }
 
 /// Which VLANs a trunk carries.
@@ -34,7 +77,7 @@ pub enum Trunks {
     /// All of them.
     All,
     /// These.
-    Only(BTreeSet<VlanId>),
+    Only(VlanSet),
 }
 
 impl Trunks {
@@ -43,7 +86,7 @@ impl Trunks {
     pub fn carries(&self, vlan: VlanId) -> bool {
         match self {
             Self::All => true,
-            Self::Only(set) => set.contains(&vlan),
+            Self::Only(set) => set.contains(vlan),
         }
     }
 }
@@ -59,6 +102,8 @@ pub struct Port {
     pub bridge: BridgeId,
     /// How it treats VLANs.
     pub vlan: VlanMode,
+    /// How it treats what leaves by it otherwise.
+    pub rules: PortRules,
     /// Whether frames may pass; a port that is down drops what it is given, and counts it.
     pub up: bool,
     /// What it sends through.
@@ -88,6 +133,7 @@ impl Port {
             name: format!("p{}", id.0).into(),
             bridge,
             vlan: VlanMode::Trunk(Trunks::All),
+            rules: PortRules::default(),
             up: true,
             device,
             caps,
@@ -134,6 +180,8 @@ pub struct Bridge {
     pub mac_table_size: usize,
     /// `fail_mode=secure` without a controller: nothing is forwarded.
     pub secure: bool,
+    /// How it treats VLANs.
+    pub vlans: BridgeVlans,
     /// Its mirrors, [`super::mirror::MAX_MIRRORS`] at most.
     pub mirrors: Vec<Mirror>,
 }
@@ -149,6 +197,7 @@ impl Bridge {
             mac_aging: Duration::from_secs(300),
             mac_table_size: 8192,
             secure: false,
+            vlans: BridgeVlans::default(),
             mirrors: vec![],
         }
     }

@@ -38,6 +38,7 @@ drop_reasons! {
     SourceGroup = "source_group": "The source address is a group address (or all zeros), which no sender may use.",
     ReservedGroup = "reserved_group": "A reserved group address (01:80:c2:00:00:0X), which a bridge must not forward.",
     VlanNotAllowed = "vlan_not_allowed": "The VLAN is not carried by the port.",
+    Protected = "protected": "The frame came from a protected port and its destination is behind another one.",
     Hairpin = "hairpin": "The destination is behind the port that the frame came from.",
     NoOutput = "no_output": "No other port of the bridge carries the frame's VLAN.",
     BridgeSecure = "bridge_secure": "The bridge has fail_mode=secure and no controller: it forwards nothing.",

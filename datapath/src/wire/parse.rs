@@ -26,6 +26,8 @@ pub struct Headers {
     pub src: MacAddr,
     /// The outermost tag.
     pub vlan: Option<Tag>,
+    /// The tag after it.
+    pub second_vlan: Option<Tag>,
     /// Tags after the outermost one.
     pub inner_vlans: u8,
     /// Ethernet type after the tags; below 0x600 an 802.3 length.
@@ -74,19 +76,22 @@ pub fn parse(bytes: &[u8]) -> Result<Headers, Malformed> {
         dst: MacAddr([d0, d1, d2, d3, d4, d5]),
         src: MacAddr([s0, s1, s2, s3, s4, s5]),
         vlan: None,
+        second_vlan: None,
         inner_vlans: 0,
         ethertype: u16::from_be_bytes([t0, t1]),
         l3_offset: 14,
     };
     while vlan::is_tpid(headers.ethertype) && headers.inner_vlans < MAX_TAGS {
         let at = usize::from(headers.l3_offset);
-        let tag = bytes.get(at..at + vlan::TAG_LEN).ok_or(Malformed)?;
-        if headers.vlan.is_some() {
-            headers.inner_vlans += 1;
+        let field = bytes.get(at..at + vlan::TAG_LEN).ok_or(Malformed)?;
+        let tag = Tag { tpid: headers.ethertype, tci: be16(field, 0) };
+        if headers.vlan.is_none() {
+            headers.vlan = Some(tag);
         } else {
-            headers.vlan = Some(Tag { tpid: headers.ethertype, tci: be16(tag, 0) });
+            headers.second_vlan.get_or_insert(tag);
+            headers.inner_vlans += 1;
         }
-        headers.ethertype = be16(tag, 2);
+        headers.ethertype = be16(field, 2);
         headers.l3_offset += 4;
     }
     Ok(headers)
@@ -296,6 +301,7 @@ mod tests {
                 dst: MacAddr([2, 0, 0, 0, 0, 2]),
                 src: MacAddr([2, 0, 0, 0, 0, 1]),
                 vlan: None,
+                second_vlan: None,
                 inner_vlans: 0,
                 ethertype: 0x0806,
                 l3_offset: 14,
@@ -310,6 +316,9 @@ mod tests {
         let outer = Tag { tpid: vlan::SERVICE, tci: 0xe00a };
         assert_eq!((qinq.vlan, qinq.inner_vlans, qinq.ethertype, qinq.l3_offset), (Some(outer), 1, ethernet::IPV4, 22));
         assert_eq!((outer.vlan().get(), outer.priority()), (10, 7));
+        assert_eq!(qinq.second_vlan, Some(Tag { tpid: vlan::CUSTOMER, tci: 20 }));
+        let three = parse(&frame(&[0x81, 0, 0, 1, 0x81, 0, 0, 2, 0x81, 0, 0, 3, 8, 0])).unwrap();
+        assert_eq!([three.vlan, three.second_vlan].map(|t| t.map(|t| t.tci)), [Some(1), Some(2)]);
     }
 
     #[test]

@@ -25,6 +25,12 @@ impl Tag {
         VlanId::of_tci(self.tci)
     }
 
+    /// The same tag with another VLAN.
+    #[must_use]
+    pub const fn with_vlan(self, vlan: VlanId) -> Self {
+        Self { tci: self.tci & !0x0fff | vlan.get(), ..self }
+    }
+
     /// The priority, 0 to 7.
     #[must_use]
     pub const fn priority(self) -> u8 {

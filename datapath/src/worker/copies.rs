@@ -61,7 +61,7 @@ mod tests {
     use crate::port::Caps;
     use crate::port::memory::MemoryPort;
     use crate::switch::shape::Limits;
-    use crate::switch::state::{Trunks, VlanMode};
+    use crate::switch::state::{BridgeVlans, PortRules, Trunks, VlanMode};
     use std::cell::Cell;
     use std::collections::BTreeSet;
 
@@ -80,11 +80,12 @@ mod tests {
             snaplen: None,
         };
         let (name, mac_aging) = ("br0".to_owned(), Duration::from_secs(300));
-        let bridge = BridgeSpec { name, mac_aging, mac_table_size: 8, secure: false, mirrors: vec![mirror] };
+        let vlans = BridgeVlans::default();
+        let bridge = BridgeSpec { name, mac_aging, mac_table_size: 8, secure: false, vlans, mirrors: vec![mirror] };
         let add = |(name, port): &(&str, MemoryPort)| {
             let (name, bridge, vlan) = ((*name).to_owned(), "br0".to_owned(), VlanMode::Trunk(Trunks::All));
-            let (kind, limits) = (PortKind::Memory(port.clone()), Limits::default());
-            Action::AddPort(PortSpec { name, bridge, kind, vlan, up: true, mtu: None, limits })
+            let (kind, rules, limits) = (PortKind::Memory(port.clone()), PortRules::default(), Limits::default());
+            Action::AddPort(PortSpec { name, bridge, kind, vlan, rules, up: true, mtu: None, limits })
         };
         let actions = std::iter::once(Action::AddBridge(bridge)).chain(ports.iter().map(add)).collect();
         assert!(datapath.apply(actions).iter().all(Result::is_ok));

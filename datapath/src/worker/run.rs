@@ -23,7 +23,7 @@ impl Worker {
         let clock = || Instant::from_nanos(u64::try_from(origin.elapsed().as_nanos()).unwrap_or(u64::MAX));
         let (mut spin, mut tokens) = (Spin::default(), Vec::new());
         while !self.stopped {
-            let timeout = self.patience(&spin, &clock);
+            let timeout = self.patience(&spin, clock);
             if let Err(e) = self.poller.wait(timeout, &mut tokens) {
                 tracing::error!("the worker cannot wait for its devices and ends: {e}");
                 return;

@@ -4,7 +4,7 @@
 
 use datapath::control::{Action, Applied, BridgeSpec, Datapath, DatapathConfig, PortKind, PortSpec, PortStats};
 use datapath::switch::shape::Limits;
-use datapath::switch::state::{Trunks, VlanMode};
+use datapath::switch::state::{BridgeVlans, PortRules, Trunks, VlanMode};
 use datapath::time::Duration;
 use datapath::types::L3Mtu;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -165,8 +165,8 @@ pub fn eventually(mut f: impl FnMut() -> bool) -> bool {
 }
 
 pub fn bridge(name: &str) -> BridgeSpec {
-    let mac_aging = Duration::from_secs(300);
-    BridgeSpec { name: name.to_owned(), mac_aging, mac_table_size: 1024, secure: false, mirrors: vec![] }
+    let (mac_aging, vlans) = (Duration::from_secs(300), BridgeVlans::default());
+    BridgeSpec { name: name.to_owned(), mac_aging, mac_table_size: 1024, secure: false, vlans, mirrors: vec![] }
 }
 
 /// A trunk port of `br0` that carries everything.
@@ -180,6 +180,7 @@ pub fn port(name: &str, kind: PortKind) -> PortSpec {
         bridge: "br0".to_owned(),
         kind,
         vlan: VlanMode::Trunk(Trunks::All),
+        rules: PortRules::default(),
         up: true,
         mtu,
         limits: Limits::default(),

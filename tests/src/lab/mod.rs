@@ -27,6 +27,7 @@ pub use datapath::port::Caps;
 pub use datapath::switch::bucket::Tokens;
 pub use datapath::switch::mac_table::TableStats;
 pub use datapath::switch::shape::{Limit, Limits};
+pub use datapath::switch::state::PriorityTags;
 pub use datapath::switch::verdict::DropReason;
 pub use datapath::tunnel::{Field, Protocol};
 pub use expect::*;
@@ -385,9 +386,10 @@ impl Lab {
         }
         for ((i, (name, spec)), mirrors) in self.bridges.iter().enumerate().zip(mirrors) {
             let ports = self.members.iter().filter(|m| m.present && m.spec.bridge == *name).map(|m| m.id).collect();
-            let BridgeSpec { mac_aging, mac_table_size, secure, .. } = spec.clone();
+            let BridgeSpec { mac_aging, mac_table_size, secure, vlans, .. } = spec.clone();
             let (id, name) = (BridgeId(i as u32), Arc::from(*name));
-            snap.bridges.push(Some(Arc::new(Bridge { id, name, ports, mac_aging, mac_table_size, secure, mirrors })));
+            let bridge = Bridge { id, name, ports, mac_aging, mac_table_size, secure, vlans, mirrors };
+            snap.bridges.push(Some(Arc::new(bridge)));
         }
         self.engine.adopt(Arc::new(snap), added, removed, self.now);
     }
@@ -419,6 +421,7 @@ impl Lab {
             name: Arc::from(spec.name),
             bridge: self.bridge_id(spec.bridge),
             vlan: spec.vlan.clone(),
+            rules: spec.rules,
             up: spec.up && peer.is_some() == spec.peer.is_some(),
             device: member.device,
             caps: spec.caps,

@@ -2,7 +2,7 @@
 
 use datapath::port::Caps;
 use datapath::switch::shape::{Limit, Limits};
-use datapath::switch::state::{Trunks, VlanMode};
+use datapath::switch::state::{BridgeVlans, PortRules, PriorityTags, Service, Trunks, VlanMode};
 use datapath::time::Duration;
 use datapath::tunnel::{Protocol, Tunnel};
 use datapath::types::{L3Mtu, TunnelKey, VlanId};
@@ -17,6 +17,8 @@ pub struct PortSpec {
     pub bridge: &'static str,
     /// How it treats VLANs.
     pub vlan: VlanMode,
+    /// How it treats what leaves by it otherwise.
+    pub rules: PortRules,
     /// Whether frames may pass.
     pub up: bool,
     /// What its device takes unfinished.
@@ -40,13 +42,16 @@ pub struct BridgeSpec {
     pub mac_table_size: usize,
     /// Whether it forwards nothing.
     pub secure: bool,
+    /// How it treats VLANs.
+    pub vlans: BridgeVlans,
     /// Its mirrors.
     pub mirrors: Vec<MirrorSpec>,
 }
 
 impl Default for BridgeSpec {
     fn default() -> Self {
-        Self { mac_aging: Duration::from_secs(300), mac_table_size: 8192, secure: false, mirrors: vec![] }
+        let (mac_aging, vlans) = (Duration::from_secs(300), BridgeVlans::default());
+        Self { mac_aging, mac_table_size: 8192, secure: false, vlans, mirrors: vec![] }
     }
 }
 
@@ -132,6 +137,7 @@ pub fn port(name: &'static str) -> PortSpec {
         name,
         bridge: "br0",
         vlan: VlanMode::Trunk(Trunks::All),
+        rules: PortRules::default(),
         up: true,
         caps: Caps::ALL,
         tunnel: None,
@@ -226,6 +232,28 @@ impl PortSpec {
     #[must_use]
     pub fn native_untagged<const N: usize>(mut self, native: u16, trunks: [u16; N]) -> Self {
         self.vlan = VlanMode::NativeUntagged(vlan_id(native), only(trunks));
+        self
+    }
+
+    /// A dot1q-tunnel port that takes these VLANs of the customer, or all if none is named; its service tags are 802.1ad's.
+    #[must_use]
+    pub fn dot1q_tunnel<const N: usize>(mut self, service: u16, cvlans: [u16; N]) -> Self {
+        let service = Service { vlan: vlan_id(service), customers: only(cvlans), tpid: 0x88a8 };
+        self.vlan = VlanMode::Dot1qTunnel(service);
+        self
+    }
+
+    /// With these rules for priority tags.
+    #[must_use]
+    pub fn priority_tags(mut self, tags: PriorityTags) -> Self {
+        self.rules.priority_tags = tags;
+        self
+    }
+
+    /// Protected.
+    #[must_use]
+    pub fn protected(mut self) -> Self {
+        self.rules.protected = true;
         self
     }
 

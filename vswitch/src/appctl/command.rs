@@ -107,7 +107,7 @@ mod tests {
     use datapath::port::Caps;
     use datapath::port::memory::MemoryPort;
     use datapath::switch::shape::Limits;
-    use datapath::switch::state::{Trunks, VlanMode};
+    use datapath::switch::state::{PortRules, Trunks, VlanMode};
     use serde_json::json;
     use std::collections::BTreeMap;
     use std::time::Instant;
@@ -132,8 +132,14 @@ mod tests {
             let mut datapath = Datapath::start(&DatapathConfig::default()).unwrap();
             let memory = [0, 1].map(|_| MemoryPort::new(Caps::ALL).unwrap());
             let mac_aging = config.bridges[0].settings.mac_aging;
-            let bridge =
-                BridgeSpec { name: "br0".to_owned(), mac_aging, mac_table_size: 8192, secure: false, mirrors: vec![] };
+            let bridge = BridgeSpec {
+                name: "br0".to_owned(),
+                mac_aging,
+                mac_table_size: 8192,
+                secure: false,
+                vlans: config.bridges[0].vlans.clone(),
+                mirrors: vec![],
+            };
             let mut actions = vec![Action::AddBridge(bridge)];
             for (name, port) in ["br0", "p1"].into_iter().zip(&memory) {
                 actions.push(Action::AddPort(PortSpec {
@@ -141,6 +147,7 @@ mod tests {
                     bridge: "br0".to_owned(),
                     kind: PortKind::Memory(port.clone()),
                     vlan: VlanMode::Trunk(Trunks::All),
+                    rules: PortRules::default(),
                     up: true,
                     mtu: None,
                     limits: Limits::default(),

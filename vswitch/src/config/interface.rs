@@ -1,12 +1,12 @@
 //! An Interface and its Port → what to attach, or the reason why not.
 
 use super::bridge::{BridgeSettings, unicast};
-use super::port::{Vlans, vlan_mode};
+use super::port::{self, Vlans, vlan_mode};
 use super::{Columns, Notes, Options, Refusal, bridge, limits, listed, tunnel, unsupported};
 use datapath::switch::shape::{Limit, Limits};
-use datapath::switch::state::VlanMode;
+use datapath::switch::state::{PortRules, VlanMode};
 use datapath::tunnel::Tunnel;
-use datapath::types::{MacAddr, VlanId};
+use datapath::types::MacAddr;
 use uuid::Uuid;
 
 /// The values of `Interface:type` that work, as told in `Open_vSwitch:iface_types`.
@@ -40,6 +40,8 @@ pub struct Wanted {
     pub kind: Kind,
     /// How it treats VLANs.
     pub vlan: VlanMode,
+    /// How it treats what leaves by it otherwise.
+    pub rules: PortRules,
     /// How fast frames may come and go.
     pub limits: Limits,
 }
@@ -74,6 +76,8 @@ pub(super) struct Place<'a> {
     pub bridge: &'a str,
     pub bridge_row: Uuid,
     pub settings: &'a BridgeSettings,
+    /// Whether two VLAN tags of a frame are looked at.
+    pub two_tags: bool,
     /// Why the bridge cannot be made.
     pub refused: Option<&'a str>,
     /// How fast frames may leave by the port.
@@ -114,15 +118,20 @@ pub(super) fn read(uuid: Uuid, row: &Columns<'_>, place: &Place<'_>) -> Interfac
 }
 
 fn wanted(uuid: Uuid, name: &str, row: &Columns<'_>, place: &Place<'_>, notes: &mut Notes) -> Result<Wanted, Refusal> {
-    let vid = |n: i64| u16::try_from(n).ok().and_then(VlanId::new);
+    let port_options = place.port.options("other_config");
     let vlans = Vlans {
-        tag: place.port.integer("tag").and_then(vid),
-        trunks: place.port.integers("trunks").filter_map(vid).collect(),
+        tag: place.port.vlans("tag").next(),
+        trunks: place.port.vlans("trunks").collect(),
+        cvlans: place.port.vlans("cvlans").collect(),
         mode: place.port.text("vlan_mode"),
+        ethertype: port_options.get("qinq-ethtype").copied(),
+        two_tags: place.two_tags,
     };
-    let (vlan, told) = vlan_mode(vlans)?;
-    if let Some(told) = told {
-        notes.insert("vlan_warning".to_owned(), told);
+    let mut told = Vec::new();
+    let vlan = vlan_mode(vlans, &mut told)?;
+    let rules = port::rules(&port_options, place.port.boolean("protected"), &mut told);
+    if !told.is_empty() {
+        notes.insert("vlan_warning".to_owned(), told.join("; "));
     }
     let own = name == place.bridge;
     let options = row.options("options");
@@ -155,7 +164,7 @@ fn wanted(uuid: Uuid, name: &str, row: &Columns<'_>, place: &Place<'_>, notes: &
         },
     };
     let limits = Limits { ingress: limits::ingress(row), egress: place.egress };
-    Ok(Wanted { kind, vlan, limits })
+    Ok(Wanted { kind, vlan, rules, limits })
 }
 
 fn internal(uuid: Uuid, row: &Columns<'_>, name: &str, place: &Place<'_>, notes: &mut Notes) -> Result<Kind, Refusal> {
@@ -229,6 +238,7 @@ mod tests {
     use super::super::tests::{br0_p1, database};
     use super::*;
     use datapath::switch::state::Trunks;
+    use datapath::types::VlanId;
     use serde_json::{Value, json};
 
     fn read(port: Value, interface: Value) -> Interface {

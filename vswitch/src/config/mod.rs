@@ -15,7 +15,9 @@ pub mod unsupported;
 
 use bridge::BridgeSettings;
 use datapath::switch::shape::Limit;
+use datapath::switch::state::BridgeVlans;
 use datapath::time::Duration;
+use datapath::types::VlanId;
 use interface::{Interface, Place};
 use mirror::Mirror;
 use ovsdb::db::{Database, Row};
@@ -44,6 +46,8 @@ pub struct Config {
     pub stats_interval: Duration,
     /// The bridges, by name.
     pub bridges: Vec<Bridge>,
+    /// Whether two VLAN tags of a frame are looked at instead of one.
+    pub two_tags: bool,
     /// Settings of the whole switch that are not done as asked; there is no column for them.
     pub notes: Notes,
 }
@@ -59,6 +63,8 @@ pub struct Bridge {
     pub settings: BridgeSettings,
     /// `fail_mode=secure`.
     pub secure: bool,
+    /// From its `flood_vlans` and the switch's `vlan-limit`.
+    pub vlans: BridgeVlans,
     /// Why it cannot be made; its interfaces have the same reason.
     pub refused: Option<Refusal>,
     /// For its `status`.
@@ -90,6 +96,7 @@ impl Config {
             root: None,
             next_cfg: 0,
             stats_interval: Duration::from_millis(STATS_INTERVAL.1),
+            two_tags: false,
             bridges: Vec::new(),
             notes: Notes::new(),
         };
@@ -101,13 +108,14 @@ impl Config {
         let mut taken = BTreeSet::new();
         let mut rows: Vec<_> = row.references(database, "bridges", "Bridge").collect();
         rows.sort_by_key(|(_, row)| row.text("name").unwrap_or_default().to_owned());
-        config.bridges = rows.iter().map(|(uuid, row)| read_bridge(database, *uuid, row, &mut taken)).collect();
+        config.bridges =
+            rows.iter().map(|(uuid, row)| read_bridge(database, *uuid, row, config.two_tags, &mut taken)).collect();
         config
     }
 
     fn switch_wide(&mut self, row: &Columns<'_>) {
         unsupported::note(row, unsupported::SWITCH, &mut self.notes);
-        unsupported::note_other_config(row, &["stats-update-interval"], &mut self.notes);
+        unsupported::note_other_config(row, &["stats-update-interval", "vlan-limit"], &mut self.notes);
         let other_config = row.options("other_config");
         if let Some(value) = other_config.get("stats-update-interval") {
             let (low, default, high) = STATS_INTERVAL;
@@ -118,6 +126,21 @@ impl Config {
                 self.notes.insert("other_config".to_owned(), text);
             }
         }
+        if let Some(value) = other_config.get("vlan-limit") {
+            self.vlan_limit(value);
+        }
+    }
+
+    /// How many VLAN tags of a frame are looked at; 0 means as many as the switch can, and that is two.
+    fn vlan_limit(&mut self, value: &str) {
+        let asked = value.parse::<u64>();
+        self.two_tags = asked.as_ref().is_ok_and(|&n| n != 1);
+        let told = match asked {
+            Ok(0..=2) => return,
+            Ok(_) => format!("vlan-limit={value} is more than the two tags that are looked at; using 2"),
+            Err(_) => format!("vlan-limit={value} is not a number from 0 (no limit) to 2; using 1"),
+        };
+        self.notes.insert("vlan-limit".to_owned(), told);
     }
 
     /// The mirrors of all bridges.
@@ -132,7 +155,13 @@ impl Config {
 }
 
 /// `taken`: the interfaces that an earlier bridge or port has.
-fn read_bridge(database: &Database, bridge_row: Uuid, row: &Columns<'_>, taken: &mut BTreeSet<Uuid>) -> Bridge {
+fn read_bridge(
+    database: &Database,
+    bridge_row: Uuid,
+    row: &Columns<'_>,
+    two_tags: bool,
+    taken: &mut BTreeSet<Uuid>,
+) -> Bridge {
     let name = row.text("name").unwrap_or_default().to_owned();
     let mut notes = Notes::new();
     let settings = bridge::settings(&row.options("other_config"), &mut notes);
@@ -158,6 +187,7 @@ fn read_bridge(database: &Database, bridge_row: Uuid, row: &Columns<'_>, taken: 
         row.references(database, "mirrors", "Mirror").map(|(uuid, row)| mirror::read(uuid, &row)).collect();
     mirrors.sort_by(|a, b| (&a.name, a.uuid).cmp(&(&b.name, b.uuid)));
     unsupported::note(row, unsupported::BRIDGE, &mut notes);
+    let vlans = BridgeVlans { flood: row.vlans("flood_vlans").collect(), two_tags };
     let mut ports = Vec::new();
     let mut interfaces = Vec::new();
     let mut shared = Vec::new();
@@ -176,6 +206,7 @@ fn read_bridge(database: &Database, bridge_row: Uuid, row: &Columns<'_>, taken: 
                     bridge: &name,
                     bridge_row,
                     settings: &settings,
+                    two_tags,
                     refused,
                     egress,
                 };
@@ -191,7 +222,7 @@ fn read_bridge(database: &Database, bridge_row: Uuid, row: &Columns<'_>, taken: 
     }
     ports.sort_by(|a, b| a.name.cmp(&b.name));
     interfaces.sort_by(|a, b| a.name.cmp(&b.name));
-    Bridge { uuid: bridge_row, name, settings, secure, refused, notes, ports, interfaces, mirrors }
+    Bridge { uuid: bridge_row, name, settings, secure, vlans, refused, notes, ports, interfaces, mirrors }
 }
 
 /// The port, and how fast frames may leave by it.
@@ -199,7 +230,7 @@ fn read_port(database: &Database, uuid: Uuid, row: &Columns<'_>) -> (Port, Optio
     let mut notes = Notes::new();
     let egress = limits::egress(database, row, &mut notes);
     unsupported::note(row, unsupported::PORT, &mut notes);
-    unsupported::note_other_config(row, &[], &mut notes);
+    unsupported::note_other_config(row, &["priority-tags", "qinq-ethtype"], &mut notes);
     (Port { uuid, name: row.text("name").unwrap_or_default().to_owned(), notes }, egress)
 }
 
@@ -241,6 +272,14 @@ impl<'a> Columns<'a> {
 
     fn integers(&self, column: &str) -> impl Iterator<Item = i64> {
         self.get(column).into_iter().flat_map(Datum::integers)
+    }
+
+    fn boolean(&self, column: &str) -> bool {
+        self.get(column).and_then(Datum::as_bool).unwrap_or_default()
+    }
+
+    fn vlans(&self, column: &str) -> impl Iterator<Item = VlanId> {
+        self.integers(column).filter_map(|n| VlanId::new(u16::try_from(n).ok()?))
     }
 
     fn references<'d>(
@@ -366,6 +405,25 @@ pub(crate) mod tests {
             ["unsupported_other_config", "unsupported_ssl"]
         );
         assert!(notes["unsupported_other_config"].contains("hw-offload=true"));
+    }
+
+    #[test]
+    fn the_vlan_limit_is_how_many_tags_are_looked_at() {
+        let read = |options: Value| {
+            let root = json!({"other_config": options});
+            Config::read(&database(&br0_p1(root, json!({"flood_vlans": ["set", [5, 7]]}), json!({}), json!({}))))
+        };
+        let none = read(json!(["map", []]));
+        assert!(!none.two_tags && !none.bridges[0].vlans.two_tags && none.notes.is_empty());
+        assert_eq!(none.bridges[0].vlans.flood.to_string(), "5,7");
+        for (value, two, told) in
+            [("0", true, ""), ("1", false, ""), ("2", true, ""), ("3", true, "using 2"), ("two", false, "using 1")]
+        {
+            let config = read(json!(["map", [["vlan-limit", value]]]));
+            assert_eq!((config.two_tags, config.bridges[0].vlans.two_tags), (two, two), "{value}");
+            let said = config.notes.get("vlan-limit").map_or("", String::as_str);
+            assert!(said.ends_with(told) && said.is_empty() == told.is_empty(), "{value}: {said}");
+        }
     }
 
     #[test]

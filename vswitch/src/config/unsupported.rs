@@ -21,7 +21,6 @@ pub const SWITCH: &[Row] = &[
 /// Of the table Bridge.
 pub const BRIDGE: &[Row] = &[
     ("auto_attach", &[], "Auto-Attach is not supported"),
-    ("flood_vlans", &[], "addresses are learned in every VLAN by this version"),
     ("flow_tables", &[], NO_OPENFLOW),
     ("ipfix", &[], "IPFIX is not supported by this version; nothing is exported"),
     ("mcast_snooping_enable", &[], "multicast snooping is not supported by this version; multicast goes to all ports"),
@@ -39,10 +38,8 @@ pub const PORT: &[Row] = &[
     ("bond_fake_iface", &[], NO_BONDS),
     ("bond_mode", &[], NO_BONDS),
     ("bond_updelay", &[], NO_BONDS),
-    ("cvlans", &[], "dot1q-tunnel ports are not supported by this version"),
     ("lacp", &["off"], NO_BONDS),
     ("mac", &[], "set it for the interface"),
-    ("protected", &[], "protected ports are not supported by this version; they reach each other"),
 ];
 
 /// Of the table Interface.
@@ -111,7 +108,7 @@ mod tests {
                  system_type system_version",
             ),
             "Bridge" => (
-                "controller datapath_type fail_mode mirrors name other_config ports",
+                "controller datapath_type fail_mode flood_vlans mirrors name other_config ports",
                 "datapath_id datapath_version rstp_status status",
             ),
             "Mirror" => (
@@ -119,7 +116,7 @@ mod tests {
                 "statistics",
             ),
             "Port" => (
-                "interfaces name other_config qos tag trunks vlan_mode",
+                "cvlans interfaces name other_config protected qos tag trunks vlan_mode",
                 "rstp_statistics rstp_status statistics status",
             ),
             "Interface" => (
@@ -172,7 +169,7 @@ mod tests {
     fn each_says_what_has_no_effect_and_why() {
         let [bridge, port, interface] = notes(
             json!({"stp_enable": true, "protocols": ["set", ["OpenFlow10", "OpenFlow13"]]}),
-            json!({"lacp": "active", "bond_mode": "balance-slb", "other_config": ["map", [["priority-tags", "true"]]]}),
+            json!({"lacp": "active", "bond_mode": "balance-slb", "other_config": ["map", [["transient", "true"]]]}),
             json!({"mtu_request": 1400, "bfd": ["map", [["enable", "true"]]], "mac": "02:00:00:00:00:01"}),
         );
         let told = |notes: Notes| notes.into_iter().map(|(k, v)| format!("{k}: {v}")).collect::<Vec<_>>();
@@ -191,7 +188,7 @@ mod tests {
                  a port has one interface",
                 "unsupported_lacp: lacp=active has no effect: bonds are not supported by this version; a port has one \
                  interface",
-                "unsupported_other_config: priority-tags=true has no effect: not supported by this version",
+                "unsupported_other_config: transient=true has no effect: not supported by this version",
             ]
         );
         assert_eq!(

@@ -3,7 +3,7 @@
 use super::plan::{Specs, plan};
 use datapath::control::{Action, Applied, ApplyError, PortKind, PortSpec};
 use datapath::switch::shape::Limit;
-use datapath::switch::state::{Trunks, VlanMode};
+use datapath::switch::state::{PortRules, PriorityTags, Trunks, VlanMode};
 use datapath::tunnel::Tunnel;
 use std::collections::{BTreeMap, BTreeSet};
 use tracing::{error, info, warn};
@@ -166,18 +166,27 @@ fn describe(spec: &PortSpec) -> String {
     };
     let trunks = |t: &Trunks| match t {
         Trunks::All => "all".to_owned(),
-        Trunks::Only(set) => set.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+        Trunks::Only(set) => set.to_string(),
     };
     let vlan = match &spec.vlan {
         VlanMode::Access(vlan) => format!("access VLAN {vlan}"),
         VlanMode::Trunk(t) => format!("trunk of VLANs {}", trunks(t)),
         VlanMode::NativeTagged(native, t) => format!("native-tagged VLAN {native}, VLANs {}", trunks(t)),
         VlanMode::NativeUntagged(native, t) => format!("native-untagged VLAN {native}, VLANs {}", trunks(t)),
+        VlanMode::Dot1qTunnel(s) => {
+            format!(
+                "dot1q-tunnel of service VLAN {} (TPID {:#06x}), customer VLANs {}",
+                s.vlan,
+                s.tpid,
+                trunks(&s.customers)
+            )
+        }
     };
+    let rules = rules(spec.rules);
     let mtu = spec.mtu.map(|m| format!(", MTU {m}")).unwrap_or_default();
     let limit = |way: &str, limit: Option<Limit>| limit.map(|l| format!(", {way} at most {l}")).unwrap_or_default();
     let limits = limit("in", spec.limits.ingress) + &limit("out", spec.limits.egress);
-    format!("{kind}, {vlan}{mtu}{limits}, {}", if spec.up { "up" } else { "down" })
+    format!("{kind}, {vlan}{rules}{mtu}{limits}, {}", if spec.up { "up" } else { "down" })
 }
 
 /// A tunnel in a log line.
@@ -188,6 +197,15 @@ fn tunnel(t: &Tunnel) -> String {
         (in_key, out_key) => format!("in_key {in_key} out_key {out_key}"),
     };
     format!("{} to {to} {keys}", t.protocol.name())
+}
+
+fn rules(PortRules { priority_tags, protected }: PortRules) -> String {
+    let tags = match priority_tags {
+        PriorityTags::Never => "",
+        PriorityTags::IfNonzero => ", priority tags if nonzero",
+        PriorityTags::Always => ", priority tags always",
+    };
+    format!("{tags}{}", if protected { ", protected" } else { "" })
 }
 
 #[cfg(test)]

@@ -115,6 +115,7 @@ fn bridge_spec(bridge: &Bridge) -> BridgeSpec {
         mac_aging: bridge.settings.mac_aging,
         mac_table_size: bridge.settings.mac_table_size,
         secure: bridge.secure,
+        vlans: bridge.vlans.clone(),
         // Placed when all ports are known.
         mirrors: Vec::new(),
     }
@@ -155,7 +156,8 @@ fn port_spec(
         }
     };
     let (name, bridge) = (interface.name.clone(), bridge.name.clone());
-    Ok(PortSpec { name, bridge, kind, vlan: wanted.vlan.clone(), up, mtu, limits: wanted.limits })
+    let (vlan, rules) = (wanted.vlan.clone(), wanted.rules);
+    Ok(PortSpec { name, bridge, kind, vlan, rules, up, mtu, limits: wanted.limits })
 }
 
 /// The host's device of that name, if it can be attached.

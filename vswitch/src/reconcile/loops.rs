@@ -6,7 +6,7 @@
 use crate::config::interface::{Interface, Kind, Wanted};
 use crate::config::{Bridge, Config, Refusal};
 use datapath::switch::state::VlanMode;
-use datapath::switch::vlan::carries;
+use datapath::switch::vlan;
 use datapath::types::VlanId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -63,7 +63,7 @@ struct Patch<'a> {
 /// All pairs of patch ports that name each other, each in both directions.
 fn patches(config: &Config) -> Vec<Patch<'_>> {
     let ends = config.interfaces().filter_map(|(bridge, interface)| match &interface.wanted {
-        Ok(Wanted { kind: Kind::Patch { peer }, vlan }) => Some((&interface.name, (bridge.uuid, peer, vlan))),
+        Ok(Wanted { kind: Kind::Patch { peer }, vlan, .. }) => Some((&interface.name, (bridge.uuid, peer, vlan))),
         _ => None,
     });
     let ends: BTreeMap<_, _> = ends.collect();
@@ -81,17 +81,24 @@ fn across(out: &VlanMode, into: &VlanMode, vlan: VlanId) -> Option<VlanId> {
         return None;
     }
     let tagged = match out {
-        VlanMode::Access(_) => false,
+        // What it is put into, it comes out of again as it was; the underlay's packets were untagged.
+        VlanMode::Access(_) | VlanMode::Dot1qTunnel(_) => false,
         VlanMode::NativeUntagged(own, _) => *own != vlan,
         VlanMode::Trunk(_) | VlanMode::NativeTagged(..) => vlan != VlanId::UNTAGGED,
     };
     let far = match into {
         VlanMode::Access(_) if tagged => return None,
+        VlanMode::Dot1qTunnel(service) => service.vlan,
         _ if tagged => vlan,
         VlanMode::Access(own) | VlanMode::NativeTagged(own, _) | VlanMode::NativeUntagged(own, _) => *own,
         VlanMode::Trunk(_) => VlanId::UNTAGGED,
     };
     carries(into, far).then_some(far)
+}
+
+/// The outer packets of a tunnel have no tag of their own.
+fn carries(mode: &VlanMode, vlan: VlanId) -> bool {
+    vlan::carries(mode, vlan, VlanId::UNTAGGED)
 }
 
 fn vlans() -> impl Iterator<Item = VlanId> {

@@ -55,7 +55,7 @@ pub(crate) mod tests {
     use super::*;
     use datapath::control::PortKind;
     use datapath::switch::shape::Limits;
-    use datapath::switch::state::{Trunks, VlanMode};
+    use datapath::switch::state::{BridgeVlans, PortRules, Trunks, VlanMode};
     use datapath::time::Duration;
     use datapath::types::VlanId;
 
@@ -65,6 +65,7 @@ pub(crate) mod tests {
             mac_aging: Duration::from_secs(300),
             mac_table_size: 8192,
             secure: false,
+            vlans: BridgeVlans::default(),
             mirrors: vec![],
         }
     }
@@ -75,6 +76,7 @@ pub(crate) mod tests {
             bridge: bridge.to_owned(),
             kind: PortKind::Netdev { ifindex },
             vlan: VlanMode::Trunk(Trunks::All),
+            rules: PortRules::default(),
             up: true,
             mtu: None,
             limits: Limits::default(),
