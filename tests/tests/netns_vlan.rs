@@ -1,4 +1,5 @@
-//! Access and trunk ports, seen from outside: raw frames in, raw frames out.
+//! VLANs seen from outside: raw frames in and out of access and trunk ports, tagged internal ports over a trunk that is a
+//! tunnel, and what is said of settings that contradict each other.
 
 use std::collections::BTreeSet;
 use vswitch_tests::netns::{Lab, Running, Space};
@@ -86,4 +87,47 @@ fn access_and_trunk_ports_keep_vlans_apart() {
     for (station, expected) in stations.iter().zip(expected) {
         assert_eq!(station.heard(), expected.iter().copied().collect(), "station {}", station.number);
     }
+}
+
+#[test]
+fn tagged_internal_ports_meet_over_a_trunk_in_a_tunnel() {
+    let Some(lab) = Lab::open() else { return };
+    let hosts = [1, 2].map(|n| lab.host(&format!("host{n}")));
+    lab.cable(&hosts[0], "eth0", &hosts[1], "eth0");
+    for (host, (own, remote)) in hosts.iter().zip([(1, 2), (2, 1)]) {
+        host.run(&format!("ip addr add 192.0.2.{own}/24 dev eth0"));
+        host.vsctl(&format!("add-br br0 -- add-port br0 vx0 type=vxlan key=5000 remote_ip=192.0.2.{remote}"));
+        for vlan in [10, 20] {
+            host.vsctl(&format!("add-port br0 v{vlan} tag={vlan} type=internal"));
+            host.run(&format!("ip addr add 10.0.{vlan}.{own}/24 dev v{vlan}"));
+            host.run(&format!("ip link set v{vlan} up"));
+        }
+    }
+    hosts[0].reaches("10.0.10.2");
+    hosts[1].reaches("10.0.20.1");
+    hosts[1].vsctl("set port v10 tag=20 -- set port v20 tag=10");
+    assert!(!hosts[0].pings("10.0.10.2"), "VLANs 10 and 20 have met");
+    hosts[1].vsctl("set port v10 tag=10");
+    hosts[0].reaches("10.0.10.2");
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_told_with_a_way_out() {
+    let Some(lab) = Lab::open() else { return };
+    let host = lab.host("host");
+    host.vsctl("add-br br0 -- add-port br0 p1 type=internal");
+    for (settings, code, words) in [
+        ("vlan_mode=dot1q-tunnel", 65, "vlan_mode=dot1q-tunnel with no tag"),
+        ("tag=10", 0, ""),
+        ("cvlans=20", 0, "'vsctl set Open_vSwitch . other_config:vlan-limit=2' lets the switch see it"),
+        ("vlan_mode=access", 0, "cvlans=20 has no effect without vlan_mode=dot1q-tunnel"),
+        ("other_config:priority-tags=maybe", 0, "priority-tags=maybe is neither never, if-nonzero nor always"),
+    ] {
+        let done = host.try_vsctl(&format!("set port p1 {settings}"));
+        assert_eq!(done.code, code, "{done}");
+        assert!(done.stderr.contains(words) && done.stderr.is_empty() == words.is_empty(), "{done}");
+    }
+    host.vsctl("clear port p1 cvlans other_config -- set Open_vSwitch . other_config:vlan-limit=2");
+    let done = host.try_vsctl("set port p1 vlan_mode=dot1q-tunnel cvlans=20 protected=true");
+    assert!(done.ok() && done.stderr.is_empty(), "{done}");
 }

@@ -103,7 +103,7 @@ mod tests {
     fn state(name: &str, ofport: Option<i64>, error: Option<&str>) -> State {
         let status =
             Datum::map_of_strings([("io", "packet"), ("address_warning", "192.0.2.1 is lost"), ("warning", "x")]);
-        State { name: name.to_owned(), ofport, error: error.map(str::to_owned), status }
+        State { name: name.to_owned(), ofport, error: error.map(str::to_owned), status, interfaces: vec![] }
     }
 
     fn told(states: &[State]) -> String {
@@ -171,7 +171,13 @@ mod tests {
             ("datapath_type_error", "datapath_type=x is unknown"),
             ("fail_mode_warning", "it forwards nothing"),
         ];
-        let state = State { name: "p1".to_owned(), ofport: None, error: None, status: Datum::map_of_strings(status) };
+        let state = State {
+            name: "p1".to_owned(),
+            ofport: None,
+            error: None,
+            status: Datum::map_of_strings(status),
+            interfaces: vec![],
+        };
         let told = about_columns(&state, |column| ["lacp", "datapath_type", "fail_mode"].contains(&column));
         assert_eq!(told, ["warning: p1: datapath_type=x is unknown", "warning: p1: lacp=active has no effect"]);
     }

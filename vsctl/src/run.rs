@@ -103,8 +103,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Reports what the switch says about what was added or changed: of interfaces all, of bridges and ports what has no
-    /// effect.
+    /// Reports what the switch says about what was added or changed: of interfaces and ports all, of bridges what has no
+    /// effect. A port that was changed may have put its interfaces in error.
     async fn check(
         &self,
         session: &mut Session<'_>,
@@ -117,16 +117,23 @@ impl Run<'_> {
             ["Bridge", "Port", "Interface"].map(|table| model.touched(table).into_iter().map(move |own| (table, own)));
         let touched: Vec<(&str, Uuid)> = all.into_iter().flatten().collect();
         let rows: Vec<_> = touched.iter().map(|(table, own)| (*table, theirs(own))).collect();
-        let mut interfaces = Vec::new();
+        let (mut interfaces, mut of_ports) = (Vec::new(), Vec::new());
         let states = if rows.is_empty() { Vec::new() } else { session.states(schema, &rows).await? };
         for ((table, own), state) in touched.iter().zip(states) {
             let Some(state) = state else { continue };
             let mut told = about_columns(&state, |column| model.sets(table, own, column));
-            if *table == "Interface" {
+            if *table != "Bridge" {
                 told.extend(warnings(&state));
-                interfaces.push(state);
             }
             told.iter().for_each(|warning| self.globals.log.warn(warning));
+            of_ports.extend(state.interfaces.iter().map(|&uuid| ("Interface", uuid)));
+            if *table == "Interface" {
+                interfaces.push(state);
+            }
+        }
+        of_ports.retain(|row| !rows.contains(row));
+        if !of_ports.is_empty() {
+            interfaces.extend(session.states(schema, &of_ports).await?.into_iter().flatten());
         }
         let touched = |table, row: &Uuid, column: Option<&str>| {
             let changed =

@@ -224,8 +224,11 @@ impl<'a> Session<'a> {
         rows: &[(&str, Uuid)],
     ) -> Result<Vec<Option<State>>> {
         let select = |(table, uuid): &(&str, Uuid)| {
-            let columns: &[&str] =
-                if *table == "Interface" { &["name", "status", "ofport", "error"] } else { &["name", "status"] };
+            let columns: &[&str] = match *table {
+                "Interface" => &["name", "status", "ofport", "error"],
+                "Port" => &["name", "status", "interfaces"],
+                _ => &["name", "status"],
+            };
             let at = json!([["_uuid", "==", ["uuid", uuid.to_string()]]]);
             json!({"op": "select", "table": table, "where": at, "columns": columns})
         };
@@ -241,7 +244,8 @@ impl<'a> Session<'a> {
                 _ => (None, None),
             };
             let name = value("name")?.as_str().unwrap_or_default().to_owned();
-            Ok(Some(State { name, ofport, error, status: value("status")? }))
+            let interfaces = if table == "Port" { value("interfaces")?.uuids().collect() } else { vec![] };
+            Ok(Some(State { name, ofport, error, status: value("status")?, interfaces }))
         };
         rows.iter().map(|(table, _)| *table).zip(&results).map(state).collect()
     }
@@ -306,6 +310,8 @@ pub(crate) struct State {
     pub error: Option<String>,
     /// What else there is to say.
     pub status: Datum,
+    /// A port's interfaces.
+    pub interfaces: Vec<Uuid>,
 }
 
 /// What is in these tables, if the switch says so within `patience`. Tells no errors.

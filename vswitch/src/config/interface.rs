@@ -1,8 +1,7 @@
 //! An Interface and its Port → what to attach, or the reason why not.
 
 use super::bridge::{BridgeSettings, unicast};
-use super::port::{self, Vlans, vlan_mode};
-use super::{Columns, Notes, Options, Refusal, bridge, limits, listed, tunnel, unsupported};
+use super::{Columns, Notes, Options, Refusal, VlanSettings, bridge, limits, listed, tunnel, unsupported};
 use datapath::switch::shape::{Limit, Limits};
 use datapath::switch::state::{PortRules, VlanMode};
 use datapath::tunnel::Tunnel;
@@ -71,13 +70,13 @@ pub enum Kind {
 pub(super) struct Place<'a> {
     pub port_row: Uuid,
     pub port: &'a Columns<'a>,
+    /// What the port's VLAN settings mean.
+    pub vlans: VlanSettings,
     /// How many interfaces the port has.
     pub members: usize,
     pub bridge: &'a str,
     pub bridge_row: Uuid,
     pub settings: &'a BridgeSettings,
-    /// Whether two VLAN tags of a frame are looked at.
-    pub two_tags: bool,
     /// Why the bridge cannot be made.
     pub refused: Option<&'a str>,
     /// How fast frames may leave by the port.
@@ -118,21 +117,7 @@ pub(super) fn read(uuid: Uuid, row: &Columns<'_>, place: &Place<'_>) -> Interfac
 }
 
 fn wanted(uuid: Uuid, name: &str, row: &Columns<'_>, place: &Place<'_>, notes: &mut Notes) -> Result<Wanted, Refusal> {
-    let port_options = place.port.options("other_config");
-    let vlans = Vlans {
-        tag: place.port.vlans("tag").next(),
-        trunks: place.port.vlans("trunks").collect(),
-        cvlans: place.port.vlans("cvlans").collect(),
-        mode: place.port.text("vlan_mode"),
-        ethertype: port_options.get("qinq-ethtype").copied(),
-        two_tags: place.two_tags,
-    };
-    let mut told = Vec::new();
-    let vlan = vlan_mode(vlans, &mut told)?;
-    let rules = port::rules(&port_options, place.port.boolean("protected"), &mut told);
-    if !told.is_empty() {
-        notes.insert("vlan_warning".to_owned(), told.join("; "));
-    }
+    let (vlan, rules) = place.vlans.clone()?;
     let own = name == place.bridge;
     let options = row.options("options");
     // A bridge's own port is internal, whatever its type says.
@@ -323,7 +308,7 @@ mod tests {
         assert_eq!(i.wanted.unwrap().vlan, VlanMode::Access(VlanId::new(5).unwrap()));
         assert_eq!(
             i.notes.keys().map(String::as_str).collect::<Vec<_>>(),
-            ["options_warning", "unsupported_mtu_request", "unsupported_other_config", "vlan_warning"]
+            ["options_warning", "unsupported_mtu_request", "unsupported_other_config"]
         );
     }
 

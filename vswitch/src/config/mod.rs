@@ -15,7 +15,7 @@ pub mod unsupported;
 
 use bridge::BridgeSettings;
 use datapath::switch::shape::Limit;
-use datapath::switch::state::BridgeVlans;
+use datapath::switch::state::{BridgeVlans, PortRules, VlanMode};
 use datapath::time::Duration;
 use datapath::types::VlanId;
 use interface::{Interface, Place};
@@ -191,22 +191,22 @@ fn read_bridge(
     let mut ports = Vec::new();
     let mut interfaces = Vec::new();
     let mut shared = Vec::new();
-    for (port_uuid, port) in row.references(database, "ports", "Port") {
-        let (port_read, egress) = read_port(database, port_uuid, &port);
-        ports.push(port_read);
+    for (port_row, port) in row.references(database, "ports", "Port") {
+        let (told, vlans, egress) = read_port(database, port_row, &port, two_tags);
+        ports.push(told);
         let members: Vec<_> = port.references(database, "interfaces", "Interface").collect();
         for (uuid, interface) in &members {
             if taken.insert(*uuid) {
                 let refused = refused.as_deref();
                 let members = members.len();
                 let place = Place {
-                    port_row: port_uuid,
+                    port_row,
                     port: &port,
+                    vlans: vlans.clone(),
                     members,
                     bridge: &name,
                     bridge_row,
                     settings: &settings,
-                    two_tags,
                     refused,
                     egress,
                 };
@@ -225,13 +225,22 @@ fn read_bridge(
     Bridge { uuid: bridge_row, name, settings, secure, vlans, refused, notes, ports, interfaces, mirrors }
 }
 
-/// The port, and how fast frames may leave by it.
-fn read_port(database: &Database, uuid: Uuid, row: &Columns<'_>) -> (Port, Option<Limit>) {
+/// What a port's VLAN settings mean.
+type VlanSettings = Result<(VlanMode, PortRules), Refusal>;
+
+/// The port, how it treats VLANs and what leaves by it otherwise, and how fast frames may leave.
+fn read_port(
+    database: &Database,
+    uuid: Uuid,
+    row: &Columns<'_>,
+    two_tags: bool,
+) -> (Port, VlanSettings, Option<Limit>) {
     let mut notes = Notes::new();
+    let vlans = port::read(row, two_tags, &mut notes);
     let egress = limits::egress(database, row, &mut notes);
     unsupported::note(row, unsupported::PORT, &mut notes);
     unsupported::note_other_config(row, &["priority-tags", "qinq-ethtype"], &mut notes);
-    (Port { uuid, name: row.text("name").unwrap_or_default().to_owned(), notes }, egress)
+    (Port { uuid, name: row.text("name").unwrap_or_default().to_owned(), notes }, vlans, egress)
 }
 
 /// `k=v, k=v`; `None` if there are none.

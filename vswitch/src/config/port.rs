@@ -1,31 +1,51 @@
 //! A Port's VLAN settings → how the datapath treats its VLANs, with Open vSwitch's defaults: a tag alone makes an access
 //! port, no tag a trunk. Pure.
 
-use super::{Options, Refusal};
+use super::{Columns, Notes, Options, Refusal};
 use datapath::switch::state::{PortRules, PriorityTags, Service, Trunks, VlanMode};
 use datapath::switch::vlan_set::VlanSet;
 use datapath::types::VlanId;
 use datapath::wire::vlan::{CUSTOMER, SERVICE};
 
+/// Reads a Port. What contradicts itself is told in `notes`.
+pub(super) fn read(row: &Columns<'_>, two_tags: bool, notes: &mut Notes) -> Result<(VlanMode, PortRules), Refusal> {
+    let other_config = row.options("other_config");
+    let vlans = Vlans {
+        tag: row.vlans("tag").next(),
+        trunks: row.vlans("trunks").collect(),
+        cvlans: row.vlans("cvlans").collect(),
+        mode: row.text("vlan_mode"),
+        ethertype: other_config.get("qinq-ethtype").copied(),
+        two_tags,
+    };
+    let mut told = Vec::new();
+    let mode = vlan_mode(vlans, &mut told);
+    let rules = rules(&other_config, row.boolean("protected"), &mut told);
+    if !told.is_empty() {
+        notes.insert("vlan_warning".to_owned(), told.join("; "));
+    }
+    Ok((mode?, rules))
+}
+
 /// The VLAN settings of a Port; the schema has checked the columns' ranges.
 #[derive(Clone, Default, Debug)]
-pub struct Vlans<'a> {
+struct Vlans<'a> {
     /// `tag`.
-    pub tag: Option<VlanId>,
+    tag: Option<VlanId>,
     /// `trunks`; empty: all.
-    pub trunks: VlanSet,
+    trunks: VlanSet,
     /// `cvlans`; empty: all.
-    pub cvlans: VlanSet,
+    cvlans: VlanSet,
     /// `vlan_mode`.
-    pub mode: Option<&'a str>,
+    mode: Option<&'a str>,
     /// `other_config:qinq-ethtype`.
-    pub ethertype: Option<&'a str>,
+    ethertype: Option<&'a str>,
     /// Whether the switch looks at two VLAN tags of a frame.
-    pub two_tags: bool,
+    two_tags: bool,
 }
 
 /// How the port treats VLANs; what to tell about settings that contradict it goes to `told`.
-pub fn vlan_mode(vlans: Vlans<'_>, told: &mut Vec<String>) -> Result<VlanMode, Refusal> {
+fn vlan_mode(vlans: Vlans<'_>, told: &mut Vec<String>) -> Result<VlanMode, Refusal> {
     let native = vlans.tag.unwrap_or_default();
     if vlans.mode == Some("dot1q-tunnel") {
         return dot1q_tunnel(vlans, told);
@@ -108,7 +128,7 @@ fn without_tunnel(vlans: &Vlans<'_>, told: &mut Vec<String>) {
 }
 
 /// How the port treats what leaves by it otherwise. As in Open vSwitch, `true` is an old word for `if-nonzero`.
-pub fn rules(other_config: &Options<'_>, protected: bool, told: &mut Vec<String>) -> PortRules {
+fn rules(other_config: &Options<'_>, protected: bool, told: &mut Vec<String>) -> PortRules {
     let priority_tags = match other_config.get("priority-tags").copied() {
         None | Some("never" | "no" | "false") => PriorityTags::Never,
         Some("if-nonzero" | "true") => PriorityTags::IfNonzero,
