@@ -90,7 +90,7 @@ library_package() {
 }
 
 open_vswitch() {
-    local tools=("$peers"/usr/bin/ovs-vsctl "$peers"/usr/bin/ovsdb-client "$peers"/usr/bin/ovsdb-tool "$peers"/usr/sbin/ovsdb-server)
+    local tools=("$peers"/usr/bin/ovs-vsctl "$peers"/usr/bin/ovsdb-client "$peers"/usr/bin/ovsdb-tool "$peers"/usr/sbin/ovsdb-server "$peers"/usr/lib/openvswitch-switch/ovs-vswitchd)
     if [ ! -x "${tools[0]}" ]; then
         command -v apt-get >/dev/null || fail "no apt-get to fetch Open vSwitch's tools with: unpack them yourself and set OVS_PREFIX"
         say "unpacking (not installing) openvswitch-switch and openvswitch-common into $peers: the tests drive us with the real ovs-vsctl and ovsdb-client"

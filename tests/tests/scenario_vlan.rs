@@ -3,18 +3,11 @@
 use vswitch_tests::lab::DropReason::VlanNotAllowed;
 use vswitch_tests::lab::*;
 
-/// `"20p3"` is a tag of VLAN 20 and priority 3 (0 unless told), with an `S` before it a service tag; `+` stands between
-/// tags, the outermost first, and `-` for none. `P` is the priority under test, and `~` a tag of VLAN 0 and that priority,
-/// or none if it is 0.
+/// A packet with tags as [`tags`] reads them, where `P` is the priority under test, and `~` a tag of VLAN 0 and that
+/// priority, or none if it is 0.
 fn tagged(tags: &str, priority: u16) -> Packet {
-    let tag = |packet: Packet, tag: &str| {
-        let (tpid, text) = tag.strip_prefix('S').map_or((0x8100, tag), |rest| (0x88a8, rest));
-        let (vlan, p) = text.split_once('p').unwrap_or((text, "0"));
-        let p = if p == "P" { priority } else { p.parse().expect("a priority") };
-        packet.tag(tpid, p << 13 | vlan.parse::<u16>().expect("a VLAN"))
-    };
-    let tags = tags.split('+').rev().filter(|&tag| tag != "-" && (tag != "~" || priority != 0));
-    tags.map(|tag| if tag == "~" { "0pP" } else { tag }).fold(packet(), tag)
+    let priority_tag = if priority == 0 { "-" } else { "0pP" };
+    packet().tagged(&tags.replace('~', priority_tag).replace('P', &priority.to_string()))
 }
 
 fn packet() -> Packet {

@@ -31,7 +31,7 @@ pub use datapath::switch::state::PriorityTags;
 pub use datapath::switch::verdict::DropReason;
 pub use datapath::tunnel::{Field, Protocol};
 pub use expect::*;
-pub use packet::{Packet, eth, mac};
+pub use packet::{Packet, eth, mac, tags};
 pub use spec::{BridgeSpec, MirrorSpec, PortSpec, geneve, gre, mirror, mirror_to_vlan, patch, port, vlan_id, vxlan};
 pub use underlay::{datagram, datagram_of};
 

@@ -83,6 +83,23 @@ pub fn mac(text: &str) -> MacAddr {
     }
 }
 
+/// Tags, the outermost first, each a TPID and its control information, from a text: `"S10+20p3"` is a service tag of VLAN
+/// 10 and a tag of VLAN 20 with priority 3. A `d` at the end of a tag sets its drop-eligible bit; `"-"` is no tag.
+///
+/// # Panics
+/// If the text does not read so.
+#[must_use]
+pub fn tags(text: &str) -> Vec<(u16, u16)> {
+    let tag = |text: &str| {
+        let (tpid, text) = text.strip_prefix('S').map_or((0x8100, text), |rest| (0x88a8, rest));
+        let (drop_eligible, text) = text.strip_suffix('d').map_or((0, text), |rest| (0x1000, rest));
+        let (vlan, priority) = text.split_once('p').unwrap_or((text, "0"));
+        let [vlan, priority] = [vlan, priority].map(|n| n.parse::<u16>().expect("a tag like 'S10p3d'"));
+        (tpid, priority << 13 | drop_eligible | vlan)
+    };
+    text.split('+').filter(|&text| text != "-").map(tag).collect()
+}
+
 impl Packet {
     /// With an 802.1Q tag of this VLAN before those it has.
     #[must_use]
@@ -100,6 +117,13 @@ impl Packet {
     #[must_use]
     pub fn tag(mut self, tpid: u16, tci: u16) -> Self {
         self.tags.insert(0, (tpid, tci));
+        self
+    }
+
+    /// With the tags of a text; see [`tags`].
+    #[must_use]
+    pub fn tagged(mut self, text: &str) -> Self {
+        self.tags.splice(0..0, tags(text));
         self
     }
 
