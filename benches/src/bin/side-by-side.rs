@@ -9,7 +9,7 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 use vswitch_benches::{Pair, median, table};
-use vswitch_tests::netns::{Host, Lab, Space};
+use vswitch_tests::netns::{Lab, Space};
 use vswitch_tests::two_hosts::TwoHosts;
 
 fn main() {
@@ -23,16 +23,15 @@ fn main() {
 
     let mut rows =
         vec![["", "vswitch", "Linux", "ratio", "vswitch's rounds", "Linux's rounds"].map(str::to_owned).to_vec()];
-    let (idle, mirrored) = one_bridge(&lab, rounds, seconds, &mut rows);
+    let idle = one_bridge(&lab, rounds, seconds, &mut rows);
     let Some(ours) = TwoHosts::open() else { std::process::exit(1) };
     two_hosts(&lab, &ours, rounds, seconds, &mut rows);
     println!("{}", table(&rows));
-    println!("{mirrored}");
     println!("CPU of an idle vswitch over 10 s: {idle:.1} %");
 }
 
 /// Two pods on one bridge: TCP, round trips, and what the switch uses when nothing happens (in percent of a core).
-fn one_bridge(lab: &Lab, rounds: usize, seconds: u32, rows: &mut Vec<Vec<String>>) -> (f64, String) {
+fn one_bridge(lab: &Lab, rounds: usize, seconds: u32, rows: &mut Vec<Vec<String>>) -> f64 {
     let mut host = lab.host("ours");
     host.vsctl("add-br br0");
     let ours = plug(lab, &host, "ours", &mut |port| drop(host.vsctl(&format!("add-port br0 {port}"))));
@@ -52,33 +51,7 @@ fn one_bridge(lab: &Lab, rounds: usize, seconds: u32, rows: &mut Vec<Vec<String>
     let before = host.cpu_ticks();
     thread::sleep(Duration::from_secs(10));
     // 1000 ticks of 10 ms are 100 %.
-    let idle = (host.cpu_ticks() - before) as f64 / 10.0;
-    (idle, mirrored(&host, rounds, || tcp(&ours)))
-}
-
-/// What a mirror to an internal port costs the flow that it copies, and how much it copies of it.
-fn mirrored(host: &Host, rounds: usize, tcp: impl Fn() -> f64) -> String {
-    host.vsctl("add-port br0 mon type=internal");
-    host.run("ip link set mon up");
-    let create = "--id=@p1 get port p1 -- --id=@mon get port mon -- --id=@m create mirror name=m0 \
-         select_src_port=@p1 select_dst_port=@p1 output_port=@mon";
-    let mut copies = Vec::new();
-    let with = || {
-        host.vsctl(&format!("-- {create} -- set bridge br0 mirrors=@m"));
-        let rate = tcp();
-        // Statistics are written every 5 s.
-        thread::sleep(Duration::from_secs(6));
-        copies.push(host.vsctl("get mirror m0 statistics").trim().to_owned());
-        rate
-    };
-    let without = || {
-        host.vsctl("clear bridge br0 mirrors");
-        tcp()
-    };
-    let pair = Pair::in_turns(rounds, with, without);
-    let head = ["", "mirrored", "not", "ratio", "mirrored rounds", "others"].map(str::to_owned).to_vec();
-    let rows = [head, row("TCP on one bridge, Gbit/s", &pair)];
-    format!("{}copies in each mirrored round:\n{}\n", table(&rows), copies.join("\n"))
+    (host.cpu_ticks() - before) as f64 / 10.0
 }
 
 /// A pod on each of two hosts, a tunnel between the hosts.

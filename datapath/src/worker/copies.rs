@@ -1,29 +1,38 @@
-//! When copies for mirrors are sent: after the frames themselves, in a part of the time that these have taken.
+//! When copies for mirrors are sent: after the frames themselves, in a part of the worker's time.
 //!
-//! A mirror's copies are cut to what the wire would carry, so they can cost many times what their frame did. They must
-//! not cost the frames more than their share of the worker's time: what has no room to wait for its turn is dropped, at
-//! the mirror ([`crate::switch::mirror`]). In a round without frames copies are sent as fast as they go.
+//! A mirror's copies are cut to what the wire would carry, so they can cost many times what their frame did, and what
+//! they cost is taken from the frames, and from whoever sends and receives those on the same machine. So copies get a
+//! sixth of the time, saved up for a millisecond or two of a burst, and a round ends after a slice of it, for the next
+//! frames. What has no room to wait for its turn is dropped, at the mirror ([`crate::switch::mirror`]).
 
 use super::Worker;
 use crate::time::{Duration, Instant};
 
-/// Copies get one part of the time for every so many that the frames take.
-const FRAMES_PER_COPY: u32 = 3;
-/// In a round without frames copies get this much, before devices are looked at again.
-const QUIET: Duration = Duration::from_micros(50);
+/// Copies get one part in this many of the time.
+const SHARE: u32 = 6;
+/// What may be saved up.
+const SAVED: Duration = Duration::from_millis(2);
+/// What one round may spend on them before it looks for frames again.
+const SLICE: Duration = Duration::from_micros(50);
 
-/// The time that copies may take, in nanoseconds; below 0 after they have taken more.
+/// The time that copies may take.
 #[derive(Clone, Copy, Default, Debug)]
-pub struct Credit(i64);
+pub struct Credit {
+    /// In nanoseconds; below 0 after they have taken more than they had.
+    left: i64,
+    /// When it last grew.
+    at: Instant,
+}
 
 impl Credit {
-    /// A round has spent so much time on frames.
-    fn earn(&mut self, frames: Duration) {
-        self.0 = self.0.saturating_add(nanos(frames / FRAMES_PER_COPY));
+    fn grow(&mut self, now: Instant) {
+        let earned = nanos((now - self.at) / SHARE);
+        *self = Self { left: self.left.saturating_add(earned).min(nanos(SAVED)), at: now };
     }
 
-    fn spend(&mut self, copies: Duration) {
-        self.0 = self.0.saturating_sub(nanos(copies));
+    /// How long until there is some.
+    fn wait(&self) -> Duration {
+        Duration::from_nanos(self.left.min(0).unsigned_abs()) * SHARE
     }
 }
 
@@ -32,24 +41,25 @@ fn nanos(time: Duration) -> i64 {
 }
 
 impl Worker {
-    /// Sends what waits and may be sent in the round that began at `began`; `busy`: it had frames.
+    /// Sends copies that wait, as far as there is credit.
     #[cold]
-    pub(super) fn send_copies(&mut self, began: Instant, busy: bool, clock: &dyn Fn() -> Instant) {
-        let mut at = clock();
-        match busy {
-            true => self.copy_credit.earn(at - began),
-            false => self.copy_credit = Credit(nanos(QUIET)),
-        }
-        while self.copy_credit.0 >= 0 && self.switch.has_copies() {
+    pub(super) fn send_copies(&mut self, clock: &dyn Fn() -> Instant) {
+        let began = clock();
+        self.copy_credit.grow(began);
+        let mut at = began;
+        while self.copy_credit.left >= 0 && at - began <= SLICE && self.switch.has_copies() {
             let (pool, tx) = (&mut self.pool, &mut self.tx);
             self.switch.send_copies(began, &self.snapshot, pool, &self.counters, tx);
             self.flush();
             let now = clock();
-            self.copy_credit.spend(now - at);
+            self.copy_credit.left -= nanos(now - at);
             at = now;
         }
-        // What was not needed is not saved up: a burst of copies would then hold up frames.
-        self.copy_credit.0 = self.copy_credit.0.min(0);
+    }
+
+    /// How long the worker may sleep before it goes on with copies; `None` when none waits.
+    pub(super) fn until_copies(&self) -> Option<Duration> {
+        self.switch.has_copies().then(|| self.copy_credit.wait())
     }
 }
 
@@ -65,7 +75,7 @@ mod tests {
     use std::cell::Cell;
     use std::collections::BTreeSet;
 
-    /// Frames come first, then copies for a third of the time that the frames took; the rest waits for quieter rounds.
+    /// Frames come first in each round, whatever waits; copies as far as there is credit, and a slice of it at most.
     #[test]
     fn copies_take_no_more_than_their_share_of_the_time() {
         let (mut datapath, mut worker) = Datapath::without_thread(&DatapathConfig::default()).unwrap();
@@ -93,25 +103,31 @@ mod tests {
 
         let [(_, input), (_, output), (_, mon)] = &ports;
         let frame = [&[0xff; 6][..], &[2, 0, 0, 0, 0, 1, 0x88, 0xb5], &[0; 46]].concat();
-        let mut round = |frames: usize, step: u64| {
+        // A round that begins at a moment, and in which every look at the clock takes so long: frames and copies that
+        // left, and how long the worker may sleep before it goes on with copies, if any wait; times in µs.
+        let mut round = |frames: usize, at: u64, step: u64| {
             (0..frames).for_each(|_| input.inject(Frame::from_bytes(&frame)));
             worker.devices.mark_all_ready();
-            let ticks = Cell::new(0);
-            let clock = || Instant::from_nanos(ticks.replace(ticks.get() + step));
-            // The first reading is the start of the round, so its frames have taken one step.
+            let ticks = Cell::new(at * 1000);
+            let clock = || Instant::from_nanos(ticks.replace(ticks.get() + step * 1000));
             let now = clock();
             worker.poll_ready(now, &clock);
-            (output.drain().len(), mon.drain().len(), worker.switch.has_copies())
+            let wait = worker.until_copies().map(|wait| wait.as_micros());
+            (output.drain().len(), mon.drain().len(), wait)
         };
-        // Every look at the clock takes 3 µs, which is what the frames of a round take: 1 µs for copies, so a batch of
-        // them leaves a debt of 2.
-        assert_eq!(round(32, 3000), (32, 32, false));
-        assert_eq!(round(32, 3000), (32, 0, true));
-        assert_eq!(round(32, 3000), (32, 32, true));
-        assert_eq!(round(32, 3000), (32, 0, true));
-        assert_eq!(round(32, 3000), (32, 0, true));
-        // A quiet round forgives that, and lasts 50 µs.
-        assert_eq!(round(0, 3000), (0, 96, false));
-        assert_eq!(round(32, 0), (32, 32, false));
+        assert_eq!(round(32, 0, 0), (32, 32, None), "copies that cost nothing");
+        // Copies of a batch take 100 µs; 2 ms are saved up, and may be overdrawn by one batch.
+        let now = 1_000_000;
+        for _ in 0..21 {
+            assert_eq!(round(32, now, 100), (32, 32, None));
+        }
+        assert_eq!(round(32, now, 100), (32, 0, Some(600)));
+        assert_eq!(round(32, now + 200, 100), (32, 0, Some(400)));
+        // When that time is over there is credit again, for one batch of the three that wait.
+        assert_eq!(round(32, now + 700, 100), (32, 32, Some(500)));
+        // A slice of 50 µs is over after two batches, whatever is left.
+        assert_eq!(round(0, now + 100_000, 30), (0, 64, None));
+        (0..5).for_each(|_| assert_eq!(round(32, now + 100_000, 5000).0, 32));
+        assert_eq!(round(0, now + 200_000, 30), (0, 64, Some(0)));
     }
 }

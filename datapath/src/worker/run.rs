@@ -39,13 +39,15 @@ impl Worker {
         }
     }
 
-    /// How long to wait for something to happen: until a frame that waits for its turn may go, for ever if none does.
+    /// How long to wait for something to happen: until a frame or a copy that waits for its turn may go, for ever if none
+    /// does.
     fn patience(&self, spin: &Spin, clock: impl Fn() -> Instant) -> Option<Duration> {
-        if self.devices.any_ready() || self.switch.has_copies() {
+        if self.devices.any_ready() {
             return Some(Duration::ZERO);
         }
         let now = clock();
-        spin.patience(now).or_else(|| self.switch.due().map(|due| due - now))
+        let due = || [self.switch.due().map(|due| due - now), self.until_copies()].into_iter().flatten().min();
+        spin.patience(now).or_else(due)
     }
 
     /// Takes over what control has asked for and runs one round over all devices; whether any frame was received.
@@ -66,7 +68,7 @@ impl Worker {
         let bytes = round.iter().map(|&id| self.poll_device(id, now)).sum();
         self.round = round;
         if self.switch.has_copies() {
-            self.send_copies(now, bytes > 0, clock);
+            self.send_copies(clock);
         }
         bytes
     }
