@@ -44,10 +44,11 @@ demo: ## two tenants between two hosts, shown step by step (root); KEEP=1 leaves
 demo-clean: ## removes what KEEP=1 make demo left up
 	@tests/demo.sh clean
 
-bench: ## side by side with the Linux bridge and the kernel's VXLAN (root; about two minutes)
+bench: ## side by side with the Linux bridge and the kernel's VXLAN (root; about three minutes)
 	@tests/setup.sh bench
 	@$(MAKE) --no-print-directory build
 	VSWITCH_BIN_DIR='$(abspath $(TARGET))/release' cargo run --release -p vswitch-benches --bin side-by-side
+	VSWITCH_BIN_DIR='$(abspath $(TARGET))/release' cargo run --release -p vswitch-benches --bin mirrored
 
 bench-ports: ## 1,000 ports added one by one, Open vSwitch beside us, which slows down (root; up to ten minutes)
 	@tests/setup.sh test

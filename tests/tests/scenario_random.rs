@@ -17,6 +17,7 @@ enum Step {
     Arrive { protocol: Protocol, tos: u8, segment: u16, bytes: Vec<u8> },
     Set(usize, Box<PortSpec>),
     Bridge(BridgeSpec),
+    Mirrors(&'static str, Vec<MirrorSpec>),
     Advance(Duration),
     Refuse(usize),
 }
@@ -151,6 +152,26 @@ fn unlimited_port_spec(name: &'static str) -> impl Strategy<Value = PortSpec> {
     })
 }
 
+/// A mirror, which may well harm: the daemon makes none that does.
+fn mirror_spec() -> impl Strategy<Value = MirrorSpec> {
+    let port = || prop_oneof![3 => (0..NAMES.len()).prop_map(|i| NAMES[i]), 1 => Just("pa")];
+    let ports = || proptest::collection::vec(port(), 0..3);
+    let output = prop_oneof![4 => port().prop_map(Ok), 1 => vlan().prop_map(Err)];
+    let name = prop_oneof![Just("m0"), Just("m1"), Just("m2")];
+    let rest = (proptest::collection::vec(vlan(), 0..2), output, proptest::option::of(14..2000u16));
+    (name, any::<bool>(), ports(), ports(), rest).prop_map(
+        |(name, all, arriving, leaving, (vlans, output, snaplen))| MirrorSpec {
+            name,
+            all,
+            arriving,
+            leaving,
+            vlans,
+            output,
+            snaplen,
+        },
+    )
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let protocol = prop_oneof![Just(Protocol::Vxlan), Just(Protocol::Geneve), Just(Protocol::Gre)];
     let datagrams = proptest::collection::vec((any::<bool>(), sent()), 1..4);
@@ -176,7 +197,10 @@ fn step() -> impl Strategy<Value = Step> {
         vlans,
         mirrors: vec![],
     });
+    let mirrors = proptest::collection::vec(mirror_spec(), 0..4);
+    let mirrors = (prop_oneof![4 => Just("br0"), 1 => Just("br1")], mirrors);
     prop_oneof![
+        2 => mirrors.prop_map(|(bridge, mirrors)| Step::Mirrors(bridge, mirrors)),
         10 => (0..4usize, proptest::collection::vec(sent(), 1..5)).prop_map(|(port, frames)| Step::Send(port, frames)),
         4 => arrive,
         2 => (0..NAMES.len()).prop_flat_map(|i| port_spec(NAMES[i]).prop_map(move |spec| Step::Set(i, Box::new(spec)))),
@@ -205,6 +229,7 @@ fn take(lab: &mut Lab, step: Step) {
             lab.ignore();
         }
         Step::Set(port, spec) => lab.set_port(NAMES[port], |p| *p = *spec),
+        Step::Mirrors(bridge, mirrors) => lab.set_bridge(bridge, |b| b.mirrors = mirrors),
         Step::Bridge(spec) => lab.set_bridge("br0", |b| *b = spec),
         Step::Advance(time) => {
             lab.advance_by(time);
