@@ -114,7 +114,8 @@ fn limit() -> impl Strategy<Value = Option<Limit>> {
 }
 
 fn port_spec(name: &'static str) -> impl Strategy<Value = PortSpec> {
-    let spec = unlimited_port_spec(name);
+    // What strategies make of each other grows with them, on the stack, in every frame: a box ends that.
+    let spec = unlimited_port_spec(name).boxed();
     (spec, limit(), limit()).prop_map(|(spec, ingress, egress)| PortSpec { limits: Limits { ingress, egress }, ..spec })
 }
 
@@ -200,14 +201,14 @@ fn step() -> impl Strategy<Value = Step> {
     let mirrors = proptest::collection::vec(mirror_spec(), 0..4);
     let mirrors = (prop_oneof![4 => Just("br0"), 1 => Just("br1")], mirrors);
     prop_oneof![
-        2 => mirrors.prop_map(|(bridge, mirrors)| Step::Mirrors(bridge, mirrors)),
-        10 => (0..4usize, proptest::collection::vec(sent(), 1..5)).prop_map(|(port, frames)| Step::Send(port, frames)),
-        4 => arrive,
-        2 => (0..NAMES.len()).prop_flat_map(|i| port_spec(NAMES[i]).prop_map(move |spec| Step::Set(i, Box::new(spec)))),
-        1 => bridge.prop_map(Step::Bridge),
-        1 => (0..400u64).prop_map(|secs| Step::Advance(Duration::from_secs(secs))),
-        1 => (0..100_000u64).prop_map(|micros| Step::Advance(Duration::from_micros(micros))),
-        1 => (0..4usize).prop_map(Step::Refuse),
+        2 => mirrors.prop_map(|(bridge, mirrors)| Step::Mirrors(bridge, mirrors)).boxed(),
+        10 => (0..4usize, proptest::collection::vec(sent(), 1..5)).prop_map(|(port, frames)| Step::Send(port, frames)).boxed(),
+        4 => arrive.boxed(),
+        2 => (0..NAMES.len()).prop_flat_map(|i| port_spec(NAMES[i]).prop_map(move |spec| Step::Set(i, Box::new(spec)))).boxed(),
+        1 => bridge.prop_map(Step::Bridge).boxed(),
+        1 => (0..400u64).prop_map(|secs| Step::Advance(Duration::from_secs(secs))).boxed(),
+        1 => (0..100_000u64).prop_map(|micros| Step::Advance(Duration::from_micros(micros))).boxed(),
+        1 => (0..4usize).prop_map(Step::Refuse).boxed(),
     ]
 }
 
