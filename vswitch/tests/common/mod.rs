@@ -61,6 +61,15 @@ impl Host {
         ip(&format!("-n {} link show dev {name}", self.space))
     }
 
+    /// Whether the device is gone, within a second: a program that another test of this process starts holds the
+    /// descriptors of our TAPs, too, between its fork and its exec.
+    pub fn lacks_device(&self, name: &str) -> bool {
+        (0..100).any(|n| {
+            std::thread::sleep(std::time::Duration::from_millis(if n == 0 { 0 } else { 10 }));
+            !self.has_device(name)
+        })
+    }
+
     pub fn veth(&self, name: &str) {
         self.ip(&format!("link add {name} type veth peer name {name}-far"));
         self.ip(&format!("link set {name} up"));
