@@ -1,6 +1,6 @@
 //! The walk of a frame through the switch, alone: no kernel, no device, one core.
 //!
-//! `forward` and `flood` are batches of 32 small frames; `encapsulate` and `decapsulate` move a 64 KB TCP super-frame,
+//! `forward…` and `flood` are batches of 32 small frames, some beside a port from which a flood of new senders comes; `encapsulate` and `decapsulate` move a 64 KB TCP super-frame,
 //! as a container hands it over, through VXLAN with its checksums and segments.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -10,7 +10,7 @@ use datapath::stats::WorkerCounters;
 use datapath::switch::state::{Attachment, Bridge, Port, Snapshot};
 use datapath::switch::{Switch, TxQueues};
 use datapath::time::Instant;
-use datapath::tunnel::{Demux, DemuxKey, Protocol, Tunnel};
+use datapath::tunnel::{Demux, Protocol, Tunnel};
 use datapath::types::{BridgeId, DeviceId, L3Mtu, PortId, TunnelKey};
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -39,7 +39,7 @@ impl Lab {
         };
         let bridge = Bridge { ports: (0..=plain).map(PortId).collect(), ..Bridge::new(BridgeId(0)) };
         let mut demux = Demux::default();
-        demux.insert(DemuxKey::of(&vxlan), PortId(plain));
+        demux.insert(&vxlan, PortId(plain));
         let attachment =
             |n| Some(if n < plain { Attachment::Port(PortId(n)) } else { Attachment::Tunnels(vxlan.endpoint()) });
         let snap = Arc::new(Snapshot {
@@ -132,6 +132,62 @@ fn forward(c: &mut Criterion) {
     });
 }
 
+/// What a port that floods the table with senders costs those who talk: only their frames are timed, a batch of the
+/// others' before each; and what one of those costs itself.
+fn flood_of_senders(c: &mut Criterion) {
+    let mut group = c.benchmark_group("32 frames of 64 B");
+    group.throughput(Throughput::Elements(32));
+    for (name, new) in [("forward beside known senders", false), ("forward beside a flood of new senders", true)] {
+        let mut lab = Lab::new(3);
+        let mut senders = Senders::default();
+        let _ = lab.pass(1, [small(0xff, 2, 64)]);
+        let mut frames: Vec<Frame> = (0..32).map(|_| small(2, 1, 64)).collect();
+        let mut others: Vec<Frame> = (0..32).map(|_| small(2, 3, 64)).collect();
+        // The table is full before anything is timed.
+        for _ in 0..1000 {
+            senders.renew(&mut others, new);
+            others = lab.pass(2, others.drain(..));
+        }
+        group.bench_function(name, |b| {
+            b.iter_custom(|rounds| {
+                let mut spent = std::time::Duration::ZERO;
+                for _ in 0..rounds {
+                    senders.renew(&mut others, new);
+                    others = lab.pass(2, others.drain(..));
+                    let start = std::time::Instant::now();
+                    frames = lab.pass(0, frames.drain(..));
+                    spent += start.elapsed();
+                    assert_eq!((frames.len(), others.len()), (32, 32), "nobody is flooded to");
+                }
+                spent
+            });
+        });
+        if new {
+            group.bench_function("from new senders into a full table", |b| {
+                b.iter(|| {
+                    senders.renew(&mut others, true);
+                    others = lab.pass(2, others.drain(..));
+                });
+            });
+        }
+    }
+}
+
+/// Source addresses that nobody has used yet.
+#[derive(Default)]
+struct Senders(u64);
+
+impl Senders {
+    /// Gives each frame a new one, or leaves them as they are.
+    fn renew(&mut self, frames: &mut [Frame], new: bool) {
+        for frame in frames.iter_mut().filter(|_| new) {
+            self.0 += 1;
+            let [_, _, a, b, c, d, e, f] = self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
+            frame.bytes_mut()[6..12].copy_from_slice(&[a & 0xfc | 2, b, c, d, e, f]);
+        }
+    }
+}
+
 fn vxlan(c: &mut Criterion) {
     let mut lab = Lab::new(1);
     let whole = super_frame(64_240);
@@ -165,5 +221,5 @@ fn vxlan(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, forward, vxlan);
+criterion_group!(benches, forward, flood_of_senders, vxlan);
 criterion_main!(benches);

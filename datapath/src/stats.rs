@@ -116,6 +116,8 @@ pub struct WorkerCounters {
     pub split: Counter,
     /// Frames that vanished into a coalesced one: n frames made into one count n−1.
     pub merged: Counter,
+    /// Frames whose sender a static entry says to be elsewhere; they are forwarded.
+    pub static_none_move: Counter,
     /// Frames received and dropped before any port was known (`rx` of the identity includes them).
     pub portless: DropCounters,
 }

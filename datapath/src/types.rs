@@ -115,6 +115,27 @@ impl fmt::Display for TunnelKey {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct PortId(pub u32);
 
+/// Which remote end of a tunnel, by its place in the tunnel's list; the first of everything that has but one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub struct RemoteIndex(pub u16);
+
+/// Where a station is: the port that it is behind and, at a tunnel with several remote ends, which of them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub struct Place {
+    /// The port.
+    pub port: PortId,
+    /// Its remote end.
+    pub remote: RemoteIndex,
+}
+
+impl Place {
+    /// At a port that leads to one place only.
+    #[must_use]
+    pub const fn of(port: PortId) -> Self {
+        Self { port, remote: RemoteIndex(0) }
+    }
+}
+
 /// A bridge of the datapath, never reused within a run.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct BridgeId(pub u32);

@@ -1,7 +1,7 @@
 //! Where an OVSDB server is found: ovsdb(7)'s active connection methods.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The port of OVSDB unless another is named (IANA).
 pub const OVSDB_PORT: u16 = 6640;
@@ -34,6 +34,19 @@ impl Address {
                 Err("that waits to be called, while here a server is called: unix:FILE or tcp:HOST:PORT".to_owned())
             }
             _ => Err("expected unix:FILE or tcp:HOST:PORT".to_owned()),
+        }
+    }
+}
+
+/// The control socket that belongs to a database socket: beside it, `.sock` replaced by `.ctl`.
+#[must_use]
+pub fn control_socket(database: &Path) -> PathBuf {
+    match database.extension() {
+        Some(extension) if extension == "sock" => database.with_extension("ctl"),
+        _ => {
+            let mut path = database.as_os_str().to_owned();
+            path.push(".ctl");
+            path.into()
         }
     }
 }
@@ -109,6 +122,18 @@ mod tests {
         ] {
             let refused = Address::parse(text).expect_err(text);
             assert!(refused.starts_with(why), "{text}: {refused}");
+        }
+    }
+
+    #[test]
+    fn the_control_socket_is_beside_the_databases() {
+        for (socket, control) in [
+            ("/run/vswitch/db.sock", "/run/vswitch/db.ctl"),
+            ("db.sock", "db.ctl"),
+            ("/tmp/x", "/tmp/x.ctl"),
+            ("/tmp/x.y", "/tmp/x.y.ctl"),
+        ] {
+            assert_eq!(control_socket(Path::new(socket)), Path::new(control));
         }
     }
 }

@@ -2,6 +2,7 @@
 """Raw Ethernet frames for the tests, in hexadecimal from the destination address on.
 
 frames.py send DEVICE FRAME…   sends them
+frames.py flood DEVICE TO COUNT  sends small frames to one station, each from another random one
 frames.py listen DEVICE        prints 'ready', then every received frame of the experimental ethertype 0x88b5,
                                with the VLAN tag that the kernel keeps beside the data put back
 frames.py exchange SCRIPT      does what each line of the file says, in order:
@@ -15,6 +16,7 @@ frames.py exchange SCRIPT      does what each line of the file says, in order:
                                                           sent before
                                and prints 'DEVICE FRAME' for every received frame that is no marker
 """
+import random
 import selectors
 import socket
 import struct
@@ -53,6 +55,16 @@ def send(device, frames):
     sock.bind((device, 0))
     for frame in frames:
         sock.send(bytes.fromhex(frame))
+
+
+def flood(device, to, count):
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+    sock.bind((device, 0))
+    to, rest = bytes.fromhex(to.replace(":", "")), b"\x88\xb6" + bytes(46)
+    random.seed(1)
+    for _ in range(int(count)):
+        # Locally administered, and of no group.
+        sock.send(to + b"\x06" + random.randbytes(5) + rest)
 
 
 def listen(device):
@@ -112,6 +124,8 @@ class Exchange:
 what, argument, *frames = sys.argv[1:]
 if what == "send":
     send(argument, frames)
+elif what == "flood":
+    flood(argument, *frames)
 elif what == "listen":
     listen(argument)
 else:

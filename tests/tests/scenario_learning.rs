@@ -1,5 +1,6 @@
 //! Learning, ageing, flooding, and what a bridge does not forward.
 
+use datapath::control::DatapathEvent;
 use vswitch_tests::lab::DropReason::{
     BridgeSecure, Hairpin, Malformed, NoOutput, PortDown, ReservedGroup, SourceGroup,
 };
@@ -106,7 +107,7 @@ fn many_expired_addresses_are_freed_over_several_batches() {
 fn a_frame_keeps_saying_where_it_came_from() {
     let mut lab = three();
     lab.send("p2", eth("aa→ff"));
-    let ingress: Vec<_> = lab.ignore().into_iter().map(|(port, frame)| (port, frame.meta.ingress.0)).collect();
+    let ingress: Vec<_> = lab.ignore().into_iter().map(|(port, frame)| (port, frame.meta.ingress.port.0)).collect();
     assert_eq!(ingress, [("p1", 1), ("p3", 1)]);
 }
 
@@ -232,7 +233,8 @@ fn a_device_that_refuses_is_accounted_for() {
 #[test]
 fn a_device_that_dies_is_reported_and_what_is_meant_for_it_counted() {
     let mut lab = three();
-    assert_eq!(lab.kill("p2", 19), [("p2".to_owned(), 19)]);
+    let died = DatapathEvent::DeviceDied { port: "p2".to_owned(), errno: 19 };
+    assert_eq!(lab.kill("p2", 19), [died]);
     lab.send("p1", eth("aa→ff"));
     lab.expect([to("p3", eth("aa→ff")), copied(1), dropped("p2", PortDown, 1)]);
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use std::time::Duration;
 use vswitch_tests::lab::*;
 
-const NAMES: [&str; 7] = ["p0", "p1", "p2", "p3", "vx0", "gnv0", "gre0"];
+const NAMES: [&str; 8] = ["p0", "p1", "p2", "p3", "vx0", "gnv0", "gre0", "mp0"];
 const REMOTE: &str = "192.0.2.2";
 
 /// What happens to the lab.
@@ -132,6 +132,9 @@ fn unlimited_port_spec(name: &'static str) -> impl Strategy<Value = PortSpec> {
             "vx0" => vxlan(name, 5000, REMOTE),
             "gnv0" => geneve(name, 5000, REMOTE),
             "gre0" => gre(name, 5000, REMOTE),
+            // The key of what is not for vx0; the order of its ends changes.
+            "mp0" if a % 2 == 0 => multipoint(name, 5256, ["192.0.2.9", REMOTE]),
+            "mp0" => multipoint(name, 5256, [REMOTE, "192.0.2.8"]),
             _ => port(name),
         };
         let change = |t: &mut Tunnel| (t.tos, t.ttl, t.dont_fragment, t.checksum) = outer;
@@ -194,6 +197,7 @@ fn step() -> impl Strategy<Value = Step> {
     let bridge = (0..400u64, 0..20usize, secure, vlans).prop_map(|(secs, size, secure, vlans)| BridgeSpec {
         mac_aging: Duration::from_secs(secs),
         mac_table_size: size,
+        statics: vec![],
         secure,
         vlans,
         mirrors: vec![],

@@ -220,6 +220,7 @@ pub(crate) fn read(matches: &ArgMatches, patient: bool) -> Result<Globals> {
         oneline: flag("oneline"),
         style: Style {
             format: if bare_wins("format") { Format::List } else { Format::parse(text("format"))? },
+            asked_for: explicit("format") || flag("bare"),
             data: if bare_wins("data") { Data::Bare } else { Data::parse(text("data"))? },
             headings: !(flag("no-headings") || flag("bare")),
             pretty: flag("pretty"),

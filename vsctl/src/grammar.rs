@@ -19,6 +19,7 @@ use crate::complete;
 use crate::error::{Result, fail, listing, nearest};
 use crate::globals::{self, Globals};
 use crate::itself;
+use crate::output::Format;
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -84,13 +85,15 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request>
     if let Some((command, args)) = words.split_first().and_then(|(name, args)| Some((itself::find(name)?, args))) {
         return (command.run)(args).map(Request::Print);
     }
+    let (words, format) = format_behind(words);
     let mut commands = Vec::new();
     let mut first_options = Some(first_command_options(&matches));
     for words in words.split(|word| word == "--").filter(|words| !words.is_empty()) {
         if let [name, .., last] = words
             && last == "--help"
         {
-            return crate::help::about(std::slice::from_ref(name)).map(Request::Print);
+            let of = if command::second_words(name).is_empty() { 1 } else { words.len().min(3) - 1 };
+            return crate::help::about(&words[..of]).map(Request::Print);
         }
         commands.push(parse_command(words, first_options.take().unwrap_or_default())?);
     }
@@ -98,8 +101,28 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request>
         fail!("missing command name; 'vsctl --help' lists the commands");
     }
     let patient = commands.iter().any(|parsed| command::is_patient(parsed.command));
-    let globals = globals::read(&matches, patient)?;
+    let mut globals = globals::read(&matches, patient)?;
+    if let Some(format) = format {
+        (globals.style.format, globals.style.asked_for) = (Format::parse(&format)?, true);
+    }
     Ok(Request::Run(globals, commands))
+}
+
+/// Takes a format off the end of a line whose last command has a name of two words: those are no commands of
+/// ovs-vsctl's, and people write `-f json` behind them.
+fn format_behind(mut words: Vec<String>) -> (Vec<String>, Option<String>) {
+    let last = words.rsplit(|word| word == "--").next().unwrap_or_default();
+    if last.first().is_none_or(|name| command::second_words(name).is_empty()) {
+        return (words, None);
+    }
+    let taken = match &last[1..] {
+        [.., option, format] if ["-f", "--format"].contains(&option.as_str()) => Some((2, format.clone())),
+        [.., word] => word.strip_prefix("--format=").or(word.strip_prefix("-f")).map(|format| (1, format.to_owned())),
+        [] => None,
+    };
+    let Some((count, format)) = taken else { return (words, None) };
+    words.truncate(words.len() - count);
+    (words, Some(format))
 }
 
 fn first_command_options(matches: &ArgMatches) -> BTreeMap<&'static str, String> {
@@ -119,10 +142,11 @@ fn first_command_options(matches: &ArgMatches) -> BTreeMap<&'static str, String>
 fn parse_command(words: &[String], mut given: BTreeMap<&'static str, String>) -> Result<Parsed> {
     let named = words.iter().position(|word| !word.starts_with('-')).unwrap_or(words.len());
     let (options, rest) = words.split_at(named);
-    let Some((name, args)) = rest.split_first() else {
+    if rest.is_empty() {
         fail!("{} is no option of vsctl, or its command is missing; see 'vsctl --help'", words[0]);
-    };
-    let command = find_command(name)?;
+    }
+    let (command, args) = find_command(rest)?;
+    let name = command.name;
     for option in options {
         let (option, value) = match option.split_once('=') {
             Some((option, value)) => (option, Some(value)),
@@ -153,9 +177,16 @@ fn parse_command(words: &[String], mut given: BTreeMap<&'static str, String>) ->
     Ok(Parsed { command, options: given, args: args.to_vec() })
 }
 
-fn find_command(name: &str) -> Result<&'static Command> {
-    if let Some(command) = command::find(name) {
-        return Ok(command);
+/// The command at the beginning of `words`, which are one at least, and its arguments.
+fn find_command(words: &[String]) -> Result<(&'static Command, &[String])> {
+    if let Some(found) = command::find_in(words) {
+        return Ok(found);
+    }
+    let name = &words[0];
+    match (command::second_words(name), words.get(1)) {
+        (seconds, _) if seconds.is_empty() => {}
+        (seconds, None) => fail!("'{name}' needs another word: {}", listing(seconds)),
+        (seconds, Some(word)) => fail!("there is no '{name} {word}'; there are {}", listing(seconds)),
     }
     match nearest(name, command::all().map(|c| c.name)) {
         Some(near) => fail!("unknown command '{name}'; did you mean '{near}'?"),
@@ -275,6 +306,21 @@ mod tests {
     }
 
     #[test]
+    fn a_format_behind_a_command_of_two_words() {
+        for line in [
+            "fdb show br0 -f json",
+            "fdb show br0 -fjson",
+            "show -- fdb moves br0 --format=json",
+            "-f json fdb show br0",
+        ] {
+            let (globals, commands) = read(line).unwrap();
+            assert_eq!((globals.style.format, globals.style.asked_for), (Format::Json, true), "{line}");
+            assert_eq!(commands.last().unwrap().args, ["br0"], "{line}");
+        }
+        assert!(!read("fdb show br0").unwrap().0.style.asked_for);
+    }
+
+    #[test]
     fn bare_is_overruled_by_what_follows_it() {
         let style = |line: &str| read(line).unwrap().0.style;
         let before = style("-f csv --bare list port");
@@ -306,6 +352,11 @@ mod tests {
                 "--columns belongs before the name of its command: vsctl --columns=name list …",
             ),
             ("list port --format=csv", "--format belongs before the first command: vsctl --format=csv list …"),
+            ("fdb", "'fdb' needs another word: show, flush, moves, add, del"),
+            ("fdb list br0", "there is no 'fdb list'; there are show, flush, moves, add, del"),
+            ("fdb show", "too few arguments; it is: vsctl fdb show BRIDGE"),
+            ("fdb show br0 -f xml", "--format=xml: there are list, table, html, csv and json"),
+            ("show -f json", "too many arguments; it is: vsctl show"),
             ("-- --columns list port", "'--columns' of 'list' needs a value: --columns=COLUMN[,COLUMN]..."),
             ("-- --may-exist=1 add-br b", "'--may-exist' of 'add-br' takes no value, not '1'"),
             ("-- --if-exists --if-exists del-br b", "'--if-exists' given twice to 'del-br'"),
@@ -326,6 +377,10 @@ mod tests {
         }
         assert_eq!(refused("help list-br"), "prints list-br: print the names of all bridges");
         assert_eq!(refused("list-br --help"), "prints list-br: print the names of all bridges");
+        for line in ["fdb show --help", "help fdb show", "fdb show br0 --help"] {
+            assert_eq!(refused(line), "prints fdb show: print the addresses that a bridge knows", "{line}");
+        }
+        assert_eq!(refused("help fdb"), "prints fdb show: print the addresses that a bridge knows");
         assert!(refused("--version").starts_with("prints vsctl (vswitch) "));
     }
 

@@ -106,6 +106,14 @@ fn option_entry(option: &GlobalOption) -> String {
 pub(crate) fn about(words: &[String]) -> Result<String> {
     match words {
         [] => Ok(overview()),
+        [name] if !command::second_words(name).is_empty() => {
+            let pages: Vec<_> = command::second_words(name)
+                .iter()
+                .filter_map(|w| command::find(&format!("{name} {w}")))
+                .map(page)
+                .collect();
+            Ok(pages.join("\n"))
+        }
         [name] => match (command::find(name), itself::find(name)) {
             (Some(command), _) => Ok(page(command)),
             (None, Some(command)) => Ok(page_of_itself(command)),
@@ -113,6 +121,10 @@ pub(crate) fn about(words: &[String]) -> Result<String> {
                 Some(near) => fail!("no command '{name}' to help with; did you mean '{near}'?"),
                 None => fail!("no command '{name}' to help with; see 'vsctl --help'"),
             },
+        },
+        [first, second] => match command::find(&format!("{first} {second}")) {
+            Some(command) => Ok(page(command)),
+            None => fail!("no command '{first} {second}' to help with; see 'vsctl --help'"),
         },
         _ => fail!("help takes one command: vsctl help COMMAND"),
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use ovsdb::db::Database;
 use ovsdb::vswitch_schema::vswitch_schema;
 
+use crate::control::Control;
 use crate::error::{Result, fail, failed};
 use crate::grammar::{Request, parse};
 use crate::model::Model;
@@ -39,7 +40,7 @@ impl Lab {
             tables.insert(table.clone(), rows);
         }
         let mut model = Model::new(&schema, tables);
-        let printed = carry_out(&commands, &mut model)?;
+        let printed = carry_out(&commands, &mut model, &Control::of(&globals))?;
         if let Some(ops) = model.operations() {
             let done = self.0.execute(&ops.list);
             let prepared = done.prepared.ok_or_else(|| failed!("{}", done.reply))?;

@@ -15,6 +15,7 @@ use grammar::Request;
 mod columns;
 mod command;
 mod complete;
+mod control;
 mod error;
 mod globals;
 mod grammar;

@@ -12,6 +12,8 @@ use crate::text::show_bare;
 pub(crate) struct Style {
     /// The layout.
     pub format: Format,
+    /// Whether anybody asked for it.
+    pub asked_for: bool,
     /// The way cells are written.
     pub data: Data,
     /// Whether columns are named.
@@ -81,11 +83,15 @@ pub(crate) struct Table {
     pub columns: Vec<(String, ColumnType)>,
     /// Rows with a value for each column.
     pub rows: Vec<Vec<Datum>>,
+    /// In aligned columns and without punctuation, unless a layout is asked for.
+    pub for_people: bool,
 }
 
 impl Table {
     /// The table as text.
     pub(crate) fn print(&self, style: &Style) -> String {
+        let for_people = Style { format: Format::Table, data: Data::Bare, ..*style };
+        let style = if self.for_people && !style.asked_for { &for_people } else { style };
         match style.format {
             Format::List => self.list(style),
             Format::Table => self.aligned(style),
@@ -275,6 +281,7 @@ mod tests {
         let ids = Datum::map_of_strings([("a", "b,c"), ("d", "e")]);
         Table {
             columns: ["name", "trunks", "tag", "external_ids"].map(column).into(),
+            for_people: false,
             rows: vec![
                 vec![Datum::string("p1"), trunks, Datum::empty_set(), ids],
                 vec![Datum::string("p 2"), Datum::empty_set(), Datum::integer(5), Datum::empty_map()],
@@ -283,7 +290,24 @@ mod tests {
     }
 
     fn print(format: Format, data: Data, headings: bool) -> String {
-        table().print(&Style { format, data, headings, pretty: false, max_width: None })
+        table().print(&Style { format, asked_for: true, data, headings, pretty: false, max_width: None })
+    }
+
+    #[test]
+    fn a_table_for_people_is_aligned_unless_told_otherwise() {
+        let style = |format, asked_for| Style {
+            format,
+            asked_for,
+            data: Data::String,
+            headings: true,
+            pretty: false,
+            max_width: None,
+        };
+        let table = Table { for_people: true, ..table() };
+        let columns = "name trunks tag external_ids";
+        assert!(table.print(&style(Format::List, false)).starts_with(columns));
+        assert!(table.print(&style(Format::List, true)).starts_with("name                : "));
+        assert!(table.print(&style(Format::Json, true)).starts_with("{\"data\""));
     }
 
     #[test]
@@ -319,7 +343,14 @@ p1    [10, 20] []  {a=\"b,c\", d=e}
     #[test]
     fn columns_no_wider_than_wanted() {
         let cut = |max_width, headings| {
-            let style = Style { format: Format::Table, data: Data::String, headings, pretty: false, max_width };
+            let style = Style {
+                format: Format::Table,
+                asked_for: true,
+                data: Data::String,
+                headings,
+                pretty: false,
+                max_width,
+            };
             table().print(&style)
         };
         let text = "\
@@ -343,7 +374,14 @@ p1    [10, 2 []  {a=\"b,c\", d=
             &quot;</td>\n    <td><a name=\"11112222-3333-4444-5555-666677778888\">11112222</a></td>\n  </tr>\n";
         let head = "  <tr>\n    <th>name</th>\n    <th>_uuid</th>\n  </tr>\n";
         let print = |headings| {
-            table.print(&Style { format: Format::Html, data: Data::String, headings, pretty: false, max_width: None })
+            table.print(&Style {
+                format: Format::Html,
+                asked_for: true,
+                data: Data::String,
+                headings,
+                pretty: false,
+                max_width: None,
+            })
         };
         assert_eq!(print(true), format!("<table border=1>\n{head}{row}</table>\n"));
         assert_eq!(print(false), format!("<table border=1>\n{row}</table>\n"));

@@ -7,6 +7,7 @@ use ovsdb::schema::DatabaseSchema;
 use ovsdb::value::{Atom, Datum, Uuid, parse_uuid};
 
 use crate::command::Context;
+use crate::control::Control;
 use crate::error::{Error, Result, fail, failed};
 use crate::globals::Globals;
 use crate::grammar::Parsed;
@@ -53,10 +54,11 @@ impl Run<'_> {
         let mut session = Session::connect(self.globals, self.stage).await?;
         let schema = session.schema().await?;
         let needs = needs(self.commands, &schema)?;
+        let control = Control::of(self.globals);
         let (mut refused, mut watching, mut overtaken) = (false, false, 0);
         while overtaken < ATTEMPTS {
             let mut model = session.snapshot(&schema, &needs).await?;
-            let mut printed = match carry_out(self.commands, &mut model) {
+            let mut printed = match carry_out(self.commands, &mut model, &control) {
                 Err(Error::NotYet(what)) if watching => {
                     session.change(what).await?;
                     continue;
@@ -165,14 +167,15 @@ pub(crate) fn needs(commands: &[Parsed], schema: &DatabaseSchema) -> Result<Need
 }
 
 /// Carries the commands out on the model.
-pub(crate) fn carry_out(commands: &[Parsed], model: &mut Model<'_>) -> Result<Printed> {
+pub(crate) fn carry_out(commands: &[Parsed], model: &mut Model<'_>, control: &Control) -> Result<Printed> {
     if model.rows("Open_vSwitch").next().is_none() {
         model.insert("Open_vSwitch")?;
     }
     let mut names = Names::default();
     let mut printed = Printed::default();
     for parsed in commands {
-        let mut cx = Context { model, names: &mut names, out: String::new(), table: None, notes: Vec::new() };
+        let (out, table, notes) = (String::new(), None, Vec::new());
+        let mut cx = Context { model, names: &mut names, control, out, table, notes };
         (parsed.command.run)(&mut cx, parsed)?;
         printed.outputs.push((cx.out, cx.table));
         printed.notes.extend(cx.notes);

@@ -7,7 +7,8 @@
 
 use crate::Args;
 use crate::appctl::coverage::Count;
-use crate::appctl::{self, Control, Farewell, View};
+use crate::appctl::edit::Edit;
+use crate::appctl::{Control, Demand, Farewell, View};
 use crate::config::interface::{Kind, Wanted};
 use crate::config::mirror::Mirror;
 use crate::config::{Config, Notes};
@@ -24,6 +25,7 @@ use crate::status::{self, Outcome, Rows};
 use anyhow::Context;
 use datapath::control::{Datapath, DatapathConfig, DatapathEvent};
 use datapath::types::MacAddr;
+use ovsdb::address::control_socket;
 use ovsdb::db::Commit;
 use ovsdb::db::log::Durability;
 use ovsdb::server::{Now, Server, SessionEvent, Sessions};
@@ -86,7 +88,7 @@ impl Daemon {
         // Before any device is touched: whoever is refused here has changed nothing.
         let server = start::database(&args.db).await?;
         let listener = start::listener(&args.socket).await?;
-        let control = start::listener(&appctl::path(&args.socket)).await?;
+        let control = start::listener(&control_socket(&args.socket)).await?;
         let network = Network::open().await.context("cannot follow the network (rtnetlink)")?;
         let mut datapath = Datapath::start(&DatapathConfig::default()).context("cannot start the datapath")?;
         let deaths = start::forward_events(&mut datapath)?;
@@ -140,9 +142,18 @@ impl Daemon {
                 }
                 Event::Control(event) => {
                     let view = View { config: &self.config, datapath: &self.datapath, ofports: &self.ofports };
-                    let Some(farewell) = self.control.take(event, view) else { continue };
-                    info!("stopping: asked to on the control socket");
-                    Some(farewell)
+                    match self.control.take(event, view) {
+                        None => continue,
+                        Some(Demand::Edit(edit, caller)) => {
+                            let made = self.edit(edit).await?;
+                            self.control.answer(caller, made);
+                            continue;
+                        }
+                        Some(Demand::End(farewell)) => {
+                            info!("stopping: asked to on the control socket");
+                            Some(farewell)
+                        }
+                    }
                 }
                 event => {
                     if self.take(event).await? {
@@ -154,6 +165,19 @@ impl Daemon {
             self.end(farewell).await;
             return Ok(());
         }
+    }
+
+    /// Makes a change that was asked for on the control socket, and has it carried out.
+    async fn edit(&mut self, edit: Edit) -> anyhow::Result<Result<(), String>> {
+        let prepared = edit.prepare(self.server.database()).map_err(|e| e.to_string());
+        let made = prepared.and_then(|prepared| {
+            self.server.commit(prepared, Durability::Synced, wall_clock()).map(drop).map_err(|e| e.to_string())
+        });
+        if made.is_ok() {
+            self.control.coverage.count(Count::Commit);
+            self.reconcile().await?;
+        }
+        Ok(made)
     }
 
     /// Lets go of everything, and answers who asked for it when it is gone.
@@ -203,6 +227,10 @@ impl Daemon {
                 self.control.coverage.count(Count::DeviceLost);
                 self.applier.broke(port);
                 self.retry.plan(Instant::now());
+                false
+            }
+            Event::Datapath(DatapathEvent::AddressFlaps(flaps)) => {
+                warn!("{}", status::flapping(&flaps));
                 false
             }
             Event::Tick => self.tick(),

@@ -5,11 +5,11 @@
 
 use crate::config::interface::{Interface, Kind, TYPES};
 use crate::config::mirror::Mirror;
-use crate::config::{Bridge, Config, Notes, bridge};
+use crate::config::{Bridge, Config, Notes, bridge, fdb};
 use crate::netlink::link::LinkTable;
 use crate::reconcile::apply::Applier;
 use crate::reconcile::desired::Desired;
-use datapath::control::{MirrorStats, PortStats, Totals};
+use datapath::control::{AddressFlaps, MirrorStats, PortStats, Totals};
 use datapath::switch::verdict::DropReason;
 use datapath::types::MacAddr;
 use ovsdb::db::{Database, Prepared};
@@ -119,6 +119,13 @@ impl Outcome<'_> {
                 (None, None) => {}
             }
         }
+        let attached = |port: &str| self.desired.specs.ports.get(port).filter(|_| self.applier.has(port));
+        let statics = fdb::without_effect(bridge, attached);
+        if !statics.is_empty() {
+            let wrong = notes.remove("other_config_error");
+            let all: Vec<_> = wrong.into_iter().chain(statics).collect();
+            notes.insert("other_config_error".to_owned(), all.join("; "));
+        }
         bridge_columns(bridge, notes)
     }
 
@@ -180,6 +187,27 @@ fn bridge_columns(b: &Bridge, notes: Notes) -> BTreeMap<&'static str, Datum> {
         ("datapath_version", Datum::string(VERSION)),
         ("status", Datum::map_of_strings(notes)),
     ])
+}
+
+/// A sentence about an address that keeps moving.
+#[must_use]
+pub fn flapping(flaps: &AddressFlaps) -> String {
+    let AddressFlaps { bridge, between: [a, b], flap } = flaps;
+    let secs = flap.over.as_secs_f64().max(0.001);
+    let others = match flap.others {
+        0 => String::new(),
+        1 => ", and so does 1 other address".to_owned(),
+        n => format!(", and so do {n} other addresses"),
+    };
+    format!(
+        "bridge {bridge}: address {} in VLAN {} keeps moving between {a} and {b}: {} moves in {secs:.1} s, {:.1} a \
+         second{others}; either two stations have the same address or the network has a loop ('vsctl fdb moves \
+         {bridge}' tells more)",
+        flap.mac,
+        flap.vlan,
+        flap.moves,
+        f64::from(flap.moves) / secs
+    )
 }
 
 /// What never changes while the daemon runs. `system`: the host's type and version.

@@ -252,6 +252,41 @@ fn addresses_and_counters_are_shown() {
     assert_eq!(daemon.says("fdb/flush"), "table successfully flushed\n");
 }
 
+/// The same lines, the same words as from ovs-vswitchd 3.1; and a restart forgets nothing, as it would there.
+#[test]
+fn static_addresses_as_with_open_vswitch() {
+    let Some(mut daemon) = Daemon::start("static_addresses_as_with_open_vswitch") else { return };
+    daemon.bridge();
+    let head = " port  VLAN  MAC                Age\n";
+    assert_eq!(daemon.says("fdb/add br0 p1 10 50:54:00:00:00:05"), "");
+    assert_eq!(daemon.says("fdb/add br0 p1 10 50:54:00:00:00:05"), "");
+    assert_eq!(daemon.says("fdb/add br0 br0 10 50:54:00:00:00:05"), "Overriding already existing static entry on 1\n");
+    assert_eq!(daemon.says("fdb/add br0 p1 0 50:54:00:00:00:06"), "");
+    daemon.says("fdb/flush br0");
+    let statics =
+        |text: String| text.lines().filter(|l| l.ends_with("static")).map(|l| l.to_owned() + "\n").collect::<String>();
+    let both = "    1     0  50:54:00:00:00:06  static\nLOCAL    10  50:54:00:00:00:05  static\n";
+    let shown = daemon.says("fdb/show br0");
+    assert!(shown.starts_with(head), "{shown}");
+    assert_eq!(statics(shown), both);
+    assert!(daemon.says("fdb/stats-show br0").contains("  Current static MAC entries in the table : 2\n"));
+    assert_eq!(daemon.says("fdb/stats-clear br0"), "statistics successfully cleared\n");
+    for (args, why) in [
+        (&["fdb/del", "br0", "0", "50:54:00:00:00:05"][..], "could not find static mac entry"),
+        (&["fdb/add", "br9", "p1", "0", "50:54:00:00:00:05"], "no such bridge"),
+        (&["fdb/add", "br0", "p1", "0", "50:54"], "bad MAC address"),
+    ] {
+        let (code, _, err) = daemon.appctl(args);
+        assert!(code == 2 && err.starts_with(&format!("{why}\n")), "{err}");
+    }
+    daemon.says("exit");
+    daemon.ends_well();
+    daemon.restart();
+    assert_eq!(statics(daemon.says("fdb/show br0")), both);
+    assert_eq!(daemon.says("fdb/del br0 10 50:54:00:00:00:05"), "");
+    assert_eq!(statics(daemon.says("fdb/show br0")), both[..both.find("LOCAL").unwrap()]);
+}
+
 #[test]
 fn log_levels_change_while_it_runs() {
     let Some(daemon) = Daemon::start("log_levels_change_while_it_runs") else { return };

@@ -2,14 +2,15 @@
 //!
 //! Identifiers count up and are never reused, so a stale one can name nothing else.
 
-use super::spec::{ApplyError, BridgeSpec, MAX_MIRRORS, MirrorOutput, MirrorSpec, PortKind, PortSpec};
+use super::spec::{ApplyError, BridgeSpec, MAX_MIRRORS, MirrorOutput, MirrorSpec, PortKind, PortSpec, StaticSpec};
 use crate::port::Caps;
 use crate::stats::{MirrorCounters, PortCounters};
+use crate::switch::mac_table::StaticEntry;
 use crate::switch::mirror::{Mirror, Output, PortMirrors, Select};
 use crate::switch::state::{Attachment, Bridge, Port, Snapshot};
 use crate::tunnel::{Demux, DemuxKey, Endpoint, Tunnel};
-use crate::types::{BridgeId, DeviceId, PortId};
-use std::collections::{BTreeMap, HashMap};
+use crate::types::{BridgeId, DeviceId, Place, PortId};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 /// A bridge as recorded.
@@ -117,11 +118,11 @@ impl Books {
         if let Some(local) = tunnel.local.filter(|l| l.is_ipv4() != tunnel.remote.is_ipv4()) {
             return Err(ApplyError::MixedFamilies { port, remote: tunnel.remote.ip(), local });
         }
-        let (endpoint, key) = (tunnel.endpoint(), DemuxKey::of(tunnel));
+        let (endpoint, keys) = (tunnel.endpoint(), DemuxKey::of(tunnel).map(|(key, _)| key).collect::<HashSet<_>>());
         for record in self.ports.values().filter(|other| other.spec.name != port) {
             let PortKind::Tunnel(other) = &record.spec.kind else { continue };
             let name = record.spec.name.clone();
-            if DemuxKey::of(other) == key {
+            if let Some(key) = DemuxKey::of(other).map(|(key, _)| key).find(|key| keys.contains(key)) {
                 let local = key.local.map_or_else(|| "any".to_owned(), |l| l.to_string());
                 let (over, key, remote) = (over(endpoint), key.key, key.remote);
                 return Err(ApplyError::SameTunnel { port, other: name, over, key, remote, local });
@@ -177,7 +178,7 @@ impl Books {
             snap.ports[record.id.0 as usize] = Some(Arc::new(record.port(bridge.id, self.peer(record), mirrors)));
             snap.attachments[record.device.0 as usize] = match &record.spec.kind {
                 PortKind::Tunnel(tunnel) => {
-                    snap.demux.insert(DemuxKey::of(tunnel), record.id);
+                    snap.demux.insert(tunnel, record.id);
                     Some(Attachment::Tunnels(tunnel.endpoint()))
                 }
                 PortKind::Patch { .. } => None,
@@ -189,9 +190,18 @@ impl Books {
             let mut ports: Vec<_> = of_bridge.map(|p| p.id).collect();
             ports.sort_unstable();
             let mirrors = mirrors[record.spec.name.as_str()].clone();
-            snap.bridges[record.id.0 as usize] = Some(Arc::new(record.bridge(ports, mirrors)));
+            let statics = record.spec.statics.iter().filter_map(|spec| self.static_entry(record, spec)).collect();
+            let bridge = Bridge { statics, ..record.bridge(ports, mirrors) };
+            snap.bridges[record.id.0 as usize] = Some(Arc::new(bridge));
         }
         snap
+    }
+
+    /// A static address of `bridge`; `None` while the bridge has no such port, or that has no such remote end.
+    fn static_entry(&self, bridge: &BridgeRecord, spec: &StaticSpec) -> Option<StaticEntry> {
+        let port = self.ports.get(&spec.port).filter(|port| port.spec.bridge == bridge.spec.name)?;
+        let remote = port.spec.kind.remote_index(spec.remote)?;
+        Some(StaticEntry { vlan: spec.vlan, mac: spec.mac, place: Place { port: port.id, remote } })
     }
 }
 
@@ -199,8 +209,8 @@ impl BridgeRecord {
     fn bridge(&self, ports: Vec<PortId>, mirrors: Vec<Mirror>) -> Bridge {
         let s = &self.spec;
         let (mac_aging, mac_table_size, secure, vlans) = (s.mac_aging, s.mac_table_size, s.secure, s.vlans.clone());
-        let name = s.name.as_str().into();
-        Bridge { id: self.id, name, ports, mac_aging, mac_table_size, secure, vlans, mirrors }
+        let (id, name, statics) = (self.id, s.name.as_str().into(), vec![]);
+        Bridge { id, name, ports, mac_aging, mac_table_size, statics, secure, vlans, mirrors }
     }
 }
 

@@ -9,19 +9,22 @@ mod devices;
 mod spec;
 
 pub use spec::{
-    Action, Applied, ApplyError, BridgeSpec, DatapathEvent, MAX_MIRRORS, MirrorOutput, MirrorSpec, MirrorStats,
-    PortKind, PortSpec, PortStats, Totals,
+    Action, AddressFlaps, Applied, ApplyError, BridgeSpec, DatapathEvent, MAX_MIRRORS, MirrorOutput, MirrorSpec,
+    MirrorStats, PortKind, PortSpec, PortStats, StaticSpec, Totals,
 };
 
 use crate::stats::{DropCounters, PortCounters, WorkerCounters};
+use crate::switch::Switch;
 use crate::switch::mac_table::{FdbEntry, TableStats};
+use crate::switch::moves::RecentMove;
 use crate::switch::verdict::DropReason;
-use crate::time::Duration;
-use crate::types::BridgeId;
+use crate::time::{Duration, Instant};
+use crate::types::{BridgeId, Place};
 use crate::worker::{Command, Remote, Worker};
 use books::{Books, PortRecord};
 use devices::Devices;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
@@ -125,33 +128,51 @@ impl Datapath {
             generated: c.generated.get(),
             split: c.split.get(),
             merged: c.merged.get(),
+            static_none_move: c.static_none_move.get(),
             portless: seen(&c.portless),
         }
     }
 
-    /// The addresses that a bridge has learned.
+    /// The addresses that a bridge knows, learned and static.
     #[must_use]
     pub fn fdb(&self, bridge: &str) -> Option<Vec<FdbEntry>> {
-        let (reply, answer) = mpsc::sync_channel(1);
-        self.worker.send(Command::Fdb { bridge: self.bridge_id(bridge)?, reply });
-        self.wait(&answer, "the learned addresses")
+        self.ask(bridge, "the learned addresses", |switch, bridge, now| switch.fdb(bridge, now))
+    }
+
+    /// The addresses of a bridge that have moved lately, the last one first.
+    #[must_use]
+    pub fn recent_moves(&self, bridge: &str) -> Option<Vec<RecentMove>> {
+        self.ask(bridge, "the addresses that have moved", |switch, bridge, now| switch.recent_moves(bridge, now))
     }
 
     /// How full the table of a bridge is and what it went through.
     #[must_use]
     pub fn table_stats(&self, bridge: &str) -> Option<TableStats> {
-        let (reply, answer) = mpsc::sync_channel(1);
-        self.worker.send(Command::TableStats { bridge: self.bridge_id(bridge)?, reply });
-        self.wait(&answer, "the size of a table")
+        self.ask(bridge, "the size of a table", |switch, bridge, now| switch.table_stats_at(bridge, now))
+    }
+
+    /// Counts from zero again what the table of a bridge goes through; `false` if there is no such bridge.
+    pub fn clear_table_stats(&self, bridge: &str) -> bool {
+        self.ask(bridge, "zero counters", |switch, bridge, _| switch.clear_table_stats(bridge)).is_some()
     }
 
     /// Forgets the addresses that a bridge has learned; `false` if there is no such bridge.
     pub fn flush_fdb(&self, bridge: &str) -> bool {
-        let Some(bridge) = self.bridge_id(bridge) else { return false };
-        let (done, acknowledged) = mpsc::sync_channel(1);
-        self.worker.send(Command::Flush { bridge, done });
-        self.wait(&acknowledged, "a flush");
-        true
+        self.ask(bridge, "a flush", |switch, bridge, _| switch.flush(bridge)).is_some()
+    }
+
+    /// Has the worker look after the addresses of a bridge; `None` if there is no such bridge, or no answer.
+    fn ask<T: Send + 'static>(
+        &self,
+        bridge: &str,
+        what: &str,
+        question: impl FnOnce(&mut Switch, BridgeId, Instant) -> T + Send + 'static,
+    ) -> Option<T> {
+        let bridge = self.bridge_id(bridge)?;
+        let (reply, answer) = mpsc::sync_channel(1);
+        // Whoever has stopped waiting for the answer does not need it.
+        self.worker.send(Command::Switch(Box::new(move |switch, now| drop(reply.send(question(switch, bridge, now))))));
+        self.wait(&answer, what)
     }
 
     /// What happens by itself, from now on; `None` when somebody has taken it already. It ends with the worker.
@@ -163,6 +184,15 @@ impl Datapath {
     #[must_use]
     pub fn port_name(&self, id: crate::types::PortId) -> Option<&str> {
         self.books.ports.values().find(|p| p.id == id).map(|p| p.spec.name.as_str())
+    }
+
+    /// Which remote end a place is, at a tunnel that has several.
+    #[must_use]
+    pub fn remote_of(&self, place: Place) -> Option<IpAddr> {
+        match &self.books.ports.values().find(|p| p.id == place.port)?.spec.kind {
+            PortKind::Tunnel(tunnel) => tunnel.remotes.as_ref()?.get(place.remote),
+            _ => None,
+        }
     }
 
     fn bridge_id(&self, name: &str) -> Option<BridgeId> {
@@ -213,7 +243,7 @@ impl Datapath {
 
     fn set_port(&mut self, spec: PortSpec) -> Result<Applied, ApplyError> {
         let Some(old) = self.books.ports.get(&spec.name) else { return Err(ApplyError::NoSuchPort(spec.name)) };
-        let (same_kind, same_bridge) = (old.spec.kind == spec.kind, old.spec.bridge == spec.bridge);
+        let (same_kind, same_bridge) = (old.spec.kind.may_become(&spec.kind), old.spec.bridge == spec.bridge);
         let old_device = old.device;
         self.books.check(&spec)?;
         let opened = match self.devices.current(old_device).filter(|_| same_kind) {
@@ -288,6 +318,7 @@ mod tests {
             name: name.to_owned(),
             mac_aging: Duration::from_secs(300),
             mac_table_size: 8,
+            statics: vec![],
             secure: false,
             vlans: BridgeVlans::default(),
             mirrors: vec![],
@@ -435,7 +466,7 @@ mod tests {
         assert_eq!(got.bytes(), frame);
         let fdb = datapath.fdb("br0").unwrap();
         assert_eq!(fdb.len(), 1);
-        assert_eq!(datapath.port_name(fdb[0].port), Some("a"));
+        assert_eq!(datapath.port_name(fdb[0].place.port), Some("a"));
         // A runt: dropped, and counted for good.
         a.inject(crate::packet::Frame::from_bytes(&[0; 6]));
         while datapath.all_ports().drops.is_empty() {

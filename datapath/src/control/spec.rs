@@ -4,13 +4,15 @@ pub use crate::switch::mirror::MAX_MIRRORS;
 
 use crate::port::OpenError;
 use crate::port::memory::MemoryPort;
+use crate::switch::moves::Flap;
 use crate::switch::shape::Limits;
 use crate::switch::state::{BridgeVlans, PortRules, VlanMode};
 use crate::switch::verdict::DropReason;
 use crate::time::Duration;
 use crate::tunnel::Tunnel;
-use crate::types::{L3Mtu, TunnelKey, VlanId};
+use crate::types::{L3Mtu, MacAddr, RemoteIndex, TunnelKey, VlanId};
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 /// One change of the datapath.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -44,6 +46,8 @@ pub struct BridgeSpec {
     pub mac_aging: Duration,
     /// How many addresses are kept at most.
     pub mac_table_size: usize,
+    /// Addresses that are where they are configured to be.
+    pub statics: Vec<StaticSpec>,
     /// `fail_mode=secure` without a controller: nothing is forwarded.
     pub secure: bool,
     /// How it treats VLANs.
@@ -81,6 +85,19 @@ pub enum MirrorOutput {
     Vlan(VlanId),
 }
 
+/// An address that is where it is configured to be, as soon as there is such a port on its bridge.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct StaticSpec {
+    /// The VLAN it is in.
+    pub vlan: VlanId,
+    /// The address.
+    pub mac: MacAddr,
+    /// The name of the port it is behind.
+    pub port: String,
+    /// Which of a tunnel's remote ends it is behind.
+    pub remote: Option<IpAddr>,
+}
+
 /// The settings of a port.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PortSpec {
@@ -112,7 +129,7 @@ pub enum PortKind {
     },
     /// A TAP interface of the host with the port's name, made if it does not exist.
     Internal,
-    /// A tunnel to one remote end.
+    /// A tunnel.
     Tunnel(Tunnel),
     /// One end of a patch between two bridges; while there is no other end that names this one, the port is down.
     Patch {
@@ -121,6 +138,29 @@ pub enum PortKind {
     },
     /// Frames that a test or benchmark puts in and takes out.
     Memory(MemoryPort),
+}
+
+impl PortKind {
+    /// Whether a port may become `new` and stay the same port on the same device.
+    #[must_use]
+    pub fn may_become(&self, new: &Self) -> bool {
+        match (self, new) {
+            (Self::Tunnel(old), Self::Tunnel(new)) => old.is_same_but_for_ends(new),
+            (old, new) => old == new,
+        }
+    }
+
+    /// The index of a remote end that is named where it must be: at a tunnel that has several.
+    #[must_use]
+    pub fn remote_index(&self, remote: Option<IpAddr>) -> Option<RemoteIndex> {
+        match (self, remote) {
+            (Self::Tunnel(tunnel), Some(remote)) => {
+                tunnel.ends().find(|(_, end)| *end == remote).map(|(index, _)| index)
+            }
+            (Self::Tunnel(Tunnel { remotes: Some(_), .. }), None) | (_, Some(_)) => None,
+            _ => Some(RemoteIndex::default()),
+        }
+    }
 }
 
 /// What a successful action has to say.
@@ -167,7 +207,7 @@ pub enum ApplyError {
         /// Key of both.
         key: TunnelKey,
         /// Remote end of both.
-        remote: std::net::IpAddr,
+        remote: IpAddr,
         /// Local address of both, or `any`.
         local: String,
     },
@@ -189,9 +229,9 @@ pub enum ApplyError {
         /// The refused port.
         port: String,
         /// The tunnel's remote end.
-        remote: std::net::IpAddr,
+        remote: IpAddr,
         /// The tunnel's own address.
-        local: std::net::IpAddr,
+        local: IpAddr,
     },
     /// The device could not be opened.
     #[error(transparent)]
@@ -209,6 +249,19 @@ pub enum DatapathEvent {
         /// The operating system's error number.
         errno: i32,
     },
+    /// An address keeps moving from port to port: two stations have it, or there is a loop.
+    AddressFlaps(Box<AddressFlaps>),
+}
+
+/// What there is to tell of an address that keeps moving.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AddressFlaps {
+    /// The bridge's name.
+    pub bridge: String,
+    /// Where it was before its last move, and where it was then: ports' names.
+    pub between: [String; 2],
+    /// The rest.
+    pub flap: Flap,
 }
 
 /// A port's counters at one moment.
@@ -248,6 +301,8 @@ pub struct Totals {
     pub split: u64,
     /// Frames that vanished into a coalesced one.
     pub merged: u64,
+    /// Frames whose sender a static entry says to be elsewhere.
+    pub static_none_move: u64,
     /// Frames received and dropped before any port was known.
     pub portless: Vec<(DropReason, u64)>,
 }

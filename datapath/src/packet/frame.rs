@@ -13,7 +13,7 @@
 //! ([`Frame::push_front`], [`Frame::pop_front`]) leave them alone, so whoever adds a header *that stays part of the
 //! same frame* shifts them ([`Frame::push_vlan`] does), and whoever encapsulates resolves them first.
 
-use crate::types::{DeviceId, PortId};
+use crate::types::{DeviceId, Place, PortId, RemoteIndex};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU8;
 
@@ -116,14 +116,16 @@ impl Outer {
 /// What travels with the bytes of a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Meta {
-    /// The port it came in by.
-    pub ingress: PortId,
+    /// Where it came in.
+    pub ingress: Place,
     /// The port it goes out by, from egress on; whom a failed send is counted against.
     pub egress: PortId,
     /// The device it goes out by, from egress on.
     pub device: DeviceId,
     /// What is known of its layer-4 checksum.
     pub csum: ChecksumState,
+    /// Where it goes out by a tunnel with several remote ends: to which of them, or to all.
+    pub remote: Option<RemoteIndex>,
     /// Set on a super-frame.
     pub gso: Option<Gso>,
     /// Set on a tunnelled datagram.

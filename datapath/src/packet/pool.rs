@@ -63,7 +63,7 @@ mod tests {
         let mut a = pool.alloc();
         a.set_len(3);
         a.bytes_mut().copy_from_slice(&[1, 2, 3]);
-        a.meta.ingress = crate::types::PortId(7);
+        a.meta.ingress = crate::types::Place::of(crate::types::PortId(7));
         let b = pool.copy(&a);
         a.bytes_mut()[0] = 9;
         assert_eq!(b.bytes(), &[1, 2, 3]);

@@ -16,6 +16,8 @@ use crate::packet::{Frame, Pool};
 use crate::stats::{PortCounters, WorkerCounters};
 use crate::time::Instant;
 use crate::tunnel::{self, Tunnel};
+use crate::types::RemoteIndex;
+use std::net::IpAddr;
 
 /// Where frames end: in a transmit queue, or dropped and counted.
 pub struct Egress<'a> {
@@ -45,18 +47,19 @@ impl Egress<'_> {
         self.pool.copy(frame)
     }
 
-    /// Sends the frame out by `port`, which is up.
+    /// Sends the frame out by `port`, which is up; by a tunnel with several remote ends to that one, or to all.
     #[inline]
-    pub fn send(&mut self, port: &Port, mut frame: Frame, tagging: Tagging) {
+    pub fn send(&mut self, port: &Port, mut frame: Frame, tagging: Tagging, remote: Option<RemoteIndex>) {
         if let Err(reason) = vlan::egress(&port.vlan, port.rules.priority_tags, &mut frame, tagging) {
             return self.discard(frame, &port.counters, reason);
         }
-        self.leave(port, frame);
+        self.leave(port, frame, remote);
     }
 
     /// Sends a frame that has the tag that it leaves with, as soon as the port's rate limit allows.
     #[inline]
-    pub fn leave(&mut self, port: &Port, frame: Frame) {
+    pub fn leave(&mut self, port: &Port, mut frame: Frame, remote: Option<RemoteIndex>) {
+        frame.meta.remote = remote;
         match &port.limits.egress {
             None => self.transmit(port, frame),
             Some(limit) => match self.shapers.offer(port, Direction::Out, limit, frame, self.now) {
@@ -91,8 +94,14 @@ impl Egress<'_> {
     }
 
     fn encapsulate(&mut self, port: &Port, tunnel: &Tunnel, frame: Frame) {
+        let remote = frame.meta.remote;
         match tunnel::encap(frame, tunnel, port.mtu, self.pool, self.pieces) {
-            Ok(encapped) => self.queue_pieces(encapped.segments),
+            Ok(encapped) => {
+                if let Some(remotes) = &tunnel.remotes {
+                    self.address(remotes.addressees(remote), encapped.segments);
+                }
+                self.queue_pieces(encapped.segments);
+            }
             Err((frame, reason)) => self.refuse(port, frame, reason),
         }
     }
@@ -104,6 +113,27 @@ impl Egress<'_> {
             None => port.counters.drops.add(reason, 1),
         }
         self.pool.recycle(frame);
+    }
+
+    /// Addresses what one frame has become, and counts as `packets`, to the last of `addressees`; to those before it goes
+    /// a copy each, of what was cut and encapsulated once.
+    fn address(&mut self, addressees: &[IpAddr], packets: u32) {
+        let Some((last, others)) = addressees.split_last() else { return };
+        let redirect = |piece: &mut Frame, end: &IpAddr| {
+            if let Some(outer) = &mut piece.meta.outer {
+                outer.remote = *end;
+            }
+        };
+        for end in others {
+            self.counters.copied.add(1);
+            self.counters.split.add(u64::from(packets) - 1);
+            for piece in self.pieces.iter() {
+                let mut copy = self.pool.copy(piece);
+                redirect(&mut copy, end);
+                self.tx.push(copy);
+            }
+        }
+        self.pieces.iter_mut().for_each(|piece| redirect(piece, last));
     }
 
     /// Queues what one frame has become, which counts as `packets`.

@@ -5,7 +5,7 @@ use super::state::{Bridge, Port, Snapshot};
 use super::verdict::DropReason;
 use super::vlan::{self, Tagging};
 use crate::time::Instant;
-use crate::types::{MacAddr, PortId, VlanId};
+use crate::types::{MacAddr, PortId, RemoteIndex, VlanId};
 
 /// The ports that a frame leaves by: at least one, all of them up, and never the one it came from; from a protected port
 /// never another one.
@@ -13,6 +13,8 @@ use crate::types::{MacAddr, PortId, VlanId};
 pub struct Targets<'a> {
     /// The first, often the only one.
     pub first: &'a Port,
+    /// The only remote end that it is for, at a tunnel that has several; `None`: all of them.
+    pub remote: Option<RemoteIndex>,
     /// The others, when the frame is flooded.
     pub rest: Flood<'a>,
 }
@@ -60,9 +62,9 @@ pub fn forward<'a>(
     let flooded = dst.is_group() || bridge.vlans.flood.contains(vlan);
     let known = if flooded { None } else { table.lookup(vlan, dst, now) };
     match known {
-        Some(port) if port == ingress.id => Err(DropReason::Hairpin),
-        Some(port) => {
-            let first = snap.port(port).filter(|port| port.up).ok_or(DropReason::PortDown)?;
+        Some(place) if place.port == ingress.id => Err(DropReason::Hairpin),
+        Some(place) => {
+            let first = snap.port(place.port).filter(|port| port.up).ok_or(DropReason::PortDown)?;
             if first.mirrors.output {
                 return Err(DropReason::MirrorOutput);
             }
@@ -73,12 +75,12 @@ pub fn forward<'a>(
             if !vlan::carries(&first.vlan, vlan, customer) {
                 return Err(DropReason::VlanNotAllowed);
             }
-            Ok(Targets { first, rest: flood(&[]) })
+            Ok(Targets { first, remote: Some(place.remote), rest: flood(&[]) })
         }
         None => {
             let mut rest = flood(&bridge.ports);
             let first = rest.next().ok_or(DropReason::NoOutput)?;
-            Ok(Targets { first, rest })
+            Ok(Targets { first, remote: None, rest })
         }
     }
 }
@@ -89,7 +91,7 @@ mod tests {
     use super::super::vlan::Stack;
     use super::*;
     use crate::port::Caps;
-    use crate::types::{BridgeId, DeviceId};
+    use crate::types::{BridgeId, DeviceId, Place};
     use std::sync::Arc;
 
     const NOW: Instant = Instant::from_secs(1);
@@ -103,7 +105,7 @@ mod tests {
         let ports = snap.ports.iter().flatten().map(|p| p.id).collect();
         let bridge = Bridge { ports, ..Bridge::new(BridgeId(0)) };
         let mut table = MacTable::new(bridge.mac_aging, bridge.mac_table_size);
-        table.learn(VlanId::UNTAGGED, STATION, PortId(1), NOW);
+        table.learn(VlanId::UNTAGGED, STATION, Place::of(PortId(1)), NOW);
         (snap, bridge, table)
     }
 

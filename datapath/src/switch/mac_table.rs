@@ -1,46 +1,66 @@
-//! Which port an address is behind, as learned from the source addresses of frames.
+//! Which port an address is behind: as learned from the source addresses of frames, or as configured for good.
 //!
 //! One table per bridge, owned by one worker thread; an entry is found by VLAN and address. An address that turns up at
 //! another port has moved, and the entry is rewritten at once. One that is silent for the ageing time is forgotten:
-//! [`MacTable::lookup`] no longer finds it, and [`MacTable::sweep`] frees it.
+//! [`MacTable::lookup`] no longer finds it, and [`MacTable::sweep`] frees it. A static entry has been heard at the end of
+//! time: it never ages, moves or makes room, and costs the hot path nothing.
 //!
 //! The hot path is a hash lookup without a write: an entry's time is coarse, and refreshed only when it is older than a
 //! grain. Everything else is O(1) but for the choice of a victim, which is O(log ports).
 //!
-//! An attacker may send from random addresses to push others out. So the table is bounded, and when it is full, room is
-//! made at the port that has the most entries, by its least recently heard one: a flood from one port soon competes only
-//! with itself, and a port that has fewer entries than the flooding one loses none.
+//! An attacker may send from random addresses to push others out. So the table is bounded, and an address that was heard
+//! once is a newcomer until it is heard again. When the table is full, newcomers make room first, at the port that has
+//! the most of them and by its least recently heard one: a flood from one port competes with itself and with nobody who
+//! talks. Only while newcomers hold less than a small part of a full table do they displace those who talk, at the port
+//! that has the most, so that a new station always has a chance.
 
+use super::moves::{Flap, Moves, RecentMove};
+use super::shares::Shares;
 use crate::time::{Duration, Instant};
-use crate::types::{MacAddr, PortId, VlanId};
+use crate::types::{MacAddr, Place, PortId, RemoteIndex, VlanId};
 use foldhash::fast::RandomState;
-use lru::LruCache;
-use std::collections::hash_map::Entry as Slot;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 /// The coarsest refresh of an entry's time.
 const MAX_GRAIN: Duration = Duration::from_secs(1);
 /// Entries that one sweep frees at most, so that no frame waits long for it.
 const SWEEP_LIMIT: usize = 256;
+/// Which part of a full table newcomers may take from those who talk.
+const NURSERY: usize = 64;
+/// When a static entry was heard last.
+const FOREVER: Instant = Instant::from_nanos(u64::MAX);
 
-/// One learned address, for people and the control plane.
+/// One address, for people and the control plane.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct FdbEntry {
     /// The VLAN it is in.
     pub vlan: VlanId,
     /// The address.
     pub mac: MacAddr,
-    /// The port it is behind.
-    pub port: PortId,
-    /// How long ago it was last heard from, give or take a second.
-    pub age: Duration,
+    /// Where it is.
+    pub place: Place,
+    /// How long ago it was last heard from, give or take a second; `None`: it is static.
+    pub age: Option<Duration>,
+}
+
+/// An address that is where it is configured to be.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct StaticEntry {
+    /// The VLAN it is in.
+    pub vlan: VlanId,
+    /// The address.
+    pub mac: MacAddr,
+    /// Where it is.
+    pub place: Place,
 }
 
 /// How full a table is and what it went through.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct TableStats {
-    /// Entries, expired ones that are not yet freed included.
+    /// Entries, static ones and expired ones that are not yet freed included.
     pub entries: usize,
+    /// Static ones among them.
+    pub statics: usize,
     /// Addresses that were new.
     pub learned: u64,
     /// Entries that were silent for the ageing time.
@@ -53,7 +73,7 @@ pub struct TableStats {
 
 /// VLAN and address in one word: 12 bits of the one before 48 of the other.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-struct Key(u64);
+pub(super) struct Key(u64);
 
 impl Key {
     #[inline]
@@ -62,34 +82,54 @@ impl Key {
         Self(u64::from(vlan.get()) << 48 | u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
     }
 
-    fn parts(self) -> (VlanId, MacAddr) {
+    pub(super) fn parts(self) -> (VlanId, MacAddr) {
         let [v0, v1, a, b, c, d, e, f] = self.0.to_be_bytes();
         (VlanId::of_tci(u16::from_be_bytes([v0, v1])), MacAddr([a, b, c, d, e, f]))
     }
 }
 
+/// 16 bytes, so that a hit touches one line of the cache beside the index.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     port: PortId,
+    remote: RemoteIndex,
+    /// Whether it was heard again at its port after it was learned.
+    regular: bool,
     seen: Instant,
 }
 
-/// The learned addresses of one bridge.
+impl Entry {
+    #[inline]
+    fn new(Place { port, remote }: Place, regular: bool, seen: Instant) -> Self {
+        Self { port, remote, regular, seen }
+    }
+
+    #[inline]
+    fn place(self) -> Place {
+        Place { port: self.port, remote: self.remote }
+    }
+
+    #[inline]
+    fn is_static(self) -> bool {
+        self.seen == FOREVER
+    }
+}
+
+/// The addresses of one bridge.
 ///
-/// Invariants: every entry is in the recency list of its port, in the order of `seen`; `by_size` holds every port that
-/// has a list, with its length; no list is empty.
+/// Invariants: every entry but the static ones is in one of the shares, newcomers or regulars as it says, at its port and
+/// in the order of `seen`.
 #[derive(Debug)]
 pub struct MacTable {
     entries: HashMap<Key, Entry, RandomState>,
-    recency: HashMap<PortId, LruCache<Key, (), RandomState>, RandomState>,
-    by_size: BTreeSet<(usize, PortId)>,
+    newcomers: Shares,
+    regulars: Shares,
     aging: Duration,
     grain: Duration,
     capacity: usize,
-    learned: u64,
-    expired: u64,
-    moves: u64,
-    evicted: u64,
+    /// What it went through; its numbers of entries are not kept up.
+    stats: TableStats,
+    moves: Moves,
 }
 
 impl MacTable {
@@ -98,119 +138,158 @@ impl MacTable {
     pub fn new(aging: Duration, capacity: usize) -> Self {
         Self {
             entries: HashMap::default(),
-            recency: HashMap::default(),
-            by_size: BTreeSet::new(),
+            newcomers: Shares::default(),
+            regulars: Shares::default(),
             aging,
             grain: grain(aging),
             capacity,
-            learned: 0,
-            expired: 0,
-            moves: 0,
-            evicted: 0,
+            stats: TableStats::default(),
+            moves: Moves::default(),
         }
     }
 
     /// Applies other limits; entries that no longer fit go.
     pub fn configure(&mut self, aging: Duration, capacity: usize) {
         (self.aging, self.grain, self.capacity) = (aging, grain(aging), capacity);
-        while self.entries.len() > self.capacity {
-            self.evict(None);
-        }
+        self.shrink();
     }
 
-    /// The port that `mac` is behind in `vlan`.
+    /// Makes these the static entries, instead of those there were.
+    pub fn set_statics(&mut self, statics: &[StaticEntry]) {
+        self.entries.retain(|_, entry| !entry.is_static());
+        for &StaticEntry { vlan, mac, place } in statics {
+            let key = Key::new(vlan, mac);
+            let learned = self.entries.insert(key, Entry::new(place, false, FOREVER));
+            if let Some(was) = learned.filter(|was| !was.is_static()) {
+                self.shares(was.regular).remove(was.port, key);
+            }
+        }
+        self.shrink();
+    }
+
+    /// Where `mac` is in `vlan`.
     #[inline]
     #[must_use]
-    pub fn lookup(&self, vlan: VlanId, mac: MacAddr, now: Instant) -> Option<PortId> {
-        self.entries.get(&Key::new(vlan, mac)).filter(|e| now - e.seen <= self.aging).map(|e| e.port)
+    pub fn lookup(&self, vlan: VlanId, mac: MacAddr, now: Instant) -> Option<Place> {
+        self.entries.get(&Key::new(vlan, mac)).filter(|e| now - e.seen <= self.aging).map(|e| e.place())
     }
 
-    /// Takes note that `mac` sent in `vlan` through `port`. Whoever calls has refused group addresses.
+    /// Takes note that `mac` sent in `vlan` from `place`. Whoever calls has refused group addresses. Returns whether a
+    /// static entry says that it is elsewhere, and goes on saying so.
     #[inline]
-    pub fn learn(&mut self, vlan: VlanId, mac: MacAddr, port: PortId, now: Instant) {
+    pub fn learn(&mut self, vlan: VlanId, mac: MacAddr, place: Place, now: Instant) -> bool {
         let key = Key::new(vlan, mac);
         match self.entries.get(&key) {
-            Some(entry) if entry.port == port && now - entry.seen < self.grain => {}
-            Some(&entry) => self.refresh(key, entry, port, now),
-            None => self.insert(key, port, now),
+            Some(entry) if entry.place() == place && now - entry.seen < self.grain => {}
+            Some(entry) if entry.is_static() => return entry.place() != place,
+            Some(&entry) => self.refresh(key, entry, place, now),
+            None => self.insert(key, place, now),
         }
+        false
     }
 
-    /// Renews an entry, and moves it if it was another port's.
-    fn refresh(&mut self, key: Key, was: Entry, port: PortId, now: Instant) {
-        self.entries.insert(key, Entry { port, seen: now });
+    /// Renews an entry, and moves it if it was elsewhere.
+    fn refresh(&mut self, key: Key, was: Entry, place: Place, now: Instant) {
         let expired = now - was.seen > self.aging;
         if expired {
-            self.expired += 1;
-            self.learned += 1;
+            self.stats.expired += 1;
+            self.stats.learned += 1;
+        } else if was.place() != place {
+            self.stats.moves += 1;
+            self.moves.note(key, was.place(), place, now);
         }
-        if was.port == port {
-            if let Some(list) = self.recency.get_mut(&port) {
-                list.promote(&key);
-            }
-            return;
+        let regular = !expired && was.port == place.port;
+        self.entries.insert(key, Entry::new(place, regular, now));
+        if regular && was.regular {
+            self.regulars.renew(place.port, key);
+        } else {
+            self.shares(was.regular).remove(was.port, key);
+            self.shares(regular).add(place.port, key);
         }
-        if !expired {
-            self.moves += 1;
-        }
-        self.unlist(key, was.port);
-        self.enlist(key, port);
     }
 
     #[cold]
-    fn insert(&mut self, key: Key, port: PortId, now: Instant) {
-        if self.capacity == 0 {
+    fn insert(&mut self, key: Key, place: Place, now: Instant) {
+        if self.entries.len() >= self.capacity && !(self.capacity > 0 && self.evict(Some(place.port))) {
             return;
         }
-        if self.entries.len() >= self.capacity {
-            self.evict(Some(port));
-        }
-        self.learned += 1;
-        self.entries.insert(key, Entry { port, seen: now });
-        self.enlist(key, port);
+        self.stats.learned += 1;
+        self.entries.insert(key, Entry::new(place, false, now));
+        self.newcomers.add(place.port, key);
     }
 
-    /// Makes room at the port with the most entries: at `learner`, if none has more.
-    fn evict(&mut self, learner: Option<PortId>) {
-        let Some(&(most, mut victim)) = self.by_size.last() else { return };
-        if let Some(learner) = learner.filter(|&l| self.by_size.contains(&(most, l))) {
-            victim = learner;
-        }
-        self.forget_oldest(victim);
-        self.evicted += 1;
+    /// Forgets what no longer fits.
+    fn shrink(&mut self) {
+        while self.entries.len() > self.capacity && self.evict(None) {}
+    }
+
+    /// Makes room at the port with the most entries: at `learner`, if none has more. Whether there was anything.
+    fn evict(&mut self, learner: Option<PortId>) -> bool {
+        let regular = self.newcomers.len() <= self.capacity / NURSERY && !self.regulars.is_empty();
+        let victim = self.shares(regular).largest(learner).and_then(|port| self.shares(regular).take_oldest(port));
+        let Some(key) = victim else { return false };
+        self.entries.remove(&key);
+        self.stats.evicted += 1;
+        true
     }
 
     /// Frees entries that have expired; whether some may be left for another sweep.
     pub fn sweep(&mut self, now: Instant) -> bool {
-        let ports: Vec<_> = self.recency.keys().copied().collect();
         let mut budget = SWEEP_LIMIT;
-        for port in ports {
-            while self.oldest(port).is_some_and(|e| now - e.seen > self.aging) {
-                if budget == 0 {
-                    return true;
+        for regular in [false, true] {
+            for port in self.shares(regular).ports() {
+                while self.has_expired(regular, port, now) {
+                    if budget == 0 {
+                        return true;
+                    }
+                    budget -= 1;
+                    self.stats.expired += 1;
+                    if let Some(key) = self.shares(regular).take_oldest(port) {
+                        self.entries.remove(&key);
+                    }
                 }
-                budget -= 1;
-                self.expired += 1;
-                self.forget_oldest(port);
             }
         }
         false
     }
 
-    /// Forgets every entry.
-    pub fn flush(&mut self) {
-        self.entries.clear();
-        self.recency.clear();
-        self.by_size.clear();
+    /// Whether the least recently heard entry of `port` is silent for too long.
+    fn has_expired(&mut self, regular: bool, port: PortId, now: Instant) -> bool {
+        let oldest = self.shares(regular).oldest(port);
+        oldest.and_then(|key| self.entries.get(&key)).is_some_and(|e| now - e.seen > self.aging)
     }
 
-    /// Forgets the entries of every port that `gone` says so of.
+    /// Forgets every entry but the static ones.
+    pub fn flush(&mut self) {
+        self.entries.retain(|_, entry| entry.is_static());
+        self.newcomers = Shares::default();
+        self.regulars = Shares::default();
+    }
+
+    /// Forgets what was learned at every port that `gone` says so of.
     pub fn flush_ports(&mut self, gone: impl Fn(PortId) -> bool) {
-        for port in self.recency.keys().copied().filter(|&p| gone(p)).collect::<Vec<_>>() {
-            let Some(list) = self.recency.remove(&port) else { continue };
-            self.by_size.remove(&(list.len(), port));
-            for (key, ()) in &list {
-                self.entries.remove(key);
+        for shares in [&mut self.newcomers, &mut self.regulars] {
+            for port in shares.ports().into_iter().filter(|&p| gone(p)) {
+                for key in shares.take_all(port) {
+                    self.entries.remove(&key);
+                }
+            }
+        }
+    }
+
+    /// Has what was learned at `port` follow its remote ends, which have other indexes; what `index` has none for is
+    /// forgotten.
+    pub fn renumber(&mut self, port: PortId, index: impl Fn(RemoteIndex) -> Option<RemoteIndex>) {
+        for shares in [&mut self.newcomers, &mut self.regulars] {
+            for key in shares.keys(port).collect::<Vec<_>>() {
+                let Some(entry) = self.entries.get_mut(&key) else { continue };
+                match index(entry.remote) {
+                    Some(remote) => entry.remote = remote,
+                    None => {
+                        self.entries.remove(&key);
+                        shares.remove(port, key);
+                    }
+                }
             }
         }
     }
@@ -219,16 +298,16 @@ impl MacTable {
     pub fn entries(&self, now: Instant) -> impl Iterator<Item = FdbEntry> + '_ {
         self.entries.iter().filter_map(move |(&key, entry)| {
             let (vlan, mac) = key.parts();
-            let age = now - entry.seen;
-            (age <= self.aging).then_some(FdbEntry { vlan, mac, port: entry.port, age })
+            let age = (!entry.is_static()).then(|| now - entry.seen);
+            age.is_none_or(|age| age <= self.aging).then_some(FdbEntry { vlan, mac, place: entry.place(), age })
         })
     }
 
     /// How full it is and what it went through.
     #[must_use]
     pub fn stats(&self) -> TableStats {
-        let &Self { learned, expired, moves, evicted, .. } = self;
-        TableStats { entries: self.entries.len(), learned, expired, moves, evicted }
+        let entries = self.entries.len();
+        TableStats { entries, statics: entries - self.newcomers.len() - self.regulars.len(), ..self.stats }
     }
 
     /// The same as far as anybody can see at `now`: what has expired is no entry, freed or not.
@@ -236,41 +315,27 @@ impl MacTable {
     pub fn stats_at(&self, now: Instant) -> TableStats {
         let entries = self.entries(now).count();
         let unfreed = (self.entries.len() - entries) as u64;
-        TableStats { entries, expired: self.expired + unfreed, ..self.stats() }
+        TableStats { entries, expired: self.stats.expired + unfreed, ..self.stats() }
     }
 
-    fn oldest(&self, port: PortId) -> Option<&Entry> {
-        let (key, ()) = self.recency.get(&port)?.peek_lru()?;
-        self.entries.get(key)
+    /// Counts what it goes through from zero again.
+    pub fn clear_stats(&mut self) {
+        self.stats = TableStats::default();
     }
 
-    /// Forgets the least recently heard entry of `port`.
-    fn forget_oldest(&mut self, port: PortId) {
-        let Some((&key, ())) = self.recency.get(&port).and_then(LruCache::peek_lru) else { return };
-        self.unlist(key, port);
-        self.entries.remove(&key);
+    /// The addresses that have moved lately, the last one first.
+    #[must_use]
+    pub fn recent_moves(&self, now: Instant) -> Vec<RecentMove> {
+        self.moves.recent(now)
     }
 
-    /// Puts `key` first on the list of `port`.
-    fn enlist(&mut self, key: Key, port: PortId) {
-        let list = match self.recency.entry(port) {
-            Slot::Occupied(list) => list.into_mut(),
-            Slot::Vacant(slot) => slot.insert(LruCache::unbounded_with_hasher(RandomState::default())),
-        };
-        self.by_size.remove(&(list.len(), port));
-        list.push(key, ());
-        self.by_size.insert((list.len(), port));
+    /// An address that keeps moving, if there is one to be reported at `now`.
+    pub fn flapping(&mut self, now: Instant) -> Option<Flap> {
+        self.moves.flapping(now)
     }
 
-    /// Takes `key` off the list of `port`.
-    fn unlist(&mut self, key: Key, port: PortId) {
-        let Some(list) = self.recency.get_mut(&port) else { return };
-        self.by_size.remove(&(list.len(), port));
-        list.pop(&key);
-        match list.len() {
-            0 => drop(self.recency.remove(&port)),
-            len => drop(self.by_size.insert((len, port))),
-        }
+    fn shares(&mut self, regular: bool) -> &mut Shares {
+        if regular { &mut self.regulars } else { &mut self.newcomers }
     }
 }
 
@@ -284,8 +349,8 @@ mod tests {
     use super::*;
 
     const AGING: Duration = Duration::from_secs(300);
-    const P1: PortId = PortId(1);
-    const P2: PortId = PortId(2);
+    const P1: Place = Place::of(PortId(1));
+    const P2: Place = Place::of(PortId(2));
 
     fn mac(n: u32) -> MacAddr {
         let [a, b, c, d] = n.to_be_bytes();
@@ -300,18 +365,32 @@ mod tests {
         Instant::from_secs(secs)
     }
 
+    fn at_port(n: u32) -> Place {
+        Place::of(PortId(n))
+    }
+
+    fn entry(vlan_id: u16, address: u32, place: Place) -> StaticEntry {
+        StaticEntry { vlan: vlan(vlan_id), mac: mac(address), place }
+    }
+
     /// The invariants in the type's documentation.
     fn check(t: &MacTable) {
-        assert_eq!(t.recency.values().map(LruCache::len).sum::<usize>(), t.entries.len());
-        let sizes: BTreeSet<_> = t.recency.iter().map(|(&port, list)| (list.len(), port)).collect();
-        assert_eq!(sizes, t.by_size);
-        for (port, list) in &t.recency {
-            assert!(!list.is_empty());
-            let seen: Vec<_> = list.iter().map(|(key, ())| t.entries[key]).collect();
-            assert!(seen.iter().all(|e| e.port == *port));
-            assert!(seen.is_sorted_by(|a, b| a.seen >= b.seen), "most recent first");
+        let statics = t.entries.values().filter(|e| e.is_static()).count();
+        assert_eq!(t.newcomers.len() + t.regulars.len() + statics, t.entries.len());
+        for (regular, shares) in [(false, &t.newcomers), (true, &t.regulars)] {
+            shares.check();
+            for port in shares.ports() {
+                let seen: Vec<_> = shares.keys(port).map(|key| t.entries[&key]).collect();
+                assert!(seen.iter().all(|e| e.port == port && e.regular == regular && !e.is_static()));
+                assert!(seen.is_sorted_by(|a, b| a.seen >= b.seen), "most recent first");
+            }
         }
-        assert!(t.entries.len() <= t.capacity);
+        assert!(t.entries.len() <= t.capacity.max(statics));
+    }
+
+    #[test]
+    fn an_entry_is_small() {
+        assert_eq!(size_of::<Entry>(), 16);
     }
 
     #[test]
@@ -334,7 +413,7 @@ mod tests {
         assert_eq!(t.lookup(vlan(0), mac(1), at(0)), Some(P2));
         check(&t);
         t.learn(vlan(0), mac(1), P1, at(301));
-        let stats = TableStats { entries: 1, learned: 2, expired: 1, moves: 1, evicted: 0 };
+        let stats = TableStats { entries: 1, learned: 2, expired: 1, moves: 1, ..TableStats::default() };
         assert_eq!(t.stats(), stats, "one that had expired has not moved");
         check(&t);
     }
@@ -348,7 +427,7 @@ mod tests {
         assert_eq!(t.lookup(vlan(0), mac(2), at(300)), Some(P1));
         assert_eq!(t.lookup(vlan(0), mac(2), at(301)), None);
         assert_eq!(t.lookup(vlan(0), mac(1), at(301)), Some(P1));
-        let seen: Vec<_> = t.entries(at(301)).map(|e| (e.mac, e.age.as_secs())).collect();
+        let seen: Vec<_> = t.entries(at(301)).map(|e| (e.mac, e.age.unwrap().as_secs())).collect();
         assert_eq!(seen, [(mac(1), 101)]);
         assert_eq!(t.stats().entries, 2, "found no longer, but not yet freed");
         let stats = TableStats { entries: 1, learned: 2, expired: 1, ..TableStats::default() };
@@ -371,7 +450,7 @@ mod tests {
     #[test]
     fn a_sweep_frees_a_limited_number() {
         let mut t = MacTable::new(AGING, 1000);
-        (0..600).for_each(|i| t.learn(vlan(0), mac(i), PortId(i % 3), at(0)));
+        (0..600).for_each(|i| _ = t.learn(vlan(0), mac(i), at_port(i % 3), at(0)));
         assert!(t.sweep(at(400)));
         assert_eq!(t.stats().entries, 600 - SWEEP_LIMIT);
         check(&t);
@@ -384,8 +463,8 @@ mod tests {
     #[test]
     fn a_flood_of_addresses_competes_with_itself() {
         let mut t = MacTable::new(AGING, 100);
-        (0..40).for_each(|i| t.learn(vlan(0), mac(i), P2, at(0)));
-        (1000..5000).for_each(|i| t.learn(vlan(0), mac(i), P1, at(1)));
+        (0..40).for_each(|i| _ = t.learn(vlan(0), mac(i), P2, at(0)));
+        (1000..5000).for_each(|i| _ = t.learn(vlan(0), mac(i), P1, at(1)));
         assert!((0..40).all(|i| t.lookup(vlan(0), mac(i), at(1)) == Some(P2)));
         assert_eq!(t.stats(), TableStats { entries: 100, learned: 4040, evicted: 4000 - 60, ..TableStats::default() });
         assert_eq!(t.lookup(vlan(0), mac(4999), at(1)), Some(P1), "the newest are in");
@@ -396,12 +475,88 @@ mod tests {
     #[test]
     fn a_full_table_is_shared_by_halves_and_then_stays_so() {
         let mut t = MacTable::new(AGING, 100);
-        (0..100).for_each(|i| t.learn(vlan(0), mac(i), P2, at(0)));
-        (1000..5000).for_each(|i| t.learn(vlan(0), mac(i), P1, at(1)));
-        let of = |port| t.entries(at(1)).filter(|e| e.port == port).count();
+        (0..100).for_each(|i| _ = t.learn(vlan(0), mac(i), P2, at(0)));
+        (1000..5000).for_each(|i| _ = t.learn(vlan(0), mac(i), P1, at(1)));
+        let of = |place| t.entries(at(1)).filter(|e| e.place == place).count();
         assert_eq!((of(P1), of(P2)), (50, 50));
         assert!((50..100).all(|i| t.lookup(vlan(0), mac(i), at(1)) == Some(P2)), "the least recent went");
         check(&t);
+    }
+
+    #[test]
+    fn a_flood_takes_nothing_from_those_who_talk_however_many_they_are() {
+        let mut t = MacTable::new(AGING, 6400);
+        for (i, secs) in (0..6000).flat_map(|i| [(i, 0), (i, 2)]).collect::<Vec<_>>() {
+            t.learn(vlan(0), mac(i), at_port(1 + i % 2), at(secs));
+        }
+        (10_000..100_000).for_each(|i| _ = t.learn(vlan(0), mac(i), at_port(3), at(3)));
+        assert!((0..6000).all(|i| t.lookup(vlan(0), mac(i), at(3)).is_some()));
+        check(&t);
+        // A table that is full of those who talk: a new station displaces some all the same, the flood not many.
+        (7000..7400).for_each(|i| (4..8).step_by(2).for_each(|secs| _ = t.learn(vlan(0), mac(i), P1, at(secs))));
+        assert_eq!(t.stats().entries, 6400);
+        (100_000..200_000).for_each(|i| _ = t.learn(vlan(0), mac(i), at_port(3), at(8)));
+        let known = (0..6000).chain(7000..7400).filter(|&i| t.lookup(vlan(0), mac(i), at(8)).is_some()).count();
+        assert_eq!(known, 6400 - 6400 / NURSERY - 1);
+        t.learn(vlan(0), mac(9000), P2, at(9));
+        (200_000..201_000).for_each(|i| _ = t.learn(vlan(0), mac(i), at_port(3), at(9)));
+        assert_eq!(t.lookup(vlan(0), mac(9000), at(9)), Some(P2));
+        check(&t);
+    }
+
+    #[test]
+    fn a_static_entry_stays_whatever_happens() {
+        let mut t = MacTable::new(AGING, 4);
+        t.learn(vlan(10), mac(1), P2, at(0));
+        t.set_statics(&[entry(10, 1, P1), entry(0, 2, P2)]);
+        check(&t);
+        assert!(t.learn(vlan(10), mac(1), P2, at(1)), "it is elsewhere");
+        assert!(!t.learn(vlan(10), mac(1), P1, at(1)));
+        assert!(!t.learn(vlan(11), mac(1), P2, at(1)), "another VLAN");
+        (100..200).for_each(|i| _ = t.learn(vlan(0), mac(i), P1, at(1)));
+        assert!(!t.sweep(at(5000)));
+        t.flush_ports(|_| true);
+        t.flush();
+        assert_eq!(t.lookup(vlan(10), mac(1), at(5000)), Some(P1));
+        let mut known: Vec<_> = t.entries(at(5000)).collect();
+        known.sort();
+        assert_eq!(
+            known.iter().map(|e| (e.mac, e.place, e.age)).collect::<Vec<_>>(),
+            [(mac(2), P2, None), (mac(1), P1, None)]
+        );
+        let stats = t.stats_at(at(5000));
+        assert_eq!((stats.entries, stats.statics, stats.moves), (2, 2, 0));
+        check(&t);
+        t.set_statics(&[entry(0, 2, P1)]);
+        assert_eq!((t.lookup(vlan(10), mac(1), at(5000)), t.lookup(vlan(0), mac(2), at(5000))), (None, Some(P1)));
+        check(&t);
+    }
+
+    #[test]
+    fn more_static_entries_than_fit_are_kept_and_nothing_is_learned() {
+        let mut t = MacTable::new(AGING, 3);
+        (0..3).for_each(|i| _ = t.learn(vlan(0), mac(i), P1, at(0)));
+        t.set_statics(&(10..15).map(|i| entry(0, i, P2)).collect::<Vec<_>>());
+        t.learn(vlan(0), mac(1), P1, at(0));
+        assert_eq!((t.stats().entries, t.stats().statics), (5, 5));
+        check(&t);
+    }
+
+    #[test]
+    fn without_ageing_time_a_static_entry_holds_all_the_same() {
+        let mut t = MacTable::new(Duration::ZERO, 3);
+        t.set_statics(&[entry(0, 1, P1)]);
+        assert!(!t.learn(vlan(0), mac(1), P1, at(9)) && t.learn(vlan(0), mac(1), P2, at(9)));
+        assert_eq!(t.lookup(vlan(0), mac(1), at(9)), Some(P1));
+    }
+
+    #[test]
+    fn statistics_start_over() {
+        let mut t = MacTable::new(AGING, 8);
+        t.learn(vlan(0), mac(1), P1, at(0));
+        t.learn(vlan(0), mac(1), P2, at(0));
+        t.clear_stats();
+        assert_eq!(t.stats(), TableStats { entries: 1, ..TableStats::default() });
     }
 
     #[test]
@@ -419,7 +574,7 @@ mod tests {
     #[test]
     fn limits_apply_at_once_and_zero_learns_nothing() {
         let mut t = MacTable::new(AGING, 10);
-        (0..10).for_each(|i| t.learn(vlan(0), mac(i), PortId(i % 2), at(0)));
+        (0..10).for_each(|i| _ = t.learn(vlan(0), mac(i), at_port(i % 2), at(0)));
         t.configure(AGING, 3);
         assert_eq!(t.stats().entries, 3);
         check(&t);
@@ -430,12 +585,27 @@ mod tests {
     }
 
     #[test]
+    fn remote_ends_are_renumbered_and_those_that_go_are_forgotten() {
+        let mut t = MacTable::new(AGING, 10);
+        let place = |remote| Place { port: PortId(1), remote: RemoteIndex(remote) };
+        for (address, remote) in [(1, 0), (2, 1), (3, 2)] {
+            t.learn(vlan(0), mac(address), place(remote), at(0));
+        }
+        t.learn(vlan(0), mac(3), place(2), at(5));
+        t.learn(vlan(0), mac(4), P2, at(5));
+        t.renumber(PortId(1), |RemoteIndex(i)| [Some(2), None, Some(0)][usize::from(i)].map(RemoteIndex));
+        check(&t);
+        let found = [1, 2, 3, 4].map(|address| t.lookup(vlan(0), mac(address), at(5)));
+        assert_eq!(found, [Some(place(2)), None, Some(place(0)), Some(P2)]);
+    }
+
+    #[test]
     fn ports_are_flushed_alone() {
         let mut t = MacTable::new(AGING, 10);
-        (0..6).for_each(|i| t.learn(vlan(0), mac(i), PortId(i % 2), at(0)));
+        (0..6).for_each(|i| _ = t.learn(vlan(0), mac(i), at_port(i % 2), at(0)));
         t.flush_ports(|p| p == PortId(0));
         assert_eq!(t.lookup(vlan(0), mac(0), at(0)), None);
-        assert_eq!(t.lookup(vlan(0), mac(1), at(0)), Some(PortId(1)));
+        assert_eq!(t.lookup(vlan(0), mac(1), at(0)), Some(P1));
         check(&t);
         t.flush();
         assert_eq!(t.stats().entries, 0);
@@ -454,11 +624,13 @@ mod tests {
                 now += wait;
                 match action {
                     0 => t.flush_ports(|p| p == PortId(port)),
+                    3 => t.set_statics(&[entry(0, address, at_port(port))]),
                     1 => { t.sweep(at(now)); }
                     2 => t.configure(AGING, 4 + port as usize * 2),
                     _ => {
-                        t.learn(vlan(0), mac(address), PortId(port), at(now));
-                        proptest::prop_assert_eq!(t.lookup(vlan(0), mac(address), at(now)), Some(PortId(port)));
+                        let held = t.learn(vlan(0), mac(address), at_port(port), at(now));
+                        let found = t.lookup(vlan(0), mac(address), at(now));
+                        proptest::prop_assert_eq!(found == Some(at_port(port)), !held);
                     }
                 }
                 check(&t);

@@ -290,7 +290,7 @@ impl<'a> Walk<'a> {
         }
         if port.tunnel.is_some() && mirror.snaplen.is_none() {
             // It finishes and segments anyway, and better.
-            return self.out.leave(port, frame);
+            return self.out.leave(port, frame, None);
         }
         let mut wire = std::mem::take(&mut self.copies.wire);
         match gso::segment(frame, None, self.out.pool, &mut wire) {
@@ -305,7 +305,7 @@ impl<'a> Walk<'a> {
                 mirror.counters.count_sent(1, len as u64);
                 frame.meta.mirror = None;
             }
-            self.out.leave(port, frame);
+            self.out.leave(port, frame, None);
         }
         self.copies.wire = wire;
     }

@@ -14,10 +14,12 @@ pub mod egress;
 pub mod forward;
 pub mod mac_table;
 pub mod mirror;
+pub mod moves;
 pub mod patch;
 pub mod pipeline;
 mod qinq;
 pub mod shape;
+mod shares;
 pub mod state;
 pub mod tx;
 pub mod verdict;
@@ -30,6 +32,7 @@ use crate::tunnel::Inner;
 use crate::types::BridgeId;
 use mac_table::{FdbEntry, MacTable, TableStats};
 use mirror::Copies;
+use moves::{Flap, RecentMove};
 use shape::Shapers;
 use state::{Bridge, Port, Snapshot};
 use std::sync::Arc;
@@ -46,6 +49,7 @@ pub struct Switch {
     copies: Copies,
     next_sweep: Instant,
     shapers: Shapers,
+    flaps: Vec<(BridgeId, Flap)>,
     /// Memory of the walk: what one frame became on its way out, what is between two patch ports, and what came out of
     /// one run of datagrams.
     pieces: Vec<Frame>,
@@ -64,20 +68,28 @@ impl Switch {
     /// bridges and ports that are gone, down, or no longer lead where they led, and applies new limits. What waits for
     /// its turn at a port goes on waiting; at a port that is gone it is dropped.
     pub fn adopt(&mut self, snap: &Arc<Snapshot>, now: Instant) {
-        self.tables.0.truncate(snap.bridges.len());
-        for (id, table) in self.tables.0.iter_mut().enumerate() {
-            let Some(bridge) = snap.bridges[id].as_ref() else {
+        self.tables.0.resize_with(snap.bridges.len(), || None);
+        for (table, bridge) in self.tables.0.iter_mut().zip(&snap.bridges) {
+            let Some(bridge) = bridge else {
                 *table = None;
                 continue;
             };
-            if let Some(table) = table {
-                table.flush_ports(|port| !same_place(self.adopted.port(port), snap.port(port)));
-                if self.adopted.bridge(bridge.id).is_some_and(|was| was.vlans != bridge.vlans) {
-                    table.flush();
-                }
-                table.configure(bridge.mac_aging, bridge.mac_table_size);
-                table.sweep(now);
+            let Some(known) = table else {
+                *table = (!bridge.statics.is_empty()).then(|| new_table(bridge));
+                continue;
+            };
+            if self.adopted.bridge(bridge.id).is_some_and(|was| was.vlans != bridge.vlans) {
+                known.flush();
             }
+            known.flush_ports(|port| !same_place(self.adopted.port(port), snap.port(port)));
+            for port in bridge.ports.iter().filter_map(|&id| snap.port(id)) {
+                follow_remotes(known, self.adopted.port(port.id), port);
+            }
+            if self.adopted.bridge(bridge.id).is_none_or(|was| was.statics != bridge.statics) {
+                known.set_statics(&bridge.statics);
+            }
+            known.configure(bridge.mac_aging, bridge.mac_table_size);
+            known.sweep(now);
         }
         self.copies.adopt(&self.adopted.bridges, &snap.bridges);
         self.shapers.adopt(&self.adopted, snap, now);
@@ -108,7 +120,13 @@ impl Switch {
         self.tables.get(bridge).map(|t| t.stats_at(now)).unwrap_or_default()
     }
 
-    /// Forgets all addresses of `bridge`.
+    /// The addresses of `bridge` that have moved lately.
+    #[must_use]
+    pub fn recent_moves(&self, bridge: BridgeId, now: Instant) -> Vec<RecentMove> {
+        self.tables.get(bridge).map(|t| t.recent_moves(now)).unwrap_or_default()
+    }
+
+    /// Forgets all addresses that `bridge` has learned.
     pub fn flush(&mut self, bridge: BridgeId) {
         if let Some(Some(table)) = self.tables.0.get_mut(bridge.0 as usize) {
             table.flush();
@@ -128,16 +146,31 @@ impl Switch {
         self.shapers.waiting()
     }
 
-    /// Clears expired addresses away when it is time again, a limited number between two batches.
+    /// Counts from zero again what the table of `bridge` goes through.
+    pub fn clear_table_stats(&mut self, bridge: BridgeId) {
+        if let Some(Some(table)) = self.tables.0.get_mut(bridge.0 as usize) {
+            table.clear_stats();
+        }
+    }
+
+    /// Addresses that keep moving and were not told of yet.
+    pub fn flaps(&mut self) -> &mut Vec<(BridgeId, Flap)> {
+        &mut self.flaps
+    }
+
+    /// Clears expired addresses away when it is time again, a limited number between two batches, and looks for those
+    /// that keep moving.
     fn sweep(&mut self, now: Instant) {
         if now < self.next_sweep {
             return;
         }
         self.next_sweep = now + SWEEP_EVERY;
-        for table in self.tables.0.iter_mut().flatten() {
+        for (id, table) in (0..).zip(&mut self.tables.0) {
+            let Some(table) = table else { continue };
             if table.sweep(now) {
                 self.next_sweep = now;
             }
+            self.flaps.extend(table.flapping(now).map(|flap| (BridgeId(id), flap)));
         }
     }
 }
@@ -145,7 +178,22 @@ impl Switch {
 /// Whether addresses learned at the port as it was are still right for the port as it is.
 fn same_place(was: Option<&Arc<Port>>, is: Option<&Arc<Port>>) -> bool {
     let (Some(was), Some(is)) = (was, is) else { return false };
-    is.is_open() && was.bridge == is.bridge && was.vlan == is.vlan && was.tunnel == is.tunnel && was.peer == is.peer
+    let same_tunnel = match (&was.tunnel, &is.tunnel) {
+        (None, None) => true,
+        (Some(was), Some(is)) => was.is_same_but_for_ends(is),
+        _ => false,
+    };
+    is.is_open() && was.bridge == is.bridge && was.vlan == is.vlan && same_tunnel && was.peer == is.peer
+}
+
+/// Has what was learned at a tunnel follow its remote ends when there are others.
+fn follow_remotes(table: &mut MacTable, was: Option<&Arc<Port>>, is: &Port) {
+    let remotes = |port: &Port| port.tunnel.as_ref().and_then(|tunnel| tunnel.remotes.clone());
+    if let (Some(was), Some(is_now)) = (was.and_then(|was| remotes(was)), remotes(is))
+        && was != is_now
+    {
+        table.renumber(is.id, |index| is_now.index_of(was.get(index)?));
+    }
 }
 
 /// The MAC tables, indexed by [`BridgeId`].
@@ -164,14 +212,21 @@ impl Tables {
         if id >= self.0.len() {
             self.0.resize_with(id + 1, || None);
         }
-        self.0[id].get_or_insert_with(|| MacTable::new(bridge.mac_aging, bridge.mac_table_size))
+        self.0[id].get_or_insert_with(|| new_table(bridge))
     }
+}
+
+#[cold]
+fn new_table(bridge: &Bridge) -> MacTable {
+    let mut table = MacTable::new(bridge.mac_aging, bridge.mac_table_size);
+    table.set_statics(&bridge.statics);
+    table
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{MacAddr, PortId, VlanId};
+    use crate::types::{MacAddr, Place, PortId, VlanId};
 
     #[test]
     fn the_addresses_of_a_bridge_go_with_it() {
@@ -180,7 +235,7 @@ mod tests {
         let mut switch = Switch::new();
         for id in 0..3 {
             let table = switch.tables.of(&bridge(id));
-            table.learn(VlanId::UNTAGGED, MacAddr([2, 0, 0, 0, 0, 1]), PortId(0), now);
+            table.learn(VlanId::UNTAGGED, MacAddr([2, 0, 0, 0, 0, 1]), Place::of(PortId(0)), now);
         }
         assert_eq!([0, 1, 2].map(|id| switch.fdb(BridgeId(id), now).len()), [1, 1, 1]);
         switch.flush(BridgeId(1));

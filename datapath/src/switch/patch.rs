@@ -9,7 +9,7 @@
 
 use super::state::Port;
 use crate::packet::Frame;
-use crate::types::PortId;
+use crate::types::{Place, PortId};
 
 /// Patch ports that a frame may leave by, one after the other.
 pub const MAX_HOPS: u8 = 32;
@@ -21,7 +21,7 @@ pub const MAX_CROSSINGS: u32 = 4096;
 pub fn cross(port: &Port, peer: PortId, mut frame: Frame, crossing: &mut Vec<Frame>) {
     port.counters.tx_packets.add(1);
     port.counters.tx_bytes.add(frame.len() as u64);
-    frame.meta.ingress = peer;
+    frame.meta.ingress = Place::of(peer);
     frame.meta.hops = frame.meta.hops.saturating_add(1);
     crossing.push(frame);
 }

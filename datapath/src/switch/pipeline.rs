@@ -29,7 +29,7 @@ use crate::packet::{Batch, Frame, Pool};
 use crate::stats::WorkerCounters;
 use crate::time::Instant;
 use crate::tunnel::{self, Endpoint, Inner, ecn};
-use crate::types::{DeviceId, PortId};
+use crate::types::{DeviceId, Place};
 use crate::wire::parse::parse;
 
 impl Switch {
@@ -50,7 +50,7 @@ impl Switch {
         let (mut walk, inner) = self.walk(now, snap, pool, counters, tx);
         for frame in batch.drain() {
             match snap.attachment(device) {
-                Some(Attachment::Port(port)) => walk.receive(port, frame, 1),
+                Some(Attachment::Port(port)) => walk.receive(Place::of(port), frame, 1),
                 Some(Attachment::Tunnels(endpoint)) => walk.decapsulate(endpoint, frame, inner),
                 None => walk.out.lose(frame, DropReason::PortDown, 1),
             }
@@ -124,16 +124,16 @@ impl<'a> Walk<'a> {
         for Inner { key, mut frame, frames } in inner.drain(..) {
             frame.meta.outer_tos = outer.tos;
             match self.snap.demux.find(endpoint, key, outer.remote, outer.local) {
-                Some(port) => self.receive(port, frame, frames),
+                Some(place) => self.receive(place, frame, frames),
                 None => self.out.lose(frame, DropReason::UnknownVni, frames),
             }
         }
     }
 
-    /// A frame that came in by `port`, as so many `frames` of the wire, to wherever it goes: through patch ports from
+    /// A frame that came in from `place`, as so many `frames` of the wire, to wherever it goes: through patch ports from
     /// bridge to bridge, one after the other.
-    fn receive(&mut self, port: PortId, frame: Frame, frames: u32) {
-        self.enter(port, frame, frames);
+    fn receive(&mut self, place: Place, frame: Frame, frames: u32) {
+        self.enter(place, frame, frames);
         self.cross_patches();
     }
 
@@ -147,14 +147,14 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// A frame that came in by `port`, in as far as the port's rate limit allows.
-    fn enter(&mut self, port: PortId, mut frame: Frame, frames: u32) {
-        let Some(ingress) = self.snap.port(port) else {
+    /// A frame that came in from `place`, in as far as its port's rate limit allows.
+    fn enter(&mut self, place: Place, mut frame: Frame, frames: u32) {
+        let Some(ingress) = self.snap.port(place.port) else {
             return self.out.lose(frame, DropReason::PortDown, frames);
         };
         ingress.counters.count_received(&frame, frames);
         self.out.counters.merged.add(u64::from(frames) - 1);
-        frame.meta.ingress = port;
+        frame.meta.ingress = place;
         match &ingress.limits.ingress {
             None => self.switch(ingress, frame),
             Some(limit) => match self.out.shapers.offer(ingress, Direction::In, limit, frame, self.now) {
@@ -188,8 +188,12 @@ impl<'a> Walk<'a> {
         let served = if mirrored { self.copy_arriving(bridge, ingress, frame, &headers) } else { 0 };
         let tagging = admit(bridge, ingress, &headers)?;
         let table = self.tables.of(bridge);
-        if !bridge.vlans.flood.contains(tagging.vlan) {
-            table.learn(tagging.vlan, headers.src, ingress.id, self.now);
+        let learning = ingress.tunnel.as_ref().is_none_or(|tunnel| tunnel.learning);
+        if learning
+            && !bridge.vlans.flood.contains(tagging.vlan)
+            && table.learn(tagging.vlan, headers.src, frame.meta.ingress, self.now)
+        {
+            self.out.counters.static_none_move.add(1);
         }
         let targets = forward(self.snap, bridge, table, ingress, &tagging, headers.dst, self.now)?;
         if mirrored {
@@ -203,9 +207,9 @@ impl<'a> Walk<'a> {
         let mut port = targets.first;
         for next in targets.rest {
             let copy = self.out.copy(&frame);
-            self.out.send(port, copy, tagging);
+            self.out.send(port, copy, tagging, targets.remote);
             port = next;
         }
-        self.out.send(port, frame, tagging);
+        self.out.send(port, frame, tagging, targets.remote);
     }
 }

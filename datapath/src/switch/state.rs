@@ -3,6 +3,7 @@
 //! Built by `control`, published whole, read by workers; never changed in place. A worker sees either the old or the
 //! new snapshot, never a mixture.
 
+use super::mac_table::StaticEntry;
 use super::mirror::{self, Mirror, PortMirrors};
 use super::shape::Limits;
 use super::vlan_set::VlanSet;
@@ -178,6 +179,8 @@ pub struct Bridge {
     pub mac_aging: Duration,
     /// How many addresses are kept at most.
     pub mac_table_size: usize,
+    /// Addresses that are where they are configured to be.
+    pub statics: Vec<StaticEntry>,
     /// `fail_mode=secure` without a controller: nothing is forwarded.
     pub secure: bool,
     /// How it treats VLANs.
@@ -196,6 +199,7 @@ impl Bridge {
             ports: vec![],
             mac_aging: Duration::from_secs(300),
             mac_table_size: 8192,
+            statics: vec![],
             secure: false,
             vlans: BridgeVlans::default(),
             mirrors: vec![],

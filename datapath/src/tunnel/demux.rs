@@ -4,7 +4,7 @@
 //! the remote end are always matched; different protocols and UDP ports never meet.
 
 use super::{Endpoint, Tunnel};
-use crate::types::{PortId, TunnelKey};
+use crate::types::{Place, PortId, RemoteIndex, TunnelKey};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
@@ -23,43 +23,44 @@ pub struct DemuxKey {
 }
 
 impl DemuxKey {
-    /// That of the packets that `tunnel` receives.
-    #[must_use]
-    pub const fn of(tunnel: &Tunnel) -> Self {
-        Self { endpoint: tunnel.endpoint(), key: tunnel.in_key, remote: tunnel.remote.ip(), local: tunnel.local }
+    /// Those of the packets that `tunnel` receives, one for each of its other ends.
+    pub fn of(tunnel: &Tunnel) -> impl Iterator<Item = (Self, RemoteIndex)> + '_ {
+        let (endpoint, key, local) = (tunnel.endpoint(), tunnel.in_key, tunnel.local);
+        tunnel.ends().map(move |(index, remote)| (Self { endpoint, key, remote, local }, index))
     }
 }
 
 /// All tunnels.
 #[derive(Clone, Debug, Default)]
 pub struct Demux {
-    ports: HashMap<DemuxKey, PortId, foldhash::fast::RandomState>,
+    places: HashMap<DemuxKey, Place, foldhash::fast::RandomState>,
 }
 
 impl Demux {
-    /// Adds a tunnel; the port that has the same key already, if any, and then nothing is changed.
-    pub fn insert(&mut self, key: DemuxKey, port: PortId) -> Option<PortId> {
-        match self.ports.entry(key) {
-            Entry::Occupied(e) => Some(*e.get()),
-            Entry::Vacant(e) => {
-                e.insert(port);
-                None
+    /// Adds a tunnel; the port that has one of its keys already, if any, which then keeps it.
+    pub fn insert(&mut self, tunnel: &Tunnel, port: PortId) -> Option<PortId> {
+        let mut taken = None;
+        for (key, remote) in DemuxKey::of(tunnel) {
+            match self.places.entry(key) {
+                Entry::Occupied(e) => taken = taken.or(Some(e.get().port)),
+                Entry::Vacant(e) => drop(e.insert(Place { port, remote })),
             }
         }
+        taken
     }
 
-    /// The port for a packet received at `local`.
+    /// The port for a packet received at `local`, and which of its ends has sent it.
     #[must_use]
-    pub fn find(&self, endpoint: Endpoint, key: TunnelKey, remote: IpAddr, local: Option<IpAddr>) -> Option<PortId> {
+    pub fn find(&self, endpoint: Endpoint, key: TunnelKey, remote: IpAddr, local: Option<IpAddr>) -> Option<Place> {
         let key = |local| DemuxKey { endpoint, key, remote, local };
-        local.and_then(|l| self.ports.get(&key(Some(l)))).or_else(|| self.ports.get(&key(None))).copied()
+        local.and_then(|l| self.places.get(&key(Some(l)))).or_else(|| self.places.get(&key(None))).copied()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tunnel::Protocol;
+    use crate::tunnel::{Protocol, Remotes};
 
     const LOCAL: [u8; 4] = [192, 0, 2, 1];
     const REMOTE: [u8; 4] = [192, 0, 2, 2];
@@ -73,10 +74,11 @@ mod tests {
         let any = tunnel(Protocol::Vxlan);
         let named = Tunnel { local: Some(LOCAL.into()), ..any.clone() };
         let mut d = Demux::default();
-        assert_eq!(d.insert(DemuxKey::of(&any), PortId(1)), None);
-        assert_eq!(d.insert(DemuxKey::of(&named), PortId(2)), None);
-        assert_eq!(d.insert(DemuxKey::of(&any), PortId(3)), Some(PortId(1)));
-        let find = |endpoint, key, local| d.find(endpoint, TunnelKey(key), REMOTE.into(), local);
+        assert_eq!(d.insert(&any, PortId(1)), None);
+        assert_eq!(d.insert(&named, PortId(2)), None);
+        assert_eq!(d.insert(&any, PortId(3)), Some(PortId(1)));
+        let find =
+            |endpoint, key, local| d.find(endpoint, TunnelKey(key), REMOTE.into(), local).map(|place| place.port);
         assert_eq!(find(any.endpoint(), 5000, Some(LOCAL.into())), Some(PortId(2)));
         assert_eq!(find(any.endpoint(), 5000, Some([192, 0, 2, 9].into())), Some(PortId(1)));
         assert_eq!(find(any.endpoint(), 5000, None), Some(PortId(1)));
@@ -86,17 +88,29 @@ mod tests {
     }
 
     #[test]
+    fn each_of_several_ends_has_its_index_and_nobody_else_is_taken() {
+        let ip = |last| [192, 0, 2, last].into();
+        let several = Tunnel { remotes: Some(Remotes::new([2, 3].map(ip))), ..tunnel(Protocol::Vxlan) };
+        let mut d = Demux::default();
+        assert_eq!(d.insert(&several, PortId(1)), None);
+        let find = |last| d.find(several.endpoint(), TunnelKey(5000), ip(last), None);
+        let place = |remote| Some(Place { port: PortId(1), remote: RemoteIndex(remote) });
+        assert_eq!([2, 3, 4].map(find), [place(0), place(1), None]);
+        assert_eq!(d.insert(&tunnel(Protocol::Vxlan), PortId(2)), Some(PortId(1)), "one that is among them");
+    }
+
+    #[test]
     fn different_protocols_never_meet() {
         let protocols = [Protocol::Vxlan, Protocol::Geneve, Protocol::Gre];
         let mut d = Demux::default();
         for (protocol, port) in protocols.into_iter().zip(1..) {
             // One UDP port for all would not make a difference.
             let tunnel = Tunnel { remote: (REMOTE, 4789).into(), ..tunnel(protocol) };
-            assert_eq!(d.insert(DemuxKey::of(&tunnel), PortId(port)), None);
+            assert_eq!(d.insert(&tunnel, PortId(port)), None);
         }
         for (protocol, port) in protocols.into_iter().zip(1..) {
             let endpoint = Endpoint { protocol, port: 4789, ipv6: false };
-            assert_eq!(d.find(endpoint, TunnelKey(5000), REMOTE.into(), None), Some(PortId(port)));
+            assert_eq!(d.find(endpoint, TunnelKey(5000), REMOTE.into(), None), Some(Place::of(PortId(port))));
         }
     }
 }

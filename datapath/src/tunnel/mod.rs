@@ -15,16 +15,18 @@ mod decap;
 mod demux;
 pub mod ecn;
 mod encap;
+mod remotes;
 #[cfg(test)]
 mod tests;
 
 pub use decap::{Inner, decap};
 pub use demux::{Demux, DemuxKey};
 pub use encap::{Encapped, encap};
+pub use remotes::Remotes;
 
 use crate::packet::{Frame, Outer};
 use crate::switch::verdict::DropReason;
-use crate::types::TunnelKey;
+use crate::types::{RemoteIndex, TunnelKey};
 use crate::wire::parse::{Service, flow_hash, parse};
 use crate::wire::{TunnelHeader, geneve, gre, vxlan};
 use std::net::{IpAddr, SocketAddr};
@@ -97,8 +99,12 @@ pub enum Field {
 pub struct Tunnel {
     /// Which header it puts before its frames.
     pub protocol: Protocol,
-    /// The other end's address and UDP port; port 0: not over UDP.
+    /// The other end's address and UDP port; port 0: not over UDP. Of several ends, any one.
     pub remote: SocketAddr,
+    /// Set if it has several other ends.
+    pub remotes: Option<Remotes>,
+    /// Whether addresses are learned from its frames.
+    pub learning: bool,
     /// Our own address; `None`: any, and the route decides what is sent from.
     pub local: Option<IpAddr>,
     /// Key of frames sent.
@@ -122,6 +128,8 @@ impl Tunnel {
         Self {
             protocol,
             remote,
+            remotes: None,
+            learning: true,
             local: None,
             out_key: key,
             in_key: key,
@@ -136,6 +144,21 @@ impl Tunnel {
     #[must_use]
     pub const fn endpoint(&self) -> Endpoint {
         Endpoint { protocol: self.protocol, port: self.remote.port(), ipv6: self.remote.is_ipv6() }
+    }
+
+    /// Its other ends with their indexes.
+    pub fn ends(&self) -> impl Iterator<Item = (RemoteIndex, IpAddr)> + '_ {
+        let one = self.remotes.is_none().then(|| self.remote.ip());
+        let several = self.remotes.iter().flat_map(Remotes::ends).copied();
+        (0..).map(RemoteIndex).zip(one.into_iter().chain(several))
+    }
+
+    /// Whether it is the same as `other` but perhaps for which several ends it has.
+    #[must_use]
+    pub fn is_same_but_for_ends(&self, other: &Self) -> bool {
+        let both_have_several = self.remotes.is_some() && other.remotes.is_some();
+        let same_ends = || Self { remote: self.remote, remotes: self.remotes.clone(), ..other.clone() };
+        self == other || (both_have_several && self.endpoint() == other.endpoint() && *self == same_ends())
     }
 
     /// Bytes of the tunnel's own header before every frame sent.

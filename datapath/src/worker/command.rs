@@ -3,12 +3,15 @@
 use super::Worker;
 use super::poller::Wake;
 use crate::port::Device;
-use crate::switch::mac_table::{FdbEntry, TableStats};
+use crate::switch::Switch;
 use crate::switch::state::Snapshot;
 use crate::time::Instant;
-use crate::types::{BridgeId, DeviceId};
+use crate::types::DeviceId;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, SyncSender, TryRecvError};
+
+/// Something to do with what a switch has learned, at this time.
+pub type Work = Box<dyn FnOnce(&mut Switch, Instant) + Send>;
 
 /// A request to a worker. Answers go into channels with room for one, so that the worker never waits.
 pub enum Command {
@@ -24,27 +27,8 @@ pub enum Command {
         /// which a worker has better things to do.
         done: SyncSender<Vec<Box<dyn Device>>>,
     },
-    /// Tell the learned addresses of a bridge.
-    Fdb {
-        /// Which bridge.
-        bridge: BridgeId,
-        /// Where to.
-        reply: SyncSender<Vec<FdbEntry>>,
-    },
-    /// Tell how full a bridge's table of learned addresses is and what it went through.
-    TableStats {
-        /// Which bridge.
-        bridge: BridgeId,
-        /// Where to.
-        reply: SyncSender<TableStats>,
-    },
-    /// Forget the learned addresses of a bridge.
-    Flush {
-        /// Which bridge.
-        bridge: BridgeId,
-        /// Told when it is done.
-        done: SyncSender<()>,
-    },
+    /// Do this with what the switch has learned, at once: nothing is forwarded meanwhile.
+    Switch(Work),
     /// End the loop.
     Stop,
 }
@@ -92,16 +76,7 @@ impl Worker {
                 self.snapshot = snapshot;
                 let _ = done.send(closed);
             }
-            Command::Fdb { bridge, reply } => {
-                let _ = reply.send(self.switch.fdb(bridge, now));
-            }
-            Command::TableStats { bridge, reply } => {
-                let _ = reply.send(self.switch.table_stats_at(bridge, now));
-            }
-            Command::Flush { bridge, done } => {
-                self.switch.flush(bridge);
-                let _ = done.send(());
-            }
+            Command::Switch(work) => work(&mut self.switch, now),
             Command::Stop => self.stopped = true,
         }
     }

@@ -90,8 +90,15 @@ mod tests {
             snaplen: None,
         };
         let (name, mac_aging) = ("br0".to_owned(), Duration::from_secs(300));
-        let vlans = BridgeVlans::default();
-        let bridge = BridgeSpec { name, mac_aging, mac_table_size: 8, secure: false, vlans, mirrors: vec![mirror] };
+        let bridge = BridgeSpec {
+            name,
+            mac_aging,
+            mac_table_size: 8,
+            statics: vec![],
+            secure: false,
+            vlans: BridgeVlans::default(),
+            mirrors: vec![mirror],
+        };
         let add = |(name, port): &(&str, MemoryPort)| {
             let (name, bridge, vlan) = ((*name).to_owned(), "br0".to_owned(), VlanMode::Trunk(Trunks::All));
             let (kind, rules, limits) = (PortKind::Memory(port.clone()), PortRules::default(), Limits::default());

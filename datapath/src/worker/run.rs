@@ -6,11 +6,11 @@
 
 use super::Worker;
 use super::spin::Spin;
-use crate::control::DatapathEvent;
+use crate::control::{AddressFlaps, DatapathEvent};
 use crate::port::Rx;
 use crate::switch::state::Attachment;
 use crate::time::{Duration, Instant};
-use crate::types::DeviceId;
+use crate::types::{DeviceId, Place};
 use std::io;
 
 /// The poller's token of the wake-up for commands; devices have their identifiers.
@@ -91,6 +91,7 @@ impl Worker {
             let (batch, pool, tx) = (&mut self.batch, &mut self.pool, &mut self.tx);
             self.switch.process(now, &self.snapshot, id, batch, pool, &self.counters, tx);
             self.flush();
+            self.tell_flaps();
         }
         match rx {
             Rx::Empty => {}
@@ -98,6 +99,19 @@ impl Worker {
             Rx::Dead(errno) => self.bury(id, errno),
         }
         bytes
+    }
+
+    /// Tells control of addresses that keep moving; nearly always there are none.
+    fn tell_flaps(&mut self) {
+        for (bridge, flap) in self.switch.flaps().drain(..) {
+            let name = |place: Place| self.snapshot.port(place.port).map(|port| port.name.to_string());
+            let (Some(bridge), Some(from), Some(to)) = (self.snapshot.bridge(bridge), name(flap.from), name(flap.to))
+            else {
+                continue;
+            };
+            let flaps = AddressFlaps { bridge: bridge.name.to_string(), between: [from, to], flap };
+            let _ = self.events.send(DatapathEvent::AddressFlaps(Box::new(flaps)));
+        }
     }
 
     /// Counts what the kernel lost before we could read it: received, then dropped.

@@ -165,8 +165,15 @@ pub fn eventually(mut f: impl FnMut() -> bool) -> bool {
 }
 
 pub fn bridge(name: &str) -> BridgeSpec {
-    let (mac_aging, vlans) = (Duration::from_secs(300), BridgeVlans::default());
-    BridgeSpec { name: name.to_owned(), mac_aging, mac_table_size: 1024, secure: false, vlans, mirrors: vec![] }
+    BridgeSpec {
+        name: name.to_owned(),
+        mac_aging: Duration::from_secs(300),
+        mac_table_size: 1024,
+        statics: vec![],
+        secure: false,
+        vlans: BridgeVlans::default(),
+        mirrors: vec![],
+    }
 }
 
 /// A trunk port of `br0` that carries everything.

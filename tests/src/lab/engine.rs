@@ -58,8 +58,8 @@ impl Engine {
         self.worker.counters()
     }
 
-    /// Ports whose device has died, with the operating system's error number.
-    pub fn deaths(&self) -> Vec<(String, i32)> {
-        self.events.try_iter().map(|DatapathEvent::DeviceDied { port, errno }| (port, errno)).collect()
+    /// What the worker has told since the last time.
+    pub fn events(&self) -> Vec<DatapathEvent> {
+        self.events.try_iter().collect()
     }
 }

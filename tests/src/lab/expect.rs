@@ -78,6 +78,12 @@ pub fn copied(packets: u64) -> Expect {
     Expect::Count("copied".to_owned(), packets)
 }
 
+/// So many packets come from a sender that a static entry says to be elsewhere.
+#[must_use]
+pub fn misplaced(packets: u64) -> Expect {
+    Expect::Count("static_none_move".to_owned(), packets)
+}
+
 /// Cutting makes so many packets more.
 #[must_use]
 pub fn split(packets: u64) -> Expect {

@@ -32,18 +32,22 @@ pub use datapath::switch::verdict::DropReason;
 pub use datapath::tunnel::{Field, Protocol};
 pub use expect::*;
 pub use packet::{Packet, eth, mac, tags};
-pub use spec::{BridgeSpec, MirrorSpec, PortSpec, geneve, gre, mirror, mirror_to_vlan, patch, port, vlan_id, vxlan};
+pub use spec::{
+    BridgeSpec, MirrorSpec, PortSpec, geneve, gre, mirror, mirror_to_vlan, multipoint, patch, port, vlan_id, vxlan,
+};
 pub use underlay::{datagram, datagram_of};
 
+use datapath::control::DatapathEvent;
 use datapath::packet::Frame;
 use datapath::port::Device;
 use datapath::port::memory::MemoryPort;
 use datapath::stats::{MirrorCounters, PortCounters};
+use datapath::switch::mac_table::{FdbEntry, StaticEntry};
 use datapath::switch::mirror::{Mirror, Output, PortMirrors, Select};
 use datapath::switch::state::{Attachment, Bridge, Port, Snapshot};
 use datapath::time::{Duration, Instant};
-use datapath::tunnel::{DemuxKey, Endpoint};
-use datapath::types::{BridgeId, DeviceId, PortId};
+use datapath::tunnel::Endpoint;
+use datapath::types::{BridgeId, DeviceId, Place, PortId};
 use describe::station;
 use engine::Engine;
 use std::collections::BTreeMap;
@@ -175,13 +179,26 @@ impl Lab {
         self.members[self.index(name)].memory.set_refuse(Some(reason));
     }
 
-    /// The port's device goes away, with the operating system's error number; which ports the worker reports as dead.
-    pub fn kill(&mut self, name: &str, errno: i32) -> Vec<(String, i32)> {
+    /// The port's device goes away, with the operating system's error number; what the worker tells of it.
+    pub fn kill(&mut self, name: &str, errno: i32) -> Vec<DatapathEvent> {
         self.members[self.index(name)].memory.kill(errno);
         let unchecked = self.unchecked;
         self.run();
         self.unchecked = unchecked;
-        self.engine.deaths()
+        self.engine.events()
+    }
+
+    /// Addresses that keep moving, as the worker has told since the last time: a sentence each.
+    pub fn flaps(&self) -> Vec<String> {
+        let sentence = |event| match event {
+            DatapathEvent::AddressFlaps(f) => {
+                let ([a, b], f) = (f.between, f.flap);
+                let (mac, secs) = (station(f.mac), f.over.as_secs_f64());
+                format!("VLAN {} {mac}: {a} {b}, {} moves in {secs:.1} s, {} others", f.vlan, f.moves, f.others)
+            }
+            other => panic!("not asked for: {other:?}"),
+        };
+        self.engine.events().into_iter().map(sentence).collect()
     }
 
     /// Lets time pass.
@@ -260,6 +277,7 @@ impl Lab {
             }
         }
         for (port, out) in &packets {
+            let port = port_of(port);
             *counts.entry(format!("{port}.tx_packets")).or_default() += out.len() as u64;
             let bytes = out.iter().map(|p| p.frame().len() as u64).sum::<u64>();
             *counts.entry(format!("{port}.tx_bytes")).or_default() += bytes;
@@ -285,13 +303,20 @@ impl Lab {
         out
     }
 
-    /// The learned addresses as `"VLAN station port"`, sorted.
+    /// The known addresses as `"VLAN station port"`, sorted; behind a static one it says so.
     #[must_use]
     pub fn fdb(&self, bridge: &str) -> Vec<String> {
         let mut entries = self.engine.switch().fdb(self.bridge_id(bridge), self.now);
         entries.sort();
         let name = |port: PortId| self.members[port.0 as usize].spec.name;
-        entries.iter().map(|e| format!("{} {} {}", e.vlan, station(e.mac), name(e.port))).collect()
+        let remotes = |port: PortId| self.members[port.0 as usize].spec.tunnel.as_ref()?.remotes.as_ref();
+        let end = |place: Place| remotes(place.port)?.get(place.remote).map(|end| format!("@{end}"));
+        let kind = |age: Option<Duration>| if age.is_none() { " static" } else { "" };
+        let line = |e: &FdbEntry| {
+            let (port, end) = (name(e.place.port), end(e.place).unwrap_or_default());
+            format!("{} {} {port}{end}{}", e.vlan, station(e.mac), kind(e.age))
+        };
+        entries.iter().map(line).collect()
     }
 
     /// A counter by its name, as in [`Expect::Count`]; 0 if there is none.
@@ -355,11 +380,13 @@ impl Lab {
         put("generated".to_owned(), worker.generated.get());
         put("split".to_owned(), worker.split.get());
         put("merged".to_owned(), worker.merged.get());
+        put("static_none_move".to_owned(), worker.static_none_move.get());
         worker.portless.nonzero().for_each(|(reason, n)| put(format!("drop_{}", reason.name()), n));
         all
     }
 
     fn index(&self, name: &str) -> usize {
+        let name = port_of(name);
         let found = self.members.iter().position(|m| m.present && m.spec.name == name);
         found.unwrap_or_else(|| panic!("no port '{name}' in the lab"))
     }
@@ -381,17 +408,30 @@ impl Lab {
             match &member.spec.tunnel {
                 _ if !member.present || member.spec.peer.is_some() => {}
                 None => snap.attachments[member.device.0 as usize] = Some(Attachment::Port(member.id)),
-                Some(tunnel) => assert_eq!(snap.demux.insert(DemuxKey::of(tunnel), member.id), None),
+                Some(tunnel) => assert_eq!(snap.demux.insert(tunnel, member.id), None),
             }
         }
         for ((i, (name, spec)), mirrors) in self.bridges.iter().enumerate().zip(mirrors) {
             let ports = self.members.iter().filter(|m| m.present && m.spec.bridge == *name).map(|m| m.id).collect();
+            let statics = spec.statics.iter().filter_map(|s| self.static_entry(name, s)).collect();
             let BridgeSpec { mac_aging, mac_table_size, secure, vlans, .. } = spec.clone();
             let (id, name) = (BridgeId(i as u32), Arc::from(*name));
-            let bridge = Bridge { id, name, ports, mac_aging, mac_table_size, secure, vlans, mirrors };
+            let bridge = Bridge { id, name, ports, mac_aging, mac_table_size, statics, secure, vlans, mirrors };
             snap.bridges.push(Some(Arc::new(bridge)));
         }
         self.engine.adopt(Arc::new(snap), added, removed, self.now);
+    }
+
+    /// `(VLAN, station, port)` or `(VLAN, station, port@end)` as an entry, if the bridge has the port.
+    fn static_entry(&self, bridge: &str, &(vlan, station, at): &(u16, &str, &str)) -> Option<StaticEntry> {
+        let port = port_of(at);
+        let member = self.members.iter().find(|m| m.present && m.spec.name == port && m.spec.bridge == bridge)?;
+        let mut place = Place::of(member.id);
+        if let Some((_, end)) = at.split_once('@') {
+            let remotes = member.spec.tunnel.as_ref().and_then(|tunnel| tunnel.remotes.as_ref());
+            place.remote = remotes.and_then(|r| r.index_of(end.parse().ok()?)).expect("a remote end of the tunnel");
+        }
+        Some(StaticEntry { vlan: vlan_id(vlan), mac: mac(station), place })
     }
 
     fn bridge_mirrors(&mut self, bridge: &str, spec: &BridgeSpec) -> Vec<Mirror> {
@@ -464,6 +504,11 @@ impl Drop for Lab {
 /// The device that tunnels of a protocol share.
 fn of(protocol: Protocol) -> DeviceId {
     DeviceId(PROTOCOLS.iter().position(|p| *p == protocol).expect("one of them") as u32)
+}
+
+/// The port in `PORT@END`.
+fn port_of(place: &str) -> &str {
+    place.split('@').next().unwrap_or(place)
 }
 
 /// The sum of all counters with one of these words in their name.

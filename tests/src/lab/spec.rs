@@ -4,7 +4,7 @@ use datapath::port::Caps;
 use datapath::switch::shape::{Limit, Limits};
 use datapath::switch::state::{BridgeVlans, PortRules, PriorityTags, Service, Trunks, VlanMode};
 use datapath::time::Duration;
-use datapath::tunnel::{Protocol, Tunnel};
+use datapath::tunnel::{Protocol, Remotes, Tunnel};
 use datapath::types::{L3Mtu, TunnelKey, VlanId};
 use std::net::{IpAddr, SocketAddr};
 
@@ -40,6 +40,8 @@ pub struct BridgeSpec {
     pub mac_aging: Duration,
     /// How many are.
     pub mac_table_size: usize,
+    /// Addresses that are where they are configured to be: VLAN, station, port.
+    pub statics: Vec<(u16, &'static str, &'static str)>,
     /// Whether it forwards nothing.
     pub secure: bool,
     /// How it treats VLANs.
@@ -51,7 +53,7 @@ pub struct BridgeSpec {
 impl Default for BridgeSpec {
     fn default() -> Self {
         let (mac_aging, vlans) = (Duration::from_secs(300), BridgeVlans::default());
-        Self { mac_aging, mac_table_size: 8192, secure: false, vlans, mirrors: vec![] }
+        Self { mac_aging, mac_table_size: 8192, statics: vec![], secure: false, vlans, mirrors: vec![] }
     }
 }
 
@@ -154,6 +156,18 @@ pub fn port(name: &'static str) -> PortSpec {
 #[must_use]
 pub fn vxlan(name: &'static str, vni: u32, remote: &str) -> PortSpec {
     tunnel(name, Protocol::Vxlan, vni, remote)
+}
+
+/// A VXLAN port with several remote ends. What leaves for one of them is shown at `NAME@END`, as the ends are written here.
+///
+/// # Panics
+/// If an address is none.
+#[must_use]
+pub fn multipoint<const N: usize>(name: &'static str, vni: u32, ends: [&'static str; N]) -> PortSpec {
+    let mut spec = vxlan(name, vni, ends[0]);
+    let ends = ends.map(|end| end.parse().expect("an IP address"));
+    spec.tunnel.as_mut().expect("a tunnel").remotes = Some(Remotes::new(ends));
+    spec
 }
 
 /// A Geneve port.

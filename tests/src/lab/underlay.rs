@@ -53,10 +53,11 @@ fn datagrams(run: &Frame) -> std::slice::Chunks<'_, u8> {
 }
 
 impl Lab {
-    /// Hands the datagrams that were expected here to the lab that they are addressed to.
+    /// Hands the datagrams that were expected here to the lab that they are addressed to. Those of a tunnel with several
+    /// remote ends to others stay on their way.
     ///
     /// # Panics
-    /// If there are none, or one is addressed to somebody else.
+    /// If there are none, or one of another tunnel is addressed to somebody else.
     #[track_caller]
     pub fn carry_to(&mut self, other: &mut Self) {
         self.carry_marked(other, |tos| tos);
@@ -68,11 +69,17 @@ impl Lab {
     /// As [`Lab::carry_to`].
     #[track_caller]
     pub fn carry_marked(&mut self, other: &mut Self, mark: impl Fn(u8) -> u8) {
-        let runs = std::mem::take(&mut self.underlay);
+        let to = |run: &Frame| run.meta.outer.expect("set by the tunnel").remote;
+        let (runs, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.underlay).into_iter().partition(|r| to(r) == other.address);
         assert!(!runs.is_empty(), "no datagrams on their way");
+        for run in &rest {
+            let tunnel = self.members[run.meta.egress.0 as usize].spec.tunnel.as_ref();
+            assert!(tunnel.is_some_and(|t| t.remotes.is_some()), "addressed to somebody else: {}", to(run));
+        }
+        self.underlay = rest;
         for run in runs {
             let outer = run.meta.outer.expect("set by the tunnel");
-            assert_eq!(outer.remote, other.address, "addressed to somebody else");
             let tunnel = self.members[run.meta.egress.0 as usize].spec.tunnel.as_ref().expect("sent by a tunnel");
             let (protocol, tos) = (tunnel.protocol, mark(outer.tos));
             other.arrive_with(protocol, Outer { segment: outer.segment, tos, ..from(self.address) }, run.bytes());
@@ -132,7 +139,7 @@ impl Lab {
         let takes = |spec: &PortSpec, named: bool| {
             let Some(tunnel) = &spec.tunnel else { return false };
             let here = if named { tunnel.local == Some(local) } else { tunnel.local.is_none() };
-            tunnel.protocol == protocol && tunnel.in_key.0 == key && tunnel.remote.ip() == remote && here
+            tunnel.protocol == protocol && tunnel.in_key.0 == key && tunnel.ends().any(|(_, end)| end == remote) && here
         };
         let present = || self.members.iter().filter(|m| m.present).map(|m| &m.spec);
         let named = present().find(|spec| takes(spec, true)).or_else(|| present().find(|spec| takes(spec, false)));
@@ -144,12 +151,18 @@ impl Lab {
         let member = &self.members[run.meta.egress.0 as usize];
         let tunnel = member.spec.tunnel.as_ref().expect("sent by a tunnel");
         let outer = run.meta.outer.expect("set by the tunnel");
-        let remote = SocketAddr::new(outer.remote, outer.remote_port);
-        assert_eq!((remote, outer.local), (tunnel.remote, tunnel.local), "{}", member.spec.name);
+        let end = tunnel.ends().map(|(_, end)| end).find(|end| *end == outer.remote);
+        assert_eq!((end, outer.local), (Some(outer.remote), tunnel.local), "{}", member.spec.name);
+        assert_eq!(outer.remote_port, tunnel.remote.port(), "{}", member.spec.name);
+        let name = match tunnel.remotes {
+            // A test has a few such names, and names are for ever.
+            Some(_) => format!("{}@{}", member.spec.name, outer.remote).leak(),
+            None => member.spec.name,
+        };
         let frame = |datagram: &[u8]| {
             let expected = sent_header(tunnel, datagram);
             assert_eq!(datagram[..expected.len()], expected, "header of {}", member.spec.name);
-            (member.spec.name, Frame::from_bytes(&datagram[expected.len()..]))
+            (name, Frame::from_bytes(&datagram[expected.len()..]))
         };
         datagrams(run).map(frame).collect()
     }

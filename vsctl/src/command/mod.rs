@@ -8,6 +8,7 @@ mod condition;
 mod conntrack;
 mod controller;
 mod edit;
+mod fdb;
 mod look;
 mod manager;
 mod port;
@@ -19,6 +20,7 @@ use std::collections::BTreeMap;
 
 use ovsdb::schema::DatabaseSchema;
 
+use crate::control::Control;
 use crate::error::{Result, failed};
 use crate::grammar::Parsed;
 use crate::model::{Model, Needs};
@@ -75,10 +77,11 @@ pub(crate) struct Family {
 }
 
 /// All commands.
-pub(crate) static FAMILIES: [&Family; 10] = [
+pub(crate) static FAMILIES: [&Family; 11] = [
     &bridge::FAMILY,
     &port::FAMILY,
     &bond::FAMILY,
+    &fdb::FAMILY,
     &switch::FAMILY,
     &look::FAMILY,
     &edit::FAMILY,
@@ -98,6 +101,8 @@ pub(crate) struct Context<'m, 's> {
     pub model: &'m mut Model<'s>,
     /// What `@name`s stand for.
     pub names: &'m mut Names,
+    /// The running switch, for what is in no row.
+    pub control: &'m Control,
     /// For standard output.
     pub out: String,
     /// For standard output, instead of `out`.
@@ -127,6 +132,19 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Command> {
 /// The command of this name.
 pub(crate) fn find(name: &str) -> Option<&'static Command> {
     all().find(|command| command.name == name)
+}
+
+/// The second words of the commands whose name is `first` and another word.
+pub(crate) fn second_words(first: &str) -> Vec<&'static str> {
+    let second = |command: &'static Command| command.name.strip_prefix(first)?.strip_prefix(' ');
+    all().filter_map(second).collect()
+}
+
+/// The command that these words begin with, and the words behind its name.
+pub(crate) fn find_in(words: &[String]) -> Option<(&'static Command, &[String])> {
+    let (first, rest) = words.split_first()?;
+    let two = rest.split_first().and_then(|(second, rest)| Some((find(&format!("{first} {second}"))?, rest)));
+    two.or_else(|| Some((find(first)?, rest)))
 }
 
 /// Whether a line with this command may wait for ever.

@@ -130,6 +130,10 @@ mod tests {
         assert_eq!(offered("-f j"), "json");
         assert_eq!(offered("--socket "), ":files");
         assert_eq!(offered("set-ssl a "), ":files");
+        assert_eq!(
+            (offered("fd"), offered("fdb "), offered("fdb m")),
+            ("fdb".into(), "add del flush moves show".into(), "moves".into())
+        );
         assert_eq!(offered("frobnicate "), "");
         assert_eq!(offered("list-br "), "");
         let words = |words: &[&str]| answer(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());

@@ -26,6 +26,7 @@ pub(super) fn at(place: &Place<'_>, switch: &Switch<'_>) -> Offer {
             "help" => commands(true),
             _ => Vec::new(),
         }),
+        At::Second { first } => Offer::Words(command::second_words(first).into_iter().map(Candidate::word).collect()),
         At::Nothing => Offer::Words(Vec::new()),
     }
 }
@@ -33,7 +34,12 @@ pub(super) fn at(place: &Place<'_>, switch: &Switch<'_>) -> Offer {
 fn commands(with_itself: bool) -> Vec<Candidate> {
     let itself = itself::COMMANDS.iter().filter(|_| with_itself).map(|c| (c.name, c.summary));
     let commands = command::all().map(|c| (c.name, c.summary)).chain(itself);
-    commands.map(|(name, summary)| Candidate::word(name).with(summary)).collect()
+    // Of commands whose name is two words only the first is offered, once.
+    let candidate = |(name, summary): (&'static str, &'static str)| match name.split_once(' ') {
+        Some((first, _)) => Candidate::word(first),
+        None => Candidate::word(name).with(summary),
+    };
+    commands.map(candidate).collect()
 }
 
 fn options(global: bool) -> Vec<Candidate> {

@@ -28,6 +28,8 @@ pub(super) enum At<'l> {
     Argument { command: &'static Command, before: &'l [String] },
     /// An argument of a command that needs no switch.
     Itself { command: &'l str },
+    /// The second word of a command's name.
+    Second { first: &'l str },
     /// Of nothing known.
     Nothing,
 }
@@ -47,7 +49,7 @@ pub(super) fn find(words: &[String]) -> Place<'_> {
     let global = start == 0;
     let options = options_of(segment, global);
     let at = match segment.get(options..).and_then(|rest| rest.split_first()) {
-        Some((name, args)) => argument_of(name, args),
+        Some((name, args)) => argument_of(name, args, segment.get(options..).unwrap_or_default()),
         // The value of the last option is yet to come.
         None if options > segment.len() => {
             segment.last().map_or(At::Nothing, |option| At::Value { option, joined: false })
@@ -70,9 +72,10 @@ fn options_of(segment: &[String], global: bool) -> usize {
     options
 }
 
-fn argument_of<'l>(name: &'l str, before: &'l [String]) -> At<'l> {
-    match command::find(name) {
-        Some(command) => At::Argument { command, before },
+fn argument_of<'l>(name: &'l str, before: &'l [String], words: &'l [String]) -> At<'l> {
+    match command::find_in(words) {
+        Some((command, before)) => At::Argument { command, before },
+        None if before.is_empty() && !command::second_words(name).is_empty() => At::Second { first: name },
         None if itself::find(name).is_some() => At::Itself { command: name },
         None => At::Nothing,
     }
@@ -152,6 +155,7 @@ mod tests {
             At::Value { option, joined } => format!("value of {option}, joined: {joined}"),
             At::Argument { command, before } => format!("{} {}", command.name, before.join(" ")),
             At::Itself { command } => command.to_owned(),
+            At::Second { first } => format!("second word of {first}"),
             At::Nothing => "nothing".to_owned(),
         };
         format!("{at} | {} | {}", place.word, place.first.join(" "))
@@ -173,6 +177,8 @@ mod tests {
             ("--no-wait -- ad", "command, global: false | ad | --no-wait"),
             ("add-br br0 -- set ", "set  |  | add-br br0"),
             ("help ad", "help | ad | help"),
+            ("fdb s", "second word of fdb | s | fdb"),
+            ("fdb add br0 ", "fdb add br0 |  | fdb add br0"),
             ("nonsense ad", "nothing | ad | nonsense"),
         ] {
             assert_eq!(at(line), expected, "{line}");
@@ -198,7 +204,7 @@ mod tests {
     }
 
     /// What `offers` has candidates for, and what is new to the switch or anybody's guess.
-    const KNOWN: [&str; 27] = [
+    const KNOWN: [&str; 28] = [
         "BOND",
         "BRIDGE",
         "CA-CERT",
@@ -211,6 +217,7 @@ mod tests {
         "I-SID",
         "IFACE",
         "KEY",
+        "MAC",
         "PARENT",
         "POLICY=SECS",
         "PORT",

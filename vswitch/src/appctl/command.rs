@@ -1,6 +1,7 @@
 //! The commands, one row each, and the words in which Open vSwitch refuses what is not among them.
 
 use super::coverage::{self, Coverage};
+use super::edit::Edit;
 use super::{View, fdb, vlog};
 use crate::log::Log;
 use crate::status;
@@ -17,6 +18,8 @@ pub struct Context<'a> {
     pub coverage: &'a Coverage,
     /// Set if the daemon is to end.
     pub exit: Option<Exit>,
+    /// Set if the configuration is to change.
+    pub edit: Option<Edit>,
 }
 
 /// A request to end the daemon.
@@ -42,12 +45,17 @@ const fn row(name: &'static str, usage: &'static str, arguments: (usize, usize),
 }
 
 /// All of them, by name.
-const COMMANDS: [Command; 10] = [
+const COMMANDS: [Command; 15] = [
     row("coverage/read-counter", "COUNTER", (1, 1), coverage::read_counter),
     row("coverage/show", "", (0, 0), coverage::show),
     row("exit", "[--cleanup]", (0, 1), exit),
+    row("fdb/add", "bridge port vlan mac", (4, 4), fdb::add),
+    row("fdb/del", "bridge vlan mac", (3, 3), fdb::del),
     row("fdb/flush", "[bridge]", (0, 1), fdb::flush),
+    row("fdb/list", "bridge", (1, 1), fdb::list),
+    row("fdb/moves", "bridge", (1, 1), fdb::moves),
     row("fdb/show", "bridge", (1, 1), fdb::show),
+    row("fdb/stats-clear", "[bridge]", (0, 1), fdb::stats_clear),
     row("fdb/stats-show", "bridge", (1, 1), fdb::stats_show),
     row("list-commands", "", (0, 0), list_commands),
     row("version", "", (0, 0), version),
@@ -102,12 +110,14 @@ mod tests {
     use crate::config::tests::{br0_p1, database};
     use crate::log::Filter;
     use datapath::control::Datapath;
+    use datapath::control::StaticSpec;
     use datapath::control::{Action, BridgeSpec, DatapathConfig, PortKind, PortSpec};
     use datapath::packet::Frame;
     use datapath::port::Caps;
     use datapath::port::memory::MemoryPort;
     use datapath::switch::shape::Limits;
     use datapath::switch::state::{PortRules, Trunks, VlanMode};
+    use datapath::types::VlanId;
     use serde_json::json;
     use std::collections::BTreeMap;
     use std::time::Instant;
@@ -136,6 +146,7 @@ mod tests {
                 name: "br0".to_owned(),
                 mac_aging,
                 mac_table_size: 8192,
+                statics: vec![],
                 secure: false,
                 vlans: config.bridges[0].vlans.clone(),
                 mirrors: vec![],
@@ -161,7 +172,7 @@ mod tests {
 
         fn run(&mut self, method: &str, params: &[Value]) -> (Result<String, String>, Option<Exit>) {
             let view = View { config: &self.config, datapath: &self.datapath, ofports: &self.ofports };
-            let mut cx = Context { view, log: &mut self.log, coverage: &self.coverage, exit: None };
+            let mut cx = Context { view, log: &mut self.log, coverage: &self.coverage, exit: None, edit: None };
             let result = run(&mut cx, method, params);
             (result, cx.exit)
         }
@@ -191,7 +202,10 @@ mod tests {
         assert!(COMMANDS.is_sorted_by(|a, b| a.name < b.name));
         let listed = Switch::new().says("list-commands");
         assert!(listed.starts_with("The available commands are:\n  coverage/read-counter   COUNTER\n"), "{listed}");
-        assert!(listed.contains("\n  fdb/show                bridge\n  fdb/stats-show          bridge\n"), "{listed}");
+        assert!(
+            listed.contains("\n  fdb/show                bridge\n  fdb/stats-clear         [bridge]\n"),
+            "{listed}"
+        );
         assert_eq!(listed.lines().count(), 1 + COMMANDS.len());
     }
 
@@ -206,6 +220,17 @@ mod tests {
             ("fdb/show br1", "no such bridge"),
             ("fdb/flush br1", "no such bridge"),
             ("fdb/stats-show br1", "no such bridge"),
+            ("fdb/stats-clear br1", "no such bridge"),
+            ("fdb/list br1", "no such bridge"),
+            ("fdb/moves br1", "no such bridge"),
+            ("fdb/add br1 p1 0 02:00:00:00:00:01", "no such bridge"),
+            ("fdb/add br0 p1", "\"fdb/add\" command requires at least 4 arguments"),
+            ("fdb/add br0 p9 0 02:00:00:00:00:01", "no port 'p9' on bridge br0; it has br0, p1"),
+            ("fdb/add br0 p1 4096 02:00:00:00:00:01", "bad VLAN '4096': a number from 0 to 4095"),
+            ("fdb/add br0 p1 0 02:00", "bad MAC address"),
+            ("fdb/add br0 p1 0 01:00:00:00:00:01", "bad MAC address: 01:00:00:00:00:01 is no station's"),
+            ("fdb/del br1 0 02:00:00:00:00:01", "no such bridge"),
+            ("fdb/del br0 0 02:00:00:00:00:01", "could not find static mac entry"),
             ("coverage/read-counter x", "No such counter"),
             ("vlog/set foo", "no destination, level, or module \"foo\""),
             ("exit now", "exit: 'now' is unknown; --cleanup also detaches all ports"),
@@ -240,13 +265,73 @@ mod tests {
         switch.send(1, 4);
         assert_eq!(switch.says("fdb/flush"), "table successfully flushed");
         assert_eq!(switch.says("fdb/stats-show br0"), stats(0, 3, 1));
+        let listed = |text: String| serde_json::from_str::<Value>(&text).unwrap();
+        let moved = listed(switch.says("fdb/moves br0"));
+        assert_eq!(moved[0]["mac"], "02:00:00:00:00:09");
+        assert_eq!((&moved[0]["from"], &moved[0]["to"], &moved[0]["moves"]), (&json!("p1"), &json!("br0"), &json!(1)));
+        assert_eq!(switch.says("fdb/stats-clear br0"), "statistics successfully cleared");
+        assert_eq!(switch.says("fdb/stats-clear"), "statistics successfully cleared");
+        assert_eq!(switch.says("fdb/stats-show br0"), stats(0, 0, 0));
+        switch.send(1, 4);
+        let entry = json!([{"port": "p1", "remote": null, "vlan": 0, "mac": "02:00:00:00:00:04", "age": 0}]);
+        assert_eq!(listed(switch.says("fdb/list br0")), entry);
+    }
+
+    #[test]
+    fn static_addresses() {
+        let mut switch = Switch::new();
+        let edit = |switch: &mut Switch, line: &str| {
+            let words: Vec<_> = line.split(' ').collect();
+            let view = View { config: &switch.config, datapath: &switch.datapath, ofports: &switch.ofports };
+            let (log, coverage) = (&mut switch.log, &switch.coverage);
+            let mut cx = Context { view, log, coverage, exit: None, edit: None };
+            let params: Vec<_> = words[1..].iter().map(|word| json!(word)).collect();
+            let says = run(&mut cx, words[0], &params).unwrap();
+            (says, cx.edit.map(|e| (e.vlan.get(), e.mac.to_string(), e.place)))
+        };
+        let mac = "02:00:00:00:00:0a".to_owned();
+        let added = (String::new(), Some((5, mac.clone(), Some("p1".to_owned()))));
+        assert_eq!(edit(&mut switch, "fdb/add br0 p1 5 02:00:00:00:00:0A"), added);
+        let (vlan, address) = (VlanId::new(5).unwrap(), mac.parse().unwrap());
+        let entry = StaticSpec { vlan, mac: address, port: "p1".to_owned(), remote: None };
+        switch.config.bridges[0].settings.statics = vec![entry];
+        assert_eq!(edit(&mut switch, "fdb/add br0 p1 5 02:00:00:00:00:0A"), added, "again");
+        let moved = (
+            "Overriding already existing static entry on 7".to_owned(),
+            Some((5, mac.clone(), Some("br0".to_owned()))),
+        );
+        assert_eq!(edit(&mut switch, "fdb/add br0 br0 5 02:00:00:00:00:0a"), moved);
+        assert_eq!(edit(&mut switch, "fdb/del br0 5 02:00:00:00:00:0a"), (String::new(), Some((5, mac, None))));
+        // As the datapath has it.
+        let bridge = &switch.config.bridges[0];
+        let spec = BridgeSpec {
+            name: "br0".to_owned(),
+            mac_aging: bridge.settings.mac_aging,
+            mac_table_size: bridge.settings.mac_table_size,
+            statics: bridge.settings.statics.clone(),
+            secure: false,
+            vlans: bridge.vlans.clone(),
+            mirrors: vec![],
+        };
+        assert!(switch.datapath.apply(vec![Action::SetBridge(spec)])[0].is_ok());
+        switch.send(1, 9);
+        let shown = switch.says("fdb/show br0");
+        let head = " port  VLAN  MAC                Age\n";
+        assert_eq!(
+            shown,
+            format!("{head}    7     5  02:00:00:00:00:0a  static\n    7     0  02:00:00:00:00:09    0\n")
+        );
+        assert!(switch.says("fdb/stats-show br0").contains("Current static MAC entries in the table : 1\n"));
+        let listed: Value = serde_json::from_str(&switch.says("fdb/list br0")).unwrap();
+        assert_eq!((&listed[0]["age"], &listed[0]["port"], &listed[1]["age"]), (&Value::Null, &json!("p1"), &json!(0)));
     }
 
     #[test]
     fn a_bridge_that_the_datapath_lacks_is_told_as_such() {
         let mut switch = Switch::new();
         switch.config.bridges[0].name = "br9".to_owned();
-        for command in ["fdb/show br9", "fdb/flush br9", "fdb/stats-show br9"] {
+        for command in ["fdb/show", "fdb/flush", "fdb/stats-show", "fdb/stats-clear", "fdb/list", "fdb/moves"] {
+            let command = &format!("{command} br9");
             assert_eq!(switch.says(command), "error: the datapath tells nothing about br9; see the daemon's log");
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! JSON-RPC 1.0 as Open vSwitch's daemons speak it: the method is the command, parameters are strings, the result is text
 //! for people, an error is a string. It only inspects and flushes (and sets what is logged, and ends the daemon): all
-//! configuration goes through the database.
+//! configuration goes through the database, also when the wish for it comes in here ([`edit`]).
 //!
 //! Commands run on the daemon's thread, one at a time, between its other events; sessions are tasks of the database's
 //! listener, with its limits. Whoever can open the socket (root and its group) may do all of this; what he sends is
@@ -10,6 +10,7 @@
 
 pub mod command;
 pub mod coverage;
+pub mod edit;
 mod fdb;
 mod vlog;
 
@@ -18,11 +19,11 @@ use crate::log::Log;
 pub use command::{Context, Exit};
 use coverage::{Count, Coverage};
 use datapath::control::Datapath;
+use edit::Edit;
 use ovsdb::jsonrpc::Message;
 use ovsdb::server::{Listener, Outbox, SessionEvent, SessionId};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -33,19 +34,6 @@ use uuid::Uuid;
 const QUEUE: usize = 16;
 /// How long the last reply may take to reach who asked for the end.
 const FAREWELL: Duration = Duration::from_secs(1);
-
-/// The control socket that belongs to a database socket: `.sock` replaced by `.ctl`.
-#[must_use]
-pub fn path(socket: &Path) -> PathBuf {
-    match socket.extension() {
-        Some(extension) if extension == "sock" => socket.with_extension("ctl"),
-        _ => {
-            let mut path = socket.as_os_str().to_owned();
-            path.push(".ctl");
-            path.into()
-        }
-    }
-}
 
 /// What commands look at.
 #[derive(Clone, Copy)]
@@ -86,8 +74,8 @@ impl Control {
         }
     }
 
-    /// Takes an event in and answers it; returns a request to end the daemon, which is answered by [`Control::close`].
-    pub fn take(&mut self, event: SessionEvent, view: View<'_>) -> Option<Farewell> {
+    /// Takes an event in and answers it; returns what the daemon itself has to do before there is an answer.
+    pub fn take(&mut self, event: SessionEvent, view: View<'_>) -> Option<Demand> {
         match event {
             SessionEvent::Opened { session, out, peer } => {
                 debug!("{session} ({peer}): connected");
@@ -96,18 +84,24 @@ impl Control {
             SessionEvent::Message { session, message: Message::Request { id, method, params } } => {
                 debug!("{session}: {method} {params:?}");
                 self.coverage.count(Count::ControlRequest);
-                let mut cx = Context { view, log: &mut self.log, coverage: &self.coverage, exit: None };
+                let mut cx = Context { view, log: &mut self.log, coverage: &self.coverage, exit: None, edit: None };
                 let result = command::run(&mut cx, &method, &params);
-                if let Some(exit) = cx.exit {
-                    return Some(Farewell { exit, session, id });
+                match (cx.exit, cx.edit, result) {
+                    (Some(exit), ..) => return Some(Demand::End(Farewell { exit, session, id })),
+                    (None, Some(edit), Ok(says)) => return Some(Demand::Edit(edit, Caller { session, id, says })),
+                    (None, _, result) => self.reply(session, id, result),
                 }
-                self.reply(session, id, result);
             }
             SessionEvent::Message { session, .. } => self.refuse(session, "it sent something that is no request"),
             SessionEvent::Garbage { session, error } => self.refuse(session, &error.to_string()),
             SessionEvent::Closed { session } => drop(self.sessions.remove(&session)),
         }
         None
+    }
+
+    /// Answers who asked for an edit, when it is made.
+    pub fn answer(&mut self, caller: Caller, made: Result<(), String>) {
+        self.reply(caller.session, caller.id, made.map(|()| caller.says));
     }
 
     fn reply(&mut self, session: SessionId, id: Value, result: Result<String, String>) {
@@ -145,6 +139,23 @@ impl Control {
     }
 }
 
+/// What only the daemon can do.
+#[derive(Debug)]
+pub enum Demand {
+    /// To end, answered by [`Control::close`].
+    End(Farewell),
+    /// To change the configuration, answered by [`Control::answer`].
+    Edit(Edit, Caller),
+}
+
+/// Who asked for an edit, and what he is told if it is made.
+#[derive(Debug)]
+pub struct Caller {
+    session: SessionId,
+    id: Value,
+    says: String,
+}
+
 /// Who asked for the end, and of what.
 #[derive(Debug)]
 pub struct Farewell {
@@ -165,18 +176,6 @@ fn line(mut text: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_path_is_beside_the_databases() {
-        for (socket, control) in [
-            ("/run/vswitch/db.sock", "/run/vswitch/db.ctl"),
-            ("db.sock", "db.ctl"),
-            ("/tmp/x", "/tmp/x.ctl"),
-            ("/tmp/x.y", "/tmp/x.y.ctl"),
-        ] {
-            assert_eq!(path(Path::new(socket)), Path::new(control));
-        }
-    }
 
     #[test]
     fn lines_are_ended_once() {

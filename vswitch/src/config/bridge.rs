@@ -1,6 +1,7 @@
 //! A Bridge's settings → the datapath's, with what to tell about those out of range or not honoured. Pure.
 
-use super::{Notes, Options, listed};
+use super::{Notes, Options, fdb, listed};
+use datapath::control::StaticSpec;
 use datapath::time::Duration;
 use datapath::types::MacAddr;
 use std::ops::RangeInclusive;
@@ -18,13 +19,16 @@ pub struct BridgeSettings {
     pub mac_aging: Duration,
     /// How many addresses are kept at most.
     pub mac_table_size: usize,
+    /// Addresses that are where they are configured to be.
+    pub statics: Vec<StaticSpec>,
     /// The hardware address asked for the bridge's own port.
     pub hwaddr: Option<MacAddr>,
     /// The datapath identifier asked for.
     pub datapath_id: Option<u64>,
 }
 
-/// Reads `other_config`, with a note under `other_config_warning` for whatever is not done as asked.
+/// Reads `other_config`, with a note under `other_config_warning` for whatever is not done as asked, and
+/// one under `other_config_error` for static addresses that are wrong.
 pub fn settings(other_config: &Options, notes: &mut Notes) -> BridgeSettings {
     let mut told = Vec::new();
     let mut number = |key: &str, unit: &str, (default, range): (u64, RangeInclusive<u64>)| {
@@ -59,14 +63,23 @@ pub fn settings(other_config: &Options, notes: &mut Notes) -> BridgeSettings {
         }
         id
     });
-    let honoured = ["mac-aging-time", "mac-table-size", "hwaddr", "datapath-id"];
-    if let Some(rest) = listed(other_config.iter().filter(|(k, _)| !honoured.contains(k))) {
+    if let Some(other) = other_config.get("mac-move-action").filter(|v| **v != "report") {
+        told.push(format!("mac-move-action={other} is unknown; using report"));
+    }
+    let honoured = ["mac-aging-time", "mac-table-size", "mac-move-action", "hwaddr", "datapath-id"];
+    let honoured = |key: &str| honoured.contains(&key) || fdb::is_key(key);
+    if let Some(rest) = listed(other_config.iter().filter(|(k, _)| !honoured(k))) {
         told.push(format!("not supported by this version, left out: {rest}"));
     }
     if !told.is_empty() {
         notes.insert("other_config_warning".to_owned(), told.join("; "));
     }
-    BridgeSettings { mac_aging, mac_table_size, hwaddr, datapath_id }
+    let mut wrong = Vec::new();
+    let statics = fdb::statics(other_config, &mut wrong);
+    if !wrong.is_empty() {
+        notes.insert("other_config_error".to_owned(), wrong.join("; "));
+    }
+    BridgeSettings { mac_aging, mac_table_size, statics, hwaddr, datapath_id }
 }
 
 /// An address that a device can have.

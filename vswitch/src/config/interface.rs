@@ -140,7 +140,9 @@ fn wanted(uuid: Uuid, name: &str, row: &Columns<'_>, place: &Place<'_>, notes: &
         other => match tunnel::protocol(other) {
             Some(protocol) => {
                 let tunnel = tunnel::tunnel(protocol, &options, notes);
-                Kind::Tunnel(tunnel.map_err(|why| format!("{name}: {why}"))?)
+                let mut tunnel = tunnel.map_err(|why| format!("{name}: {why}"))?;
+                tunnel::know_statics(&mut tunnel, name, &place.settings.statics);
+                Kind::Tunnel(tunnel)
             }
             None => {
                 let types = TYPES.join(", ");

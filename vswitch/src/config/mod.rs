@@ -6,6 +6,7 @@
 //! never keeps another from working.
 
 pub mod bridge;
+pub mod fdb;
 pub mod interface;
 pub mod limits;
 pub mod mirror;

@@ -4,15 +4,20 @@
 //! reported. Pure.
 
 use super::{Notes, Options, Refusal, listed};
-use datapath::tunnel::{Field, Protocol, Tunnel, ecn};
+use datapath::control::StaticSpec;
+use datapath::tunnel::{Field, Protocol, Remotes, Tunnel, ecn};
 use datapath::types::TunnelKey;
 use std::net::{IpAddr, SocketAddr};
 
 /// Options that every kind of tunnel takes.
-const COMMON: [&str; 9] = ["remote_ip", "local_ip", "key", "in_key", "out_key", "tos", "ttl", "df_default", "csum"];
+const COMMON: [&str; 10] =
+    ["remote_ip", "local_ip", "key", "in_key", "out_key", "tos", "ttl", "df_default", "csum", "learning"];
+
+/// The most remote ends of one tunnel; everything unknown is copied to each.
+const MAX_ENDS: usize = 4096;
 
 /// Options that Open vSwitch knows, that only tune a tunnel, and that we do not honour.
-const TUNING: [&str; 7] = ["seq", "pkt_mark", "egress_pkt_mark", "learning", "mtu-policy", "dst_mac", "local_mac"];
+const TUNING: [&str; 6] = ["seq", "pkt_mark", "egress_pkt_mark", "mtu-policy", "dst_mac", "local_mac"];
 
 /// The kind of tunnel that `Interface:type` names.
 pub fn protocol(interface_type: &str) -> Option<Protocol> {
@@ -21,21 +26,22 @@ pub fn protocol(interface_type: &str) -> Option<Protocol> {
 
 /// A tunnel from an Interface's options; `notes` gets what there is to tell about them.
 pub fn tunnel(protocol: Protocol, options: &Options, notes: &mut Notes) -> Result<Tunnel, Refusal> {
-    for (key, why) in [
-        ("exts", "extensions are not supported by this version"),
-        ("remote_ips", "several remote ends are not supported by this version; add one port per remote end"),
-    ] {
-        if let Some(value) = options.get(key) {
-            return Err(format!("{key}={value}: {why}"));
-        }
+    if let Some(value) = options.get("exts") {
+        return Err(format!("exts={value}: extensions are not supported by this version"));
     }
     if let Some(value) = options.get("packet_type").filter(|v| **v != "legacy_l2") {
         return Err(format!("packet_type={value}: tunnels carry Ethernet frames; remove the option"));
     }
-    let remote = remote_ip(options)?;
+    let remotes = remotes(protocol, options)?;
+    let remote = match remotes.as_ref().and_then(|remotes| remotes.ends().first()) {
+        Some(first) => *first,
+        None => remote_ip(options)?,
+    };
     let both = key(protocol, options, "key")?.unwrap_or_default();
     let default = Tunnel::new(protocol, SocketAddr::new(remote, dst_port(protocol, options)?), both);
     let tunnel = Tunnel {
+        remotes,
+        learning: boolean(options, "learning")?.unwrap_or(default.learning),
         local: local_ip(options, remote)?,
         out_key: key(protocol, options, "out_key")?.unwrap_or(both),
         in_key: key(protocol, options, "in_key")?.unwrap_or(both),
@@ -59,14 +65,49 @@ fn remote_ip(options: &Options) -> Result<IpAddr, Refusal> {
     let Some(&value) = options.get("remote_ip") else {
         return Err("remote_ip is missing: set the other end's address, as in options:remote_ip=192.0.2.2".to_owned());
     };
-    let ip = address("remote_ip", value)?;
+    host("remote_ip", value)
+}
+
+/// The flood list of a tunnel with several remote ends.
+fn remotes(protocol: Protocol, options: &Options) -> Result<Option<Remotes>, Refusal> {
+    let Some(&value) = options.get("remote_ips") else { return Ok(None) };
+    if protocol != Protocol::Vxlan {
+        return Err(format!("remote_ips={value}: only vxlan has several remote ends; give remote_ip"));
+    }
+    if let Some(one) = options.get("remote_ip") {
+        return Err(format!("remote_ip={one} beside remote_ips={value}: give one of them; remote_ips is a flood list"));
+    }
+    let words = value.split(',').map(str::trim).filter(|word| !word.is_empty());
+    let ends = words.map(|word| host("remote_ips", word)).collect::<Result<Vec<_>, _>>()?;
+    let Some(first) = ends.first() else {
+        return Err("remote_ips is empty; write it as remote_ips=192.0.2.2,192.0.2.3".to_owned());
+    };
+    if let Some(other) = ends.iter().find(|end| end.is_ipv4() != first.is_ipv4()) {
+        return Err(format!("remote_ips: {first} and {other} are of different IP versions; use one for all"));
+    }
+    if ends.len() > MAX_ENDS {
+        return Err(format!("remote_ips has {} ends; {MAX_ENDS} are the most", ends.len()));
+    }
+    Ok(Some(Remotes::new(ends)))
+}
+
+/// Has a tunnel with several remote ends know those that static addresses of its bridge are behind.
+pub fn know_statics(tunnel: &mut Tunnel, port: &str, statics: &[StaticSpec]) {
+    let Tunnel { remote, remotes: Some(remotes), .. } = tunnel else { return };
+    let ends = statics.iter().filter(|entry| entry.port == port).filter_map(|entry| entry.remote);
+    ends.filter(|end| end.is_ipv4() == remote.is_ipv4()).take(MAX_ENDS).for_each(|end| remotes.know(end));
+}
+
+/// The address of another host.
+fn host(option: &str, value: &str) -> Result<IpAddr, Refusal> {
+    let ip = address(option, value)?;
     if ip.is_multicast() {
         return Err(format!(
-            "remote_ip={value}: multicast tunnels are not supported by this version; give the other end's own address"
+            "{option}={value}: multicast tunnels are not supported by this version; give the other end's own address"
         ));
     }
     if ip.is_unspecified() || ip == IpAddr::from([255; 4]) {
-        return Err(format!("remote_ip={value} is no host's address; give the other end's own address"));
+        return Err(format!("{option}={value} is no host's address; give the other end's own address"));
     }
     Ok(ip)
 }
@@ -166,6 +207,7 @@ fn boolean(options: &Options, name: &str) -> Result<Option<bool>, Refusal> {
 fn leftover(protocol: Protocol, options: &Options) -> Option<String> {
     let mut takes = COMMON.to_vec();
     takes.extend(protocol.udp_port().map(|_| "dst_port"));
+    takes.extend((protocol == Protocol::Vxlan).then_some("remote_ips"));
     let rest = || options.iter().filter(|(k, _)| !takes.contains(k) && **k != "packet_type");
     let unsupported = listed(rest().filter(|(k, _)| TUNING.contains(k)));
     let unknown = listed(rest().filter(|(k, _)| !TUNING.contains(k)));
@@ -233,6 +275,25 @@ mod tests {
     }
 
     #[test]
+    fn several_remote_ends_and_those_of_static_addresses() {
+        let (mut t, notes) = read(&[("remote_ips", "192.0.2.2, 192.0.2.3,192.0.2.2"), ("learning", "false")]).unwrap();
+        let ip = |last| IpAddr::from([192, 0, 2, last]);
+        assert_eq!((t.remote.ip(), t.learning, notes), (ip(2), false, Notes::new()));
+        let entry = |port: &str, remote: &str| StaticSpec {
+            vlan: datapath::types::VlanId::UNTAGGED,
+            mac: datapath::types::MacAddr([2, 0, 0, 0, 0, 1]),
+            port: port.to_owned(),
+            remote: Some(remote.parse().unwrap()),
+        };
+        let statics = [entry("vx0", "192.0.2.9"), entry("vx1", "192.0.2.8"), entry("vx0", "2001:db8::9")];
+        know_statics(&mut t, "vx0", &statics);
+        let remotes = t.remotes.unwrap();
+        assert_eq!((remotes.flood_list(), remotes.ends()), (&[ip(2), ip(3)][..], &[ip(2), ip(3), ip(9)][..]));
+        let refused = read_as(Protocol::Geneve, &[("remote_ips", "192.0.2.2")]).unwrap_err();
+        assert!(refused.contains("only vxlan has several remote ends"), "{refused}");
+    }
+
+    #[test]
     fn each_kind_has_its_own_port_and_keys() {
         let remote = ("remote_ip", "192.0.2.2");
         let (geneve, _) = read_as(Protocol::Geneve, &[remote, ("key", "7")]).unwrap();
@@ -281,7 +342,12 @@ mod tests {
             (vec![remote, ("df_default", "maybe")], "df_default=maybe: say true or false"),
             (vec![remote, ("csum", "on")], "csum=on: say true or false"),
             (vec![remote, ("exts", "gbp")], "exts=gbp"),
-            (vec![("remote_ips", "192.0.2.2,192.0.2.3")], "remote_ips=192.0.2.2,192.0.2.3"),
+            (vec![("remote_ips", "192.0.2.2,192.0.2.3"), remote], "remote_ip=192.0.2.2 beside remote_ips=192.0.2.2,"),
+            (vec![("remote_ips", " , ")], "remote_ips is empty"),
+            (vec![("remote_ips", "192.0.2.2,2001:db8::2")], "remote_ips: 192.0.2.2 and 2001:db8::2 are of different"),
+            (vec![("remote_ips", "192.0.2.2,peer3")], "remote_ips=peer3 is not an IP address"),
+            (vec![("remote_ips", "239.1.1.1")], "remote_ips=239.1.1.1: multicast"),
+            (vec![remote, ("learning", "perhaps")], "learning=perhaps: say true or false"),
             (vec![remote, ("packet_type", "ptap")], "packet_type=ptap"),
         ] {
             let refusal = read(&options).unwrap_err();
@@ -296,7 +362,7 @@ mod tests {
         assert_eq!(
             notes["options_warning"],
             "not supported by this version, left out: dst_mac=x; unknown, left out: tll=8 \
-             (vxlan takes remote_ip, local_ip, key, in_key, out_key, tos, ttl, df_default, csum, dst_port)"
+             (vxlan takes remote_ip, local_ip, key, in_key, out_key, tos, ttl, df_default, csum, learning, dst_port, remote_ips)"
         );
     }
 }

@@ -112,10 +112,11 @@ impl Applier {
             Action::AddBridge(spec) | Action::SetBridge(spec) => {
                 let done = if self.current.bridges.contains_key(&spec.name) { "changed" } else { "added" };
                 info!(
-                    "bridge {} {done}: mac-aging-time {} s, mac-table-size {}{}{}",
+                    "bridge {} {done}: mac-aging-time {} s, mac-table-size {}, static addresses {}{}{}",
                     spec.name,
                     spec.mac_aging.as_secs(),
                     spec.mac_table_size,
+                    spec.statics.len(),
                     if spec.secure { ", secure: forwards nothing" } else { "" },
                     spec.mirrors.iter().map(|m| format!(", mirror {}", m.name)).collect::<String>()
                 );
@@ -192,11 +193,15 @@ fn describe(spec: &PortSpec) -> String {
 /// A tunnel in a log line.
 fn tunnel(t: &Tunnel) -> String {
     let to = if t.remote.port() == 0 { t.remote.ip().to_string() } else { t.remote.to_string() };
+    let others = match t.remotes.as_ref().map_or(0, |remotes| remotes.ends().len()) {
+        0 | 1 => String::new(),
+        ends => format!(" and {} other ends", ends - 1),
+    };
     let keys = match (t.in_key, t.out_key) {
         (one, both) if one == both => format!("key {both}"),
         (in_key, out_key) => format!("in_key {in_key} out_key {out_key}"),
     };
-    format!("{} to {to} {keys}", t.protocol.name())
+    format!("{} to {to}{others} {keys}", t.protocol.name())
 }
 
 fn rules(PortRules { priority_tags, protected }: PortRules) -> String {

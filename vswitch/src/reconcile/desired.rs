@@ -12,6 +12,7 @@ use crate::netlink::route::{Path, Route, Routes};
 use datapath::control::{BridgeSpec, PortKind, PortSpec};
 use datapath::tunnel::Tunnel;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use uuid::Uuid;
 
 /// What should be, and what cannot.
@@ -31,14 +32,16 @@ pub struct Desired {
 
 /// The paths that `config`'s tunnels take.
 pub fn paths(config: &Config) -> impl Iterator<Item = Path> {
-    config.interfaces().filter_map(|(_, i)| match &i.wanted {
-        Ok(Wanted { kind: Kind::Tunnel(tunnel), .. }) => Some(path(tunnel)),
+    let tunnels = config.interfaces().filter_map(|(_, i)| match &i.wanted {
+        Ok(Wanted { kind: Kind::Tunnel(tunnel), .. }) => Some(tunnel),
         _ => None,
-    })
+    });
+    tunnels.flat_map(|tunnel| tunnel.ends().map(|(_, remote)| path(tunnel, remote)))
 }
 
-fn path(tunnel: &Tunnel) -> Path {
-    Path { remote: tunnel.remote.ip(), local: tunnel.local }
+/// The path to one of the tunnel's other ends.
+fn path(tunnel: &Tunnel, remote: IpAddr) -> Path {
+    Path { remote, local: tunnel.local }
 }
 
 /// Makes `config` concrete.
@@ -114,6 +117,7 @@ fn bridge_spec(bridge: &Bridge) -> BridgeSpec {
         name: bridge.name.clone(),
         mac_aging: bridge.settings.mac_aging,
         mac_table_size: bridge.settings.mac_table_size,
+        statics: bridge.settings.statics.clone(),
         secure: bridge.secure,
         vlans: bridge.vlans.clone(),
         // Placed when all ports are known.
@@ -142,17 +146,18 @@ fn port_spec(
         }
         Kind::Patch { peer } => (PortKind::Patch { peer: peer.clone() }, true, None),
         Kind::Tunnel(tunnel) => {
-            let route = routes.get(&path(tunnel));
-            let mtu = route.and_then(|r| mtu::of_tunnel(tunnel, r, links));
-            if let Some(route) = route {
-                underlay(&interface.name, tunnel, route, links, notes)?;
+            let tunnel = without_own_addresses(&interface.name, tunnel, routes, notes)?;
+            let ways = || tunnel.ends().filter_map(|(_, end)| Some((end, routes.get(&path(&tunnel, end))?)));
+            for (end, route) in ways() {
+                underlay(&interface.name, &tunnel, end, route, links, notes)?;
                 if let Route::Via { ifindex, .. } = route
                     && let Some(egress) = links.by_index(*ifindex)
                 {
-                    loops::refuse(config, bridge, wanted, tunnel.remote.ip(), &egress.name)?;
+                    loops::refuse(config, bridge, wanted, end, &egress.name)?;
                 }
             }
-            (PortKind::Tunnel(tunnel.clone()), true, mtu)
+            let mtu = ways().filter_map(|(_, route)| mtu::of_tunnel(&tunnel, route, links)).min();
+            (PortKind::Tunnel(tunnel), true, mtu)
         }
     };
     let (name, bridge) = (interface.name.clone(), bridge.name.clone());
@@ -214,9 +219,37 @@ fn warn_of_addresses(link: &Link, links: &LinkTable, bridge: &Bridge, notes: &mu
     notes.insert("address_warning".to_owned(), text);
 }
 
-/// What to tell of the way to the tunnel's remote end.
-fn underlay(name: &str, tunnel: &Tunnel, route: &Route, links: &LinkTable, notes: &mut Notes) -> Result<(), Refusal> {
-    let remote = tunnel.remote.ip();
+/// A tunnel with several remote ends without those that are this host's: the same list may be given to all hosts.
+fn without_own_addresses(name: &str, tunnel: &Tunnel, routes: &Routes, notes: &mut Notes) -> Result<Tunnel, Refusal> {
+    let mut tunnel = tunnel.clone();
+    let local = tunnel.local;
+    let Some(remotes) = &mut tunnel.remotes else { return Ok(tunnel) };
+    let own = |end: IpAddr| matches!(routes.get(&Path { remote: end, local }), Some(Route::Local));
+    let left_out: Vec<_> = remotes.ends().iter().filter(|end| own(**end)).map(ToString::to_string).collect();
+    if left_out.is_empty() {
+        return Ok(tunnel);
+    }
+    remotes.leave_out(own);
+    let Some(first) = remotes.ends().first() else {
+        let all = left_out.join(", ");
+        return Err(format!(
+            "{name}: remote_ips={all}: all are addresses of this host; give the other ends' addresses"
+        ));
+    };
+    tunnel.remote.set_ip(*first);
+    notes.insert("remote_ips".to_owned(), format!("{}: of this host, left out", left_out.join(", ")));
+    Ok(tunnel)
+}
+
+/// What to tell of the way to one of the tunnel's remote ends.
+fn underlay(
+    name: &str,
+    tunnel: &Tunnel,
+    remote: IpAddr,
+    route: &Route,
+    links: &LinkTable,
+    notes: &mut Notes,
+) -> Result<(), Refusal> {
     match route {
         Route::Local => {
             Err(format!("{name}: remote_ip={remote} is an address of this host; give the other end's address"))
@@ -224,7 +257,8 @@ fn underlay(name: &str, tunnel: &Tunnel, route: &Route, links: &LinkTable, notes
         Route::None(why) => {
             let from = tunnel.local.map(|l| format!(" from {l}")).unwrap_or_default();
             let text = format!("no way to remote_ip={remote}{from} ({why}); see 'ip route get {remote}{from}'");
-            notes.insert("underlay_warning".to_owned(), text);
+            let told = notes.entry("underlay_warning".to_owned()).or_default();
+            *told = if told.is_empty() { text } else { format!("{told}; {text}") };
             Ok(())
         }
         Route::Via { ifindex, .. } => {
@@ -374,6 +408,29 @@ mod tests {
         );
         let why = p1(json!({}), vxlan(), &table, &[Route::Local]).0.unwrap_err();
         assert!(why.contains("remote_ip=192.0.2.2 is an address of this host"), "{why}");
+    }
+
+    #[test]
+    fn a_tunnel_with_several_ends_has_the_smallest_mtu_and_leaves_its_own_host_out() {
+        let table = links(&[veth(4, "eth0")]);
+        let ends = json!({"type": "vxlan", "options": ["map", [["remote_ips", "192.0.2.1,192.0.2.2,192.0.2.3"]]]});
+        let ways = [Route::Local, VIA, Route::Via { ifindex: 4, mtu: Some(1400) }];
+        let (spec, notes, _) = p1(json!({}), ends.clone(), &table, &ways);
+        let spec = spec.unwrap();
+        let PortKind::Tunnel(tunnel) = &spec.kind else { panic!("{spec:?}") };
+        let left: Vec<_> = tunnel.ends().map(|(_, end)| end.to_string()).collect();
+        assert_eq!(
+            (left.join(" "), tunnel.remote.ip().to_string()),
+            ("192.0.2.2 192.0.2.3".into(), "192.0.2.2".into())
+        );
+        assert_eq!(spec.mtu, Some(L3Mtu(1350)));
+        assert_eq!(notes["remote_ips"], "192.0.2.1: of this host, left out");
+        let none = || Route::None("Network is unreachable".into());
+        let (_, notes, _) = p1(json!({}), ends.clone(), &table, &[none(), VIA, none()]);
+        let told = &notes["underlay_warning"];
+        assert!(told.contains("remote_ip=192.0.2.1 ") && told.contains("; no way to remote_ip=192.0.2.3 "), "{told}");
+        let why = p1(json!({}), ends, &table, &[Route::Local, Route::Local, Route::Local]).0.unwrap_err();
+        assert!(why.contains("all are addresses of this host"), "{why}");
     }
 
     #[test]

@@ -20,7 +20,8 @@ pub struct Specs {
 pub fn plan(current: &Specs, desired: &Specs, broken: &BTreeSet<String>) -> Vec<Action> {
     let mut actions = Vec::new();
     let stays = |old: &PortSpec| {
-        let same = |new: &&PortSpec| new.kind == old.kind && new.bridge == old.bridge && !broken.contains(&old.name);
+        let same =
+            |new: &&PortSpec| old.kind.may_become(&new.kind) && new.bridge == old.bridge && !broken.contains(&old.name);
         desired.ports.get(&old.name).filter(same)
     };
     for old in current.ports.values() {
@@ -57,13 +58,15 @@ pub(crate) mod tests {
     use datapath::switch::shape::Limits;
     use datapath::switch::state::{BridgeVlans, PortRules, Trunks, VlanMode};
     use datapath::time::Duration;
-    use datapath::types::VlanId;
+    use datapath::tunnel::{Protocol, Remotes, Tunnel};
+    use datapath::types::{TunnelKey, VlanId};
 
     pub(crate) fn bridge(name: &str) -> BridgeSpec {
         BridgeSpec {
             name: name.to_owned(),
             mac_aging: Duration::from_secs(300),
             mac_table_size: 8192,
+            statics: vec![],
             secure: false,
             vlans: BridgeVlans::default(),
             mirrors: vec![],
@@ -160,6 +163,22 @@ pub(crate) mod tests {
             let to = specs(&[bridge("br0"), bridge("br1")], std::slice::from_ref(&new));
             assert_eq!(arrives(&from, &to), [Action::RemovePort { name: "p1".into() }, Action::AddPort(new)]);
         }
+    }
+
+    #[test]
+    fn a_tunnel_with_other_remote_ends_stays_the_same_port() {
+        let port = |ends: &[u8], key| {
+            let ends = ends.iter().map(|last| [192, 0, 2, *last].into());
+            let tunnel = Tunnel::new(Protocol::Vxlan, ([192, 0, 2, 2], 4789).into(), TunnelKey(key));
+            let tunnel = Tunnel { remotes: Some(Remotes::new(ends)), ..tunnel };
+            PortSpec { kind: PortKind::Tunnel(tunnel), ..netdev("vx0", "br0", 0) }
+        };
+        let plan_to = |new: PortSpec| {
+            let from = specs(&[bridge("br0")], &[port(&[2, 3], 5)]);
+            plan(&from, &specs(&[bridge("br0")], &[new]), &BTreeSet::new())
+        };
+        assert_eq!(plan_to(port(&[2, 3, 4], 5)), [Action::SetPort(port(&[2, 3, 4], 5))]);
+        assert_eq!(plan_to(port(&[2, 3], 6)).len(), 2, "removed and added");
     }
 
     #[test]
