@@ -113,10 +113,10 @@ fn limit() -> impl Strategy<Value = Option<Limit>> {
     prop_oneof![3 => Just(None), 1 => limit.prop_map(Some)]
 }
 
-fn port_spec(name: &'static str) -> impl Strategy<Value = PortSpec> {
-    // What strategies make of each other grows with them, on the stack, in every frame: a box ends that.
-    let spec = unlimited_port_spec(name).boxed();
-    (spec, limit(), limit()).prop_map(|(spec, ingress, egress)| PortSpec { limits: Limits { ingress, egress }, ..spec })
+/// In a box: what it draws from is too large to stand on a test's stack once for each port.
+fn port_spec(name: &'static str) -> BoxedStrategy<PortSpec> {
+    let limits = (limit(), limit()).prop_map(|(ingress, egress)| Limits { ingress, egress });
+    (unlimited_port_spec(name), limits).prop_map(|(spec, limits)| PortSpec { limits, ..spec }).boxed()
 }
 
 fn outer_header() -> impl Strategy<Value = (Field, Field, bool, bool)> {

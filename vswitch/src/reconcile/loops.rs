@@ -75,20 +75,23 @@ fn patches(config: &Config) -> Vec<Patch<'_>> {
     pairs.collect()
 }
 
-/// The VLAN at the far end of a patch of a frame of `vlan`; `None`: it does not get there.
+/// The VLAN at the far end of a patch of a frame of `vlan`; `None`: it does not get there. A customer's tag that a
+/// dot1q-tunnel port has put below is not followed.
 fn across(out: &VlanMode, into: &VlanMode, vlan: VlanId) -> Option<VlanId> {
     if !carries(out, vlan) {
         return None;
     }
     let tagged = match out {
-        // What it is put into, it comes out of again as it was; the underlay's packets were untagged.
         VlanMode::Access(_) | VlanMode::Dot1qTunnel(_) => false,
         VlanMode::NativeUntagged(own, _) => *own != vlan,
         VlanMode::Trunk(_) | VlanMode::NativeTagged(..) => vlan != VlanId::UNTAGGED,
     };
     let far = match into {
+        VlanMode::Dot1qTunnel(service) => {
+            let customer = if tagged { vlan } else { VlanId::UNTAGGED };
+            return service.customers.carries(customer).then_some(service.vlan);
+        }
         VlanMode::Access(_) if tagged => return None,
-        VlanMode::Dot1qTunnel(service) => service.vlan,
         _ if tagged => vlan,
         VlanMode::Access(own) | VlanMode::NativeTagged(own, _) | VlanMode::NativeUntagged(own, _) => *own,
         VlanMode::Trunk(_) => VlanId::UNTAGGED,
@@ -96,9 +99,12 @@ fn across(out: &VlanMode, into: &VlanMode, vlan: VlanId) -> Option<VlanId> {
     carries(into, far).then_some(far)
 }
 
-/// The outer packets of a tunnel have no tag of their own.
+/// Whether frames of `vlan` come and go by a port of this mode, with whatever VLAN of a customer below.
 fn carries(mode: &VlanMode, vlan: VlanId) -> bool {
-    vlan::carries(mode, vlan, VlanId::UNTAGGED)
+    match mode {
+        VlanMode::Dot1qTunnel(service) => service.vlan == vlan,
+        _ => vlan::carries(mode, vlan, VlanId::UNTAGGED),
+    }
 }
 
 fn vlans() -> impl Iterator<Item = VlanId> {
@@ -109,6 +115,7 @@ fn vlans() -> impl Iterator<Item = VlanId> {
 mod tests {
     use super::*;
     use crate::config::tests::database;
+    use datapath::switch::state::{Service, Trunks};
     use serde_json::{Value, json};
 
     fn named(name: &str) -> Value {
@@ -181,5 +188,21 @@ mod tests {
         assert!(refused(all(), by(tag(8), trunks(7), trunks(7), all())).is_none());
         let native = json!({"tag": 9, "vlan_mode": "native-untagged", "trunks": 7});
         assert!(refused(tag(0), by(all(), native, trunks(9), all())).is_some(), "9 leaves untagged");
+    }
+
+    #[test]
+    fn a_service_vlan_is_followed_across_a_patch() {
+        let vlan = |n| VlanId::new(n).unwrap();
+        let tunnel = |customers| {
+            VlanMode::Dot1qTunnel(Service { vlan: vlan(10), customers, tpid: datapath::wire::vlan::SERVICE })
+        };
+        let (any, of_20) = (tunnel(Trunks::All), tunnel(Trunks::Only([vlan(20)].into_iter().collect())));
+        let trunk = VlanMode::Trunk(Trunks::All);
+        assert_eq!(across(&trunk, &any, vlan(20)), Some(vlan(10)));
+        assert_eq!(across(&trunk, &of_20, vlan(20)), Some(vlan(10)));
+        assert_eq!(across(&trunk, &of_20, vlan(30)), None);
+        assert_eq!(across(&trunk, &of_20, vlan(0)), None, "untagged");
+        assert_eq!(across(&of_20, &trunk, vlan(10)), Some(vlan(0)));
+        assert_eq!(across(&of_20, &trunk, vlan(20)), None, "its customer's VLAN is none of the switch's");
     }
 }
