@@ -247,3 +247,39 @@ fn copies_for_a_mirror_wait_for_its_output_and_count_at_the_mirror() {
     lab.expect([dropped("a", DropReason::PortDown, 1)]);
     assert_eq!(lab.due_in(), None);
 }
+
+/// What waits is for the end that it was for, and from the one that it came from, when the list of ends is another.
+#[test]
+fn what_waits_follows_the_remote_ends_of_its_tunnel() {
+    let [a, b, c] = ["192.0.2.2", "192.0.2.3", "192.0.2.4"];
+    let ends = |lab: &mut Lab, ends: [&'static str; 2]| {
+        lab.set_port("vx0", |p| p.tunnel = multipoint("vx0", 5000, ends).tunnel);
+    };
+    let from = |flow| eth("bb→aa").udp(958).flow(flow);
+    let spec = multipoint("vx0", 5000, [a, b]).egress(limit(1000, 9000)).ingress(limit(1000, 9000));
+    let mut lab = Lab::new([port("p1"), spec]);
+    let arrive = |lab: &mut Lab, end: &str, flow| {
+        lab.arrive(end.parse().unwrap(), None, &datagram(5000, &from(flow)));
+        lab.run();
+    };
+    arrive(&mut lab, b, 0);
+    lab.expect([to("p1", from(0))]);
+    lab.send_all("p1", packets(0..2));
+    lab.expect([to("vx0@192.0.2.3", packet(0))]);
+    arrive(&mut lab, b, 1);
+    lab.expect_nothing();
+    ends(&mut lab, [b, c]);
+    after(&mut lab, 1000);
+    lab.expect([to("p1", from(1)), to("vx0@192.0.2.3", packet(1))]);
+    assert_eq!(lab.fdb("br0"), ["0 aa p1", "0 bb vx0@192.0.2.3"]);
+
+    // An end that goes: what is for it is for all, what came from it is not taken.
+    lab.send("p1", packet(2));
+    arrive(&mut lab, b, 2);
+    lab.expect_nothing();
+    ends(&mut lab, [c, a]);
+    lab.run();
+    lab.expect([dropped("vx0", DropReason::UnknownVni, 1)]);
+    after(&mut lab, 1000);
+    lab.expect([to("vx0@192.0.2.4", packet(2)), to("vx0@192.0.2.2", packet(2)), copied(1)]);
+}

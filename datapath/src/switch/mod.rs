@@ -28,7 +28,7 @@ pub mod vlan_set;
 
 use crate::packet::Frame;
 use crate::time::{Duration, Instant};
-use crate::tunnel::Inner;
+use crate::tunnel::{Inner, Remotes};
 use crate::types::BridgeId;
 use mac_table::{FdbEntry, MacTable, TableStats};
 use mirror::Copies;
@@ -188,12 +188,15 @@ fn same_place(was: Option<&Arc<Port>>, is: Option<&Arc<Port>>) -> bool {
 
 /// Has what was learned at a tunnel follow its remote ends when there are others.
 fn follow_remotes(table: &mut MacTable, was: Option<&Arc<Port>>, is: &Port) {
-    let remotes = |port: &Port| port.tunnel.as_ref().and_then(|tunnel| tunnel.remotes.clone());
-    if let (Some(was), Some(is_now)) = (was.and_then(|was| remotes(was)), remotes(is))
-        && was != is_now
-    {
+    if let Some((was, is_now)) = was.and_then(|was| other_remotes(was, is)) {
         table.renumber(is.id, |index| is_now.index_of(was.get(index)?));
     }
+}
+
+/// The remote ends that a tunnel had and those that it has, when they are others.
+fn other_remotes<'a>(was: &'a Port, is: &'a Port) -> Option<(&'a Remotes, &'a Remotes)> {
+    let remotes = |port: &'a Port| port.tunnel.as_ref()?.remotes.as_ref();
+    remotes(was).zip(remotes(is)).filter(|(was, is)| was != is)
 }
 
 /// The MAC tables, indexed by [`BridgeId`].

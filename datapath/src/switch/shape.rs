@@ -15,7 +15,7 @@ use super::verdict::DropReason;
 use crate::packet::Frame;
 use crate::stats::PortCounters;
 use crate::time::{Duration, Instant};
-use crate::types::PortId;
+use crate::types::{PortId, RemoteIndex};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -171,6 +171,29 @@ impl Shaper {
         self.waiting = self.queue.iter().map(|frame| frame.wire_size().1).sum();
     }
 
+    /// Has what waits follow the remote ends of its tunnel, `index` being an end's new place in the list. What was for
+    /// one that is gone is for all; what came from one is of no port any more.
+    fn follow_remotes(&mut self, direction: Direction, index: impl Fn(RemoteIndex) -> Option<RemoteIndex>) {
+        let counters = &self.counters;
+        self.queue.retain_mut(|frame| match direction {
+            Direction::Out => {
+                frame.meta.remote = frame.meta.remote.and_then(&index);
+                true
+            }
+            Direction::In => match index(frame.meta.ingress.remote) {
+                Some(remote) => {
+                    frame.meta.ingress.remote = remote;
+                    true
+                }
+                None => {
+                    counters.drops.add(DropReason::UnknownVni, 1);
+                    false
+                }
+            },
+        });
+        self.waiting = self.queue.iter().map(|frame| frame.wire_size().1).sum();
+    }
+
     /// How long the first of the queue has to wait; `None`: there is none.
     fn head_waits(&mut self, now: Instant) -> Option<Duration> {
         let size = self.queue.front()?.wire_size();
@@ -265,6 +288,10 @@ impl Shapers {
                 let slot = &mut shapers[direction as usize];
                 let Some(shaper) = slot else { continue };
                 shaper.sort_out(mirrors(was, id), mirrors(snap, id), snap.port(id).is_some());
+                let ports = was.port(id).zip(snap.port(id));
+                if let Some((had, has)) = ports.and_then(|(was, is)| super::other_remotes(was, is)) {
+                    shaper.follow_remotes(direction, |index| has.index_of(had.get(index)?));
+                }
                 shaper.configure(snap.port(id).and_then(|port| port.limits.get(direction)), now);
                 match (shaper.queue.is_empty(), shaper.limit) {
                     (true, None) => *slot = None,
