@@ -8,6 +8,9 @@ use std::time::Duration;
 use vswitch_tests::lab::*;
 
 const NAMES: [&str; 8] = ["p0", "p1", "p2", "p3", "vx0", "gnv0", "gre0", "mp0"];
+/// All ports of the bridge br0, and those of br1, to which a patch leads.
+const HERE: [&str; 9] = ["p0", "p1", "p2", "p3", "vx0", "gnv0", "gre0", "mp0", "pa"];
+const BEYOND: [&str; 3] = ["pb", "q", "r"];
 const REMOTE: &str = "192.0.2.2";
 
 /// What happens to the lab.
@@ -44,10 +47,10 @@ fn station() -> impl Strategy<Value = String> {
 }
 
 /// A packet that makes sense.
-fn packet() -> impl Strategy<Value = Packet> {
+fn packet() -> BoxedStrategy<Packet> {
     let tags = proptest::collection::vec((prop_oneof![Just(0x8100), Just(0x88a8)], vlan(), 0..16u16), 0..3);
-    (station(), station(), tags, 0..4000usize, 1..1500u16, any::<[bool; 4]>()).prop_map(
-        |(src, dst, tags, len, size, [tcp, v6, unfinished, super_frame])| {
+    (station(), station(), tags, 0..4000usize, 1..1500u16, any::<[bool; 4]>())
+        .prop_map(|(src, dst, tags, len, size, [tcp, v6, unfinished, super_frame])| {
             let mut packet = eth(&format!("{src}→{dst}"));
             for (tpid, vlan, bits) in tags {
                 packet = packet.tag(tpid, bits << 12 | vlan);
@@ -60,12 +63,12 @@ fn packet() -> impl Strategy<Value = Packet> {
                 packet = packet.unfinished();
             }
             if super_frame { packet.super_frame(size) } else { packet }
-        },
-    )
+        })
+        .boxed()
 }
 
 /// One whose bytes or metadata may have been tampered with, or that is noise.
-fn sent() -> impl Strategy<Value = Sent> {
+fn sent() -> BoxedStrategy<Sent> {
     let honest = packet().prop_map(|p| {
         let frame = p.frame();
         Sent { bytes: frame.bytes().to_vec(), csum: frame.meta.csum, gso: frame.meta.gso }
@@ -90,7 +93,7 @@ fn sent() -> impl Strategy<Value = Sent> {
         }),
     ];
     let tampered = (bytes, csum, proptest::option::of(gso)).prop_map(|(bytes, csum, gso)| Sent { bytes, csum, gso });
-    prop_oneof![3 => honest, 2 => tampered]
+    prop_oneof![3 => honest, 2 => tampered].boxed()
 }
 
 fn caps() -> impl Strategy<Value = Caps> {
@@ -156,15 +159,15 @@ fn unlimited_port_spec(name: &'static str) -> impl Strategy<Value = PortSpec> {
     })
 }
 
-/// A mirror, which may well harm: the daemon makes none that does.
-fn mirror_spec() -> impl Strategy<Value = MirrorSpec> {
-    let port = || prop_oneof![3 => (0..NAMES.len()).prop_map(|i| NAMES[i]), 1 => Just("pa")];
+/// A mirror of a bridge with these ports, which may well harm: the daemon makes none that does.
+fn mirror_spec(names: &'static [&'static str]) -> BoxedStrategy<MirrorSpec> {
+    let port = || (0..names.len()).prop_map(|i| names[i]);
     let ports = || proptest::collection::vec(port(), 0..3);
     let output = prop_oneof![4 => port().prop_map(Ok), 1 => vlan().prop_map(Err)];
     let name = prop_oneof![Just("m0"), Just("m1"), Just("m2")];
     let rest = (proptest::collection::vec(vlan(), 0..2), output, proptest::option::of(14..2000u16));
-    (name, any::<bool>(), ports(), ports(), rest).prop_map(
-        |(name, all, arriving, leaving, (vlans, output, snaplen))| MirrorSpec {
+    (name, any::<bool>(), ports(), ports(), rest)
+        .prop_map(|(name, all, arriving, leaving, (vlans, output, snaplen))| MirrorSpec {
             name,
             all,
             arriving,
@@ -172,11 +175,11 @@ fn mirror_spec() -> impl Strategy<Value = MirrorSpec> {
             vlans,
             output,
             snaplen,
-        },
-    )
+        })
+        .boxed()
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> BoxedStrategy<Step> {
     let protocol = prop_oneof![Just(Protocol::Vxlan), Just(Protocol::Geneve), Just(Protocol::Gre)];
     let datagrams = proptest::collection::vec((any::<bool>(), sent()), 1..4);
     let arrive = (protocol, any::<u8>(), datagrams).prop_map(|(protocol, tos, datagrams)| {
@@ -202,10 +205,12 @@ fn step() -> impl Strategy<Value = Step> {
         vlans,
         mirrors: vec![],
     });
-    let mirrors = proptest::collection::vec(mirror_spec(), 0..4);
-    let mirrors = (prop_oneof![4 => Just("br0"), 1 => Just("br1")], mirrors);
+    let mirrors = |bridge, names| {
+        proptest::collection::vec(mirror_spec(names), 0..4).prop_map(move |mirrors| Step::Mirrors(bridge, mirrors))
+    };
+    let mirrors = prop_oneof![3 => mirrors("br0", &HERE), 1 => mirrors("br1", &BEYOND)].boxed();
     prop_oneof![
-        2 => mirrors.prop_map(|(bridge, mirrors)| Step::Mirrors(bridge, mirrors)).boxed(),
+        2 => mirrors,
         10 => (0..4usize, proptest::collection::vec(sent(), 1..5)).prop_map(|(port, frames)| Step::Send(port, frames)).boxed(),
         4 => arrive.boxed(),
         2 => (0..NAMES.len()).prop_flat_map(|i| port_spec(NAMES[i]).prop_map(move |spec| Step::Set(i, Box::new(spec)))).boxed(),
@@ -214,6 +219,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..100_000u64).prop_map(|micros| Step::Advance(Duration::from_micros(micros))).boxed(),
         1 => (0..4usize).prop_map(Step::Refuse).boxed(),
     ]
+    .boxed()
 }
 
 fn take(lab: &mut Lab, step: Step) {

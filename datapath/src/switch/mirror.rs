@@ -247,16 +247,17 @@ impl<'a> Walk<'a> {
         served
     }
 
-    /// Sends the copy that has waited longest; `false` if none waits.
-    pub(super) fn send_next_copy(&mut self) -> bool {
-        let Some(Waiting { frame, tagging, bridge }) = self.copies.pop() else { return false };
+    /// Sends the copy that has waited longest; its bytes, or `None` if none waits.
+    pub(super) fn send_next_copy(&mut self) -> Option<usize> {
+        let Waiting { frame, tagging, bridge } = self.copies.pop()?;
+        let bytes = frame.len();
         let snap = self.snap;
         let bridge = snap.bridge(bridge);
         let mirror = frame.meta.mirror.zip(bridge).and_then(|(n, bridge)| bridge.mirrors.get(at(n)));
         let (Some(bridge), Some(mirror)) = (bridge, mirror) else {
             // Not after Copies::adopt.
             self.out.lose(frame, DropReason::PortDown, 1);
-            return true;
+            return Some(bytes);
         };
         match mirror.output {
             Output::Port(port) => match snap.port(port).filter(|port| port.up) {
@@ -266,7 +267,7 @@ impl<'a> Walk<'a> {
             Output::Vlan(vlan) => self.flood_copy(bridge, mirror, frame, Tagging { vlan, ..tagging }),
         }
         self.cross_patches();
-        true
+        Some(bytes)
     }
 
     /// To all ports that carry the VLAN, the one that the frame came from included.

@@ -32,6 +32,9 @@ use crate::tunnel::{self, Endpoint, Inner, ecn};
 use crate::types::{DeviceId, Place};
 use crate::wire::parse::parse;
 
+/// Bytes of copies after which [`Switch::send_copies`] lets its caller look at the clock.
+const COPY_BYTES: usize = 48 << 10;
+
 impl Switch {
     /// Switches the frames that `device` has received; afterwards the batch is empty and what is to be sent is in `tx`.
     /// `snap` is the one last adopted.
@@ -79,7 +82,7 @@ impl Switch {
         }
     }
 
-    /// Finishes a few of the copies for mirrors that wait: until `tx` has about a batch, or none is left.
+    /// Finishes a few of the copies for mirrors that wait: a batch of small ones, one super-frame, or what is left.
     pub fn send_copies(
         &mut self,
         now: Instant,
@@ -89,7 +92,13 @@ impl Switch {
         tx: &mut TxQueues,
     ) {
         let (mut walk, _) = self.walk(now, snap, pool, counters, tx);
-        while walk.out.tx.len() < Batch::CAPACITY && walk.send_next_copy() {}
+        let mut bytes = 0;
+        for _ in 0..Batch::CAPACITY {
+            bytes += walk.send_next_copy().unwrap_or(COPY_BYTES);
+            if bytes >= COPY_BYTES {
+                return;
+            }
+        }
     }
 
     fn walk<'a>(
