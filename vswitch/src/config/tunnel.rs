@@ -52,8 +52,14 @@ pub fn tunnel(protocol: Protocol, options: &Options, notes: &mut Notes) -> Resul
         ..default
     };
     if protocol.udp_port().is_some() && !tunnel.checksum {
-        let text = "off: every datagram is sent by itself, several times slower than csum=true, the default";
-        notes.insert("csum".to_owned(), text.to_owned());
+        let mut text =
+            "off: every datagram is sent by itself, several times slower than csum=true, the default".to_owned();
+        if remote.is_ipv6() {
+            text.push_str(
+                "; over IPv6 the other end may have to be told to accept it (the kernel's vxlan: udp6zerocsumrx)",
+            );
+        }
+        notes.insert("csum".to_owned(), text);
     }
     if let Some(told) = leftover(protocol, options) {
         notes.insert("options_warning".to_owned(), told);
@@ -271,7 +277,9 @@ mod tests {
         let (t, notes) =
             read(&[("remote_ip", "192.0.2.2"), ("tos", "inherit"), ("ttl", "inherit"), ("csum", "false")]).unwrap();
         assert_eq!((t.tos, t.ttl, t.checksum), (Field::Inherit, Field::Inherit, false));
-        assert!(notes["csum"].starts_with("off: "), "{notes:?}");
+        assert!(notes["csum"].starts_with("off: ") && !notes["csum"].contains("IPv6"), "{notes:?}");
+        let (_, notes) = read(&[("remote_ip", "2001:db8::2"), ("csum", "false")]).unwrap();
+        assert!(notes["csum"].ends_with("udp6zerocsumrx)"), "{notes:?}");
     }
 
     #[test]
