@@ -68,23 +68,21 @@ impl Tagging {
 #[inline]
 #[must_use]
 pub fn ingress(mode: &VlanMode, tag: Option<Tag>, second: Option<Tag>) -> Option<Tagging> {
-    let tagged = tag.map(Tag::vlan).filter(|&v| v != VlanId::UNTAGGED);
-    let vlan = match (mode, tagged) {
-        (VlanMode::Access(_), Some(_)) => return None,
-        (VlanMode::Access(own) | VlanMode::NativeTagged(own, _) | VlanMode::NativeUntagged(own, _), None) => *own,
-        (VlanMode::Trunk(_), None) => VlanId::UNTAGGED,
-        (VlanMode::Dot1qTunnel(service), customer) => {
-            let stack = Stack::Service(service.tpid);
-            let taken = service.customers.carries(customer.unwrap_or_default());
-            return taken.then_some(Tagging { vlan: service.vlan, tag, stack });
+    let tagged = tag.map_or(VlanId::UNTAGGED, Tag::vlan);
+    let untagged = tagged == VlanId::UNTAGGED;
+    let stack = second.map_or(Stack::Plain, Stack::Second);
+    let (allowed, vlan, stack) = match mode {
+        VlanMode::Access(own) => (untagged, *own, Stack::Plain),
+        VlanMode::Trunk(trunks) => (trunks.carries(tagged), tagged, stack),
+        VlanMode::NativeTagged(own, _) | VlanMode::NativeUntagged(own, _) if untagged => (true, *own, stack),
+        VlanMode::NativeTagged(own, trunks) | VlanMode::NativeUntagged(own, trunks) => {
+            (tagged == *own || trunks.carries(tagged), tagged, stack)
         }
-        (_, Some(vlan)) => vlan,
+        VlanMode::Dot1qTunnel(service) => {
+            (service.customers.carries(tagged), service.vlan, Stack::Service(service.tpid))
+        }
     };
-    let stack = match (mode, second) {
-        (VlanMode::Access(_), _) | (_, None) => Stack::Plain,
-        (_, Some(second)) => Stack::Second(second),
-    };
-    carries(mode, vlan, VlanId::UNTAGGED).then_some(Tagging { vlan, tag, stack })
+    allowed.then_some(Tagging { vlan, tag, stack })
 }
 
 /// Whether frames of `vlan`, with this VLAN of a customer below it, go out by a port of this mode.
