@@ -49,6 +49,33 @@ fn a_shaped_port_sends_its_burst_and_then_a_byte_a_microsecond() {
     lab.expect([to_each("p1", (0..20).map(|flow| eth("bb→aa").udp(958).flow(flow)))]);
 }
 
+/// On a busy machine the worker may come late, by more than the burst; the port has its rate all the same.
+#[test]
+fn a_late_release_makes_up_for_what_it_missed() {
+    let mut lab = Lab::new([port("p1"), port("p2").egress(limit(1000, 200_000))]);
+    lab.send_all("p1", packets(0..160));
+    lab.expect([to("p2", packet(0))]);
+    after(&mut lab, 4500);
+    lab.expect([to_each("p2", packets(1..5))]);
+    assert_eq!(lab.due_in(), Some(Duration::from_micros(500)));
+    // But it does not make up for more than 100 ms.
+    after(&mut lab, 130_500);
+    lab.expect([to_each("p2", packets(5..106))]);
+    // Nor is anything saved up for what was not there to go.
+    lab.set_port("p2", |p| p.limits.egress = None);
+    lab.run();
+    lab.ignore();
+    lab.set_port("p2", |p| p.limits.egress = Some(limit(1000, 9000)));
+    lab.send_all("p1", packets(0..2));
+    lab.expect([to("p2", packet(0))]);
+    after(&mut lab, 50_000);
+    lab.expect([to("p2", packet(1))]);
+    lab.send_all("p1", packets(2..4));
+    lab.expect([to("p2", packet(2))]);
+    after(&mut lab, 1000);
+    lab.expect([to("p2", packet(3))]);
+}
+
 #[test]
 fn a_policed_port_drops_what_is_in_excess_and_learns_nothing_from_it() {
     let mut lab = Lab::new([port("p1").ingress(limit(2000, 0)), port("p2")]);

@@ -35,17 +35,17 @@ impl Bucket {
 
     /// Goes on with another rate and burst; what is in it, and a debt, stay.
     pub fn configure(&mut self, tokens: Tokens, now: Instant) {
-        self.fill(now);
+        self.fill(now, Duration::ZERO);
         self.tokens = tokens;
         self.level = self.level.min(i128::from(tokens.burst) * SECOND);
     }
 
-    /// Brings the level up to `now`.
+    /// Brings the level up to `now`. What somebody was `late` to take is still there, beyond the burst.
     #[inline]
-    pub fn fill(&mut self, now: Instant) {
-        let elapsed = (now - self.at).as_nanos() as i128;
-        let full = i128::from(self.tokens.burst) * SECOND;
-        self.level = full.min(self.level.saturating_add(elapsed.saturating_mul(self.tokens.rate.into())));
+    pub fn fill(&mut self, now: Instant, late: Duration) {
+        let (rate, elapsed) = (i128::from(self.tokens.rate), (now - self.at).as_nanos() as i128);
+        let full = i128::from(self.tokens.burst) * SECOND + late.as_nanos() as i128 * rate;
+        self.level = full.min(self.level.saturating_add(elapsed.saturating_mul(rate)));
         self.at = self.at.max(now);
     }
 
@@ -74,7 +74,7 @@ mod tests {
 
     /// Whether so much passes at `now`.
     fn offer(bucket: &mut Bucket, cost: u64, now: Instant) -> bool {
-        bucket.fill(now);
+        bucket.fill(now, Duration::ZERO);
         let passes = bucket.wait(cost).is_zero();
         if passes {
             bucket.take(cost);
@@ -92,7 +92,7 @@ mod tests {
         let later = START + Duration::from_secs(1000);
         assert!(offer(&mut bucket, 500, later));
         assert_eq!(bucket.wait(500), Duration::from_millis(500));
-        bucket.fill(START);
+        bucket.fill(START, Duration::ZERO);
         assert_eq!(bucket.wait(500), Duration::from_millis(500), "time never runs backwards");
     }
 
@@ -114,6 +114,19 @@ mod tests {
         let later = START + Duration::from_secs(1);
         bucket.configure(Tokens { rate: 1000, burst: 10 }, later);
         assert!(offer(&mut bucket, 10, later));
+        assert_eq!(bucket.wait(1), Duration::from_millis(1));
+    }
+
+    #[test]
+    fn what_somebody_was_late_to_take_is_there_until_it_is_not_asked_for() {
+        let mut bucket = Bucket::new(Tokens { rate: 1000, burst: 100 }, START);
+        bucket.take(100);
+        let later = START + Duration::from_secs(1);
+        bucket.fill(later, Duration::from_millis(300));
+        bucket.take(400);
+        assert_eq!(bucket.wait(1), Duration::from_millis(1));
+        bucket.fill(later + Duration::from_secs(1), Duration::from_millis(300));
+        assert!(offer(&mut bucket, 100, later + Duration::from_secs(1)));
         assert_eq!(bucket.wait(1), Duration::from_millis(1));
     }
 
@@ -166,7 +179,7 @@ mod tests {
             let mut bucket = Bucket::new(Tokens { rate, burst }, START);
             let (mut now, mut sum) = (START, 0u128);
             for cost in &costs {
-                bucket.fill(now);
+                bucket.fill(now, Duration::ZERO);
                 now = now + bucket.wait(*cost);
                 prop_assert!(offer(&mut bucket, *cost, now), "allowed after the wait");
                 sum += u128::from(*cost);

@@ -22,6 +22,8 @@ use std::sync::Arc;
 
 /// Frames that wait at most, however small they are: as Linux's `txqueuelen`.
 const MAX_WAITING: usize = 1000;
+/// A worker that comes so late to release a frame, on a machine that has too much to do, takes nothing of the port's rate.
+const MAX_LATE: Duration = Duration::from_millis(100);
 
 /// The way through a port that a limit is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -103,6 +105,8 @@ struct Shaper {
     queue: VecDeque<Frame>,
     /// Bytes in the queue, as on the wire.
     waiting: u64,
+    /// When the first of the queue may go, or might have gone.
+    due: Option<Instant>,
     /// Of its port, for when that goes.
     counters: Arc<PortCounters>,
 }
@@ -112,7 +116,7 @@ impl Shaper {
         let bucket = |tokens| Bucket::new(tokens, now);
         let (bits, packets) = (limit.bits.map(bucket), limit.packets.map(bucket));
         let (queue, counters) = (VecDeque::new(), Arc::clone(counters));
-        Self { limit: Some(*limit), bits, packets, queue, waiting: 0, counters }
+        Self { limit: Some(*limit), bits, packets, queue, waiting: 0, due: None, counters }
     }
 
     /// Another limit, or none; what waits goes on waiting, for as long as that takes now.
@@ -124,14 +128,16 @@ impl Shaper {
         set(&mut self.bits, limit.and_then(|l| l.bits));
         set(&mut self.packets, limit.and_then(|l| l.packets));
         self.limit = limit.copied();
+        self.due = None;
     }
 
     /// How long something of this size has to wait; zero: it may go.
     fn wait(&mut self, (packets, bytes): (u64, u64), now: Instant) -> Duration {
+        let late = self.due.map_or(Duration::ZERO, |due| now - due).min(MAX_LATE);
         let mut wait = Duration::ZERO;
         for (bucket, cost) in [(&mut self.bits, 8 * bytes), (&mut self.packets, packets)] {
             if let Some(bucket) = bucket {
-                bucket.fill(now);
+                bucket.fill(now, late);
                 wait = wait.max(bucket.wait(cost));
             }
         }
@@ -197,7 +203,11 @@ impl Shaper {
     /// How long the first of the queue has to wait; `None`: there is none.
     fn head_waits(&mut self, now: Instant) -> Option<Duration> {
         let size = self.queue.front()?.wire_size();
-        Some(self.wait(size, now))
+        let wait = self.wait(size, now);
+        if !wait.is_zero() {
+            self.due = Some(now + wait);
+        }
+        Some(wait)
     }
 
     /// Takes the first of the queue, which pays.
@@ -206,6 +216,9 @@ impl Shaper {
         let size = frame.wire_size();
         self.waiting -= size.1;
         self.pay(size);
+        if self.queue.is_empty() {
+            self.due = None;
+        }
         Some(frame)
     }
 }
