@@ -62,11 +62,17 @@ fn sent(message: &Message) -> Message {
     }
 }
 
-/// The objects at the start of the stream are the messages, up to one that is JSON but no message.
+/// The objects at the start of the stream are the messages, up to one that is JSON but no message, or none that Open
+/// vSwitch could read.
 fn assert_all_found(input: &[u8], messages: &[Message], error: Option<ProtocolError>) {
     let values = Deserializer::from_slice(input).into_iter::<Value>().map_while(Result::ok);
     let mut found = messages.iter();
+    let unreadable = matches!(error, Some(ProtocolError::NullCharacter { .. }));
+    assert!(!unreadable || input.windows(6).any(|six| six == br"\u0000"), "no null character");
     for value in values.take_while(Value::is_object) {
+        if unreadable && found.len() == 0 {
+            return;
+        }
         match Message::from_json(value) {
             Ok(message) => assert_eq!(found.next(), Some(&message), "overlooked"),
             Err(bad) => return assert_eq!(error, Some(bad), "accepted"),
