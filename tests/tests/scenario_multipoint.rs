@@ -193,3 +193,33 @@ fn a_mirror_s_copies_go_to_every_end() {
     expected.extend(ends);
     a.expect(expected);
 }
+
+/// What waits for its turn keeps the end that it is for, or that it came from.
+#[test]
+fn a_rate_limit_delays_and_changes_no_end() {
+    let limit = || Limit { bits: Some(Tokens { rate: 8_000_000, burst: 8000 }), packets: None, queue: 3000 };
+    let wait = |lab: &mut Lab| {
+        for _ in 0..2 {
+            lab.advance_by(std::time::Duration::from_millis(2));
+            lab.run();
+        }
+    };
+    let mut a = Lab::at(A, [port("p1"), multipoint("vx0", 5000, [B, C]).egress(limit()).ingress(limit())]);
+    let from_c = |flow| eth("cc→aa").udp(958).flow(flow);
+    for flow in [1, 2] {
+        a.arrive(C.parse().unwrap(), None, &datagram(5000, &from_c(flow)));
+    }
+    a.run();
+    a.expect([to("p1", from_c(1))]);
+    a.arrive(B.parse().unwrap(), None, &datagram(5000, &eth("bb→aa").udp(10)));
+    a.run();
+    a.expect_nothing();
+    wait(&mut a);
+    a.expect([to_each("p1", [from_c(2), eth("bb→aa").udp(10)])]);
+    assert_eq!(a.fdb("br0"), ["0 bb vx0@192.0.2.2", "0 cc vx0@192.0.2.3"]);
+    let to_c = |flow| eth("aa→cc").udp(958).flow(flow);
+    a.send_all("p1", [to_c(1), to_c(2), eth("aa→bb")]);
+    a.expect([to("vx0@192.0.2.3", to_c(1))]);
+    wait(&mut a);
+    a.expect([to("vx0@192.0.2.3", to_c(2)), to("vx0@192.0.2.2", eth("aa→bb"))]);
+}
