@@ -148,7 +148,7 @@ impl Atom {
             Atom::Real(r) => json!(r.get()),
             Atom::Boolean(b) => json!(b),
             Atom::String(s) => json!(s),
-            Atom::Uuid(u) => json!(["uuid", u.to_string()]),
+            Atom::Uuid(u) => Value::Array(vec!["uuid".into(), u.to_string().into()]),
         }
     }
 

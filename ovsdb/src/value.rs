@@ -9,7 +9,7 @@
 
 use crate::error::OpError;
 use crate::schema::{BaseType, ColumnType};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use crate::atom::{Atom, AtomType, NoSymbols, Real, Symbols, is_id, parse_uuid};
@@ -22,6 +22,16 @@ pub enum Datum {
     Set(BTreeSet<Atom>),
     /// A map.
     Map(BTreeMap<Atom, Atom>),
+}
+
+/// An array of two. Like [`object`], it takes values as they are, where `json!` would make a copy of each.
+fn pair(first: Value, second: Value) -> Value {
+    Value::Array(vec![first, second])
+}
+
+/// An object with these members.
+pub(crate) fn object<const N: usize>(members: [(&str, Value); N]) -> Value {
+    Value::Object(members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
 impl Datum {
@@ -101,12 +111,9 @@ impl Datum {
         match self {
             Datum::Set(set) => match set.first() {
                 Some(only) if set.len() == 1 => only.to_json(),
-                _ => json!(["set", set.iter().map(Atom::to_json).collect::<Vec<_>>()]),
+                _ => pair("set".into(), set.iter().map(Atom::to_json).collect()),
             },
-            Datum::Map(map) => {
-                let pair = |(k, v): (&Atom, &Atom)| json!([k.to_json(), v.to_json()]);
-                json!(["map", map.iter().map(pair).collect::<Vec<_>>()])
-            }
+            Datum::Map(map) => pair("map".into(), map.iter().map(|(k, v)| pair(k.to_json(), v.to_json())).collect()),
         }
     }
 
@@ -303,6 +310,7 @@ mod tests {
     use super::*;
     use crate::schema::{Limits, UNLIMITED};
     use proptest::prelude::*;
+    use serde_json::json;
 
     fn column(json: Value) -> ColumnType {
         ColumnType::from_json(&json).unwrap()

@@ -16,7 +16,7 @@ use super::{Database, Executed};
 use crate::error::OpError;
 use crate::members::{Members, id};
 use crate::schema::TableSchema;
-use crate::value::{Datum, Symbols, Uuid, parse_uuid};
+use crate::value::{Datum, Symbols, Uuid, object, parse_uuid};
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -163,7 +163,7 @@ impl<'a> Run<'a, '_> {
             Value::Object(columns.iter().map(member).collect::<Map<_, _>>())
         };
         let rows = found.iter().filter_map(|uuid| Some(project(uuid, self.txn.row(table, uuid)?)));
-        Ok(json!({"rows": rows.collect::<Vec<_>>()}))
+        Ok(object([("rows", rows.collect())]))
     }
 
     fn update(&mut self, op: &Members<'_>) -> Result<Value, OpError> {

@@ -61,7 +61,7 @@ impl Session {
         Ok(match version {
             MonitorVersion::V1 | MonitorVersion::V2 => rows,
             // No history is kept: the client gets everything, whatever it had seen.
-            MonitorVersion::V3 => json!([false, no_transaction(), rows]),
+            MonitorVersion::V3 => Value::Array(vec![false.into(), no_transaction().into(), rows]),
         })
     }
 

@@ -16,8 +16,8 @@ use super::{Commit, Database};
 use crate::error::OpError;
 use crate::members::Members;
 use crate::schema::{ColumnType, TableSchema};
-use crate::value::{NoSymbols, Uuid};
-use serde_json::{Map, Value, json};
+use crate::value::{NoSymbols, Uuid, object};
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 /// The three dialects of monitoring.
@@ -230,8 +230,8 @@ impl Watch {
         };
         if version == MonitorVersion::V1 {
             return Some(match event {
-                Event::Initial(new) | Event::Insert(new) => json!({ "new": full(new) }),
-                Event::Delete(old) => json!({ "old": full(old) }),
+                Event::Initial(new) | Event::Insert(new) => object([("new", full(new))]),
+                Event::Delete(old) => object([("old", full(old))]),
                 Event::Modify(before, new) => {
                     let changed = asked().filter(|c| c.column.value(uuid, before) != c.column.value(uuid, new));
                     let old: Map<_, _> =
@@ -239,7 +239,7 @@ impl Watch {
                     if old.is_empty() {
                         return None;
                     }
-                    json!({ "old": old, "new": full(new) })
+                    object([("old", old.into()), ("new", full(new))])
                 }
             });
         }
@@ -249,9 +249,9 @@ impl Watch {
             said.map(|(c, value)| (c.name.clone(), value.to_json())).collect::<Map<_, _>>().into()
         };
         Some(match event {
-            Event::Initial(new) => json!({ "initial": brief(new) }),
-            Event::Insert(new) => json!({ "insert": brief(new) }),
-            Event::Delete(_) => json!({ "delete": null }),
+            Event::Initial(new) => object([("initial", brief(new))]),
+            Event::Insert(new) => object([("insert", brief(new))]),
+            Event::Delete(_) => object([("delete", Value::Null)]),
             Event::Modify(old, new) => {
                 let values = asked().map(|c| (c, c.column.value(uuid, old), c.column.value(uuid, new)));
                 let changed = values.filter(|(_, old, new)| old != new);
@@ -260,7 +260,7 @@ impl Watch {
                 if diff.is_empty() {
                     return None;
                 }
-                json!({ "modify": diff })
+                object([("modify", diff.into())])
             }
         })
     }

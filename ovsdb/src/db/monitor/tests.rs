@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::vswitch_schema::vswitch_schema;
+use serde_json::json;
 
 const B: &str = "00000000-0000-0000-0000-00000000000b";
 const E: &str = "00000000-0000-0000-0000-00000000000e";
