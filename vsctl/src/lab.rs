@@ -31,7 +31,7 @@ impl Lab {
         let schema = self.0.schema().clone();
         let needs = needs(&commands, &schema)?;
         let mut tables = BTreeMap::new();
-        for (table, columns) in &needs.0 {
+        for (table, columns, _) in needs.tables() {
             let mut rows = BTreeMap::new();
             for (uuid, row) in self.0.rows(table) {
                 let value = |c: &String| Some((c.clone(), row.get(c)?.clone()));

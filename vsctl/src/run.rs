@@ -53,7 +53,7 @@ impl Run<'_> {
     async fn all(&self) -> Result<()> {
         let mut session = Session::connect(self.globals, self.stage).await?;
         let schema = session.schema().await?;
-        let needs = needs(self.commands, &schema)?;
+        let mut needs = needs(self.commands, &schema)?;
         let control = Control::of(self.globals);
         let (mut refused, mut watching, mut overtaken) = (false, false, 0);
         while overtaken < ATTEMPTS {
@@ -69,6 +69,8 @@ impl Run<'_> {
                     watching = true;
                     continue;
                 }
+                // What stands in the way, and what there is instead, may be in rows that were not read.
+                Err(_) if needs.widen() => continue,
                 printed => printed?,
             };
             let ops = model.operations().filter(|_| !self.globals.dry_run);
@@ -84,7 +86,10 @@ impl Run<'_> {
                 Outcome::Overtaken => overtaken += 1,
                 // Somebody may have taken the same name since the snapshot; a new snapshot tells.
                 Outcome::Refused(error) if refused => fail!("the switch refuses this: {error}"),
-                Outcome::Refused(_) => refused = true,
+                Outcome::Refused(_) => {
+                    refused = true;
+                    needs.widen();
+                }
                 Outcome::Committed { rows, next_cfg } => {
                     printed.rename(&rows);
                     self.print(&printed)?;

@@ -110,18 +110,21 @@ impl<'a> Session<'a> {
 
     /// Reads the tables that the commands need, all at the same moment.
     pub(crate) async fn snapshot<'s>(&mut self, schema: &'s DatabaseSchema, needs: &Needs) -> Result<Model<'s>> {
-        let mut selects = Vec::new();
-        for (table, columns) in &needs.0 {
-            let columns: Vec<&str> = columns.iter().map(String::as_str).chain(["_uuid"]).collect();
-            selects.push(json!({"op": "select", "table": table, "where": [], "columns": columns}));
+        let (mut selects, mut of) = (Vec::new(), Vec::new());
+        for (table, columns, conditions) in needs.tables() {
+            let named: Vec<&str> = columns.iter().map(String::as_str).chain(["_uuid"]).collect();
+            for condition in conditions {
+                selects.push(json!({"op": "select", "table": table, "where": condition, "columns": named}));
+                of.push((table, columns));
+            }
         }
         let (results, error) = self.transact(selects).await?;
         if let Some(error) = error {
             fail!("reading the switch's database: {error}");
         }
-        let mut tables = BTreeMap::new();
-        for ((table, columns), result) in needs.0.iter().zip(&results) {
-            let mut rows = BTreeMap::new();
+        let mut tables: BTreeMap<String, BTreeMap<_, _>> = BTreeMap::new();
+        for ((table, columns), result) in of.into_iter().zip(&results) {
+            let rows = tables.entry(table.clone()).or_default();
             for row in result["rows"].as_array().into_iter().flatten() {
                 let mut values = BTreeMap::new();
                 for column in columns {
@@ -129,19 +132,18 @@ impl<'a> Session<'a> {
                 }
                 rows.insert(uuid_of(&row["_uuid"])?, values);
             }
-            tables.insert(table.clone(), rows);
         }
         Ok(Model::new(schema, tables))
     }
 
     /// Has the switch tell of every change to what the commands look at.
     pub(crate) async fn watch(&mut self, needs: &Needs) -> Result<()> {
-        let table = |(table, columns): (&String, &BTreeSet<String>)| {
+        let table = |(table, columns, _): (&String, &BTreeSet<String>, _)| {
             let mut request = json!({"select": {"initial": false}});
             request["columns"] = columns.iter().cloned().collect();
             (table.clone(), json!([request]))
         };
-        let tables: serde_json::Map<String, Value> = needs.0.iter().map(table).collect();
+        let tables: serde_json::Map<String, Value> = needs.tables().map(table).collect();
         self.call("monitor", vec![json!(DB), json!(WATCH), tables.into()]).await.map(|_| ())
     }
 

@@ -5,7 +5,7 @@ use super::bridge::{forget_port, insert_port, why_taken};
 use super::{Command, Context, Family, Opt, needs_topology, short_form};
 use crate::error::{Result, fail, failed};
 use crate::grammar::Parsed;
-use crate::topology::{Taken, Topology};
+use crate::topology::{self, Taken, Topology};
 use ovsdb::value::Datum;
 
 pub(super) static FAMILY: Family = Family { title: "Ports", commands: &COMMANDS };
@@ -44,7 +44,7 @@ Everything else that a port can be given is set in the same transaction by 'set'
         ],
         related: &["del-port", "set", "list-ports", "show"],
         needs: |args, schema, needs| {
-            needs_topology(args, schema, needs)?;
+            topology::need_for(args.arg(0), args.arg(1), needs);
             short_form::need(schema, &short_form::read(schema, args.args_from(2))?, needs)
         },
         run: add_port,

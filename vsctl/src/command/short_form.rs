@@ -127,7 +127,7 @@ fn classify(port: Table<'_>, interface: Table<'_>, word: &str) -> Result<Setting
 pub(super) fn need(schema: &DatabaseSchema, settings: &[Setting], needs: &mut Needs) -> Result<()> {
     for setting in settings {
         let (column, _) = find_table(schema, setting.table)?.column(&setting.spec.column)?;
-        needs.column(setting.table, column);
+        needs.also(setting.table, column);
     }
     Ok(())
 }

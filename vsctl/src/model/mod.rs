@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ovsdb::schema::{ColumnType, DatabaseSchema};
 use ovsdb::value::{Atom, Datum, Uuid};
+use serde_json::{Value, json};
 
 use crate::error::{Result, fail, failed};
 
@@ -20,19 +21,54 @@ mod operations;
 use index::Indexes;
 pub(crate) use operations::Operations;
 
-/// Tables and columns to read before the commands run.
+/// What to read before the commands run.
 #[derive(Debug, Default)]
-pub(crate) struct Needs(pub BTreeMap<String, BTreeSet<String>>);
+pub(crate) struct Needs {
+    /// Columns by table.
+    columns: BTreeMap<String, BTreeSet<String>>,
+    /// Tables whose rows are needed all.
+    whole: BTreeSet<String>,
+    /// Of other tables, conditions (RFC 7047 §5.1); a row that meets one of them is needed.
+    few: BTreeMap<String, Vec<Value>>,
+}
 
 impl Needs {
-    /// Asks for a column.
+    /// Asks for a column of all rows.
     pub(crate) fn column(&mut self, table: &str, column: &str) {
-        self.0.entry(table.to_owned()).or_default().insert(column.to_owned());
+        self.table(table);
+        self.also(table, column);
     }
 
     /// Asks for a table's rows, if only to know which exist.
     pub(crate) fn table(&mut self, table: &str) {
-        self.0.entry(table.to_owned()).or_default();
+        self.columns.entry(table.to_owned()).or_default();
+        self.whole.insert(table.to_owned());
+    }
+
+    /// Asks for a column of whatever rows are asked for otherwise.
+    pub(crate) fn also(&mut self, table: &str, column: &str) {
+        self.columns.entry(table.to_owned()).or_default().insert(column.to_owned());
+    }
+
+    /// Asks for the rows that have `value` in `column`.
+    pub(crate) fn rows(&mut self, table: &str, column: &str, value: impl Into<Value>) {
+        self.also(table, column);
+        self.few.entry(table.to_owned()).or_default().push(json!([[column, "==", value.into()]]));
+    }
+
+    /// All of it: tables, their columns, and a condition for each `select` that brings their rows.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = (&String, &BTreeSet<String>, Vec<Value>)> {
+        self.columns.iter().map(|(table, columns)| {
+            let few = self.few.get(table).filter(|_| !self.whole.contains(table)).cloned();
+            (table, columns, few.unwrap_or_else(|| vec![json!([])]))
+        })
+    }
+
+    /// Asks for all rows of all tables; whether that is more than before.
+    pub(crate) fn widen(&mut self) -> bool {
+        let before = self.whole.len();
+        self.whole.extend(self.few.keys().cloned());
+        self.whole.len() > before
     }
 }
 
