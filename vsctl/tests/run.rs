@@ -165,6 +165,25 @@ fn errors_name_the_value_and_a_way_out() {
     assert_eq!(quietly(&server, "get port p1 tag qos"), "5\n[]\n");
 }
 
+/// `add-port` reads few rows at first; what stands in the way may be in others.
+#[test]
+fn what_takes_a_name_is_found_wherever_it_is() {
+    let server = Server::ours();
+    quietly(&server, "add-br br0 -- add-bond br0 bond0 e1 e2 -- add-port br0 p1");
+    // A VLAN bridge, as ovs-vsctl makes one.
+    let port = "--id=@p create port name=vlan9 fake_bridge=true tag=9 interfaces=@i";
+    quietly(&server, &format!("--id=@i create interface name=vlan9 -- {port} -- add bridge br0 ports @p"));
+    let bond = "cannot add port e1: port bond0 on bridge br0 has an interface of that name";
+    refused(&server, "add-port br0 e1", 1, bond);
+    refused(&server, "--may-exist add-port br0 e1", 1, bond);
+    refused(&server, "add-port br0 new -- add-port br0 e1", 1, bond);
+    refused(&server, "--may-exist add-port br0 bond0", 1, "port bond0 exists on bridge br0, but is a bond");
+    refused(&server, "add-port nope p2", 1, "no bridge named nope; there are: br0, vlan9 (see 'vsctl list-br')");
+    quietly(&server, "add-port vlan9 p9 -- --may-exist add-port br0 p1");
+    assert_eq!(quietly(&server, "get port p9 tag"), "9\n");
+    assert_eq!(quietly(&server, "list-ports br0"), "bond0\np1\n");
+}
+
 #[test]
 fn all_commands_of_a_line_or_none() {
     let server = Server::ours();
