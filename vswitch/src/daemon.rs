@@ -22,6 +22,7 @@ use crate::reconcile::plan::Specs;
 use crate::retry::Retry;
 use crate::start::{self, wall_clock};
 use crate::status::{self, Outcome, Rows};
+use crate::told::Told;
 use anyhow::Context;
 use datapath::control::{Datapath, DatapathConfig, DatapathEvent};
 use datapath::types::MacAddr;
@@ -77,6 +78,8 @@ pub struct Daemon {
     errors: BTreeMap<Uuid, (String, String)>,
     /// The columns that stay as they are.
     fixed: BTreeMap<&'static str, Datum>,
+    /// What interfaces' rows say already.
+    told: Told,
     last_statistics: Instant,
     retry: Retry,
 }
@@ -114,6 +117,7 @@ impl Daemon {
             ofports: BTreeMap::new(),
             errors: BTreeMap::new(),
             fixed,
+            told: Told::default(),
             last_statistics: Instant::now(),
             retry: Retry::default(),
         };
@@ -350,7 +354,9 @@ impl Daemon {
         self.number_ports(wanted);
         let (config, applier, links) = (&self.config, &self.applier, self.network.links());
         let outcome = Outcome { config, desired: wanted, applier, links, ofports: &self.ofports };
-        let mut rows = outcome.rows();
+        let mut rows = outcome.rows(|i, basis| self.told.knows(self.server.database(), &i.uuid, basis));
+        let news = config.interfaces().filter(|(_, i)| rows.contains_key(&("Interface", i.uuid)));
+        let news: Vec<_> = news.map(|(_, i)| (i.uuid, outcome.basis(i).into_owned())).collect();
         let errors = outcome.errors();
         for (_, interface) in config.interfaces().filter(|(_, i)| outcome.error(i).is_none()) {
             // Counters are there from the start; later on they have their own pace.
@@ -371,7 +377,9 @@ impl Daemon {
         rows.extend(status::controllers(self.server.database()));
         rows.extend(self.managers.rows(self.server.database()));
         self.log_errors(errors);
-        self.write(&rows);
+        if self.write(&rows) {
+            self.told.remember(self.server.database(), news);
+        }
     }
 
     fn number_ports(&mut self, wanted: &Desired) {
@@ -413,6 +421,7 @@ impl Daemon {
     /// Writes all counters.
     fn statistics(&mut self) {
         self.last_statistics = Instant::now();
+        let current = self.told.current(self.server.database());
         let mut rows = Rows::new();
         for (_, interface) in self.config.interfaces() {
             self.add_statistics(interface.uuid, &interface.name, &mut rows);
@@ -425,6 +434,7 @@ impl Daemon {
             rows.entry(("Open_vSwitch", root)).or_default().insert("statistics", totals);
         }
         self.write(&rows);
+        self.told.follow(self.server.database(), &current);
     }
 
     fn add_mirror_statistics(&self, bridge: &str, mirror: &Mirror, rows: &mut Rows) {
@@ -440,15 +450,16 @@ impl Daemon {
         }
     }
 
-    /// Commits `rows`. What cannot be written is logged, and tried again with the next report.
-    fn write(&mut self, rows: &Rows) {
+    /// Commits `rows`; whether that went well. What cannot be written is logged, and tried again with the next report.
+    fn write(&mut self, rows: &Rows) -> bool {
         let written = status::write(self.server.database(), rows).and_then(|prepared| match prepared {
             // Derived from what is on disk already: worth a line in the file, not the wait for the disk.
             Some(prepared) => self.server.commit(prepared, Durability::Buffered, wall_clock()).map(drop),
             None => Ok(()),
         });
-        if let Err(e) = written {
+        if let Err(e) = &written {
             error!("the state of the switch cannot be written to the database: {e}");
         }
+        written.is_ok()
     }
 }

@@ -22,6 +22,7 @@ pub mod reconcile;
 pub mod retry;
 pub mod start;
 pub mod status;
+pub mod told;
 
 pub use args::Args;
 

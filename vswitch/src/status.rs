@@ -9,12 +9,14 @@ use crate::config::{Bridge, Config, Notes, bridge, fdb};
 use crate::netlink::link::LinkTable;
 use crate::reconcile::apply::Applier;
 use crate::reconcile::desired::Desired;
+use crate::told::Basis;
 use datapath::control::{AddressFlaps, MirrorStats, PortStats, Totals};
 use datapath::switch::verdict::DropReason;
 use datapath::types::MacAddr;
 use ovsdb::db::{Database, Prepared};
 use ovsdb::error::OpError;
 use ovsdb::value::{Atom, Datum};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
@@ -60,9 +62,9 @@ impl Outcome<'_> {
         self.desired.incomplete.get(&interface.uuid).map(String::as_str)
     }
 
-    /// All rows but for statistics.
+    /// All rows but for statistics, and for those of interfaces that `told` says so of.
     #[must_use]
-    pub fn rows(&self) -> Rows {
+    pub fn rows(&self, told: impl Fn(&Interface, &Basis<'_>) -> bool) -> Rows {
         let mut rows = Rows::new();
         for bridge in &self.config.bridges {
             rows.insert(("Bridge", bridge.uuid), self.bridge_columns(bridge));
@@ -75,7 +77,10 @@ impl Outcome<'_> {
                 rows.insert(("Port", port.uuid), BTreeMap::from([("status", status)]));
             }
             for interface in &bridge.interfaces {
-                rows.insert(("Interface", interface.uuid), self.interface_columns(interface));
+                let basis = self.basis(interface);
+                if !told(interface, &basis) {
+                    rows.insert(("Interface", interface.uuid), basis.columns());
+                }
             }
         }
         if let Some(root) = self.config.root {
@@ -129,50 +134,28 @@ impl Outcome<'_> {
         bridge_columns(bridge, notes)
     }
 
-    fn interface_columns(&self, interface: &Interface) -> BTreeMap<&'static str, Datum> {
-        let notes = self.desired.notes.get(&interface.uuid).cloned().unwrap_or_default();
-        if let Some(why) = self.error(interface) {
-            let mut columns = detached();
-            columns.insert("ofport", Datum::integer(-1));
-            columns.insert("error", Datum::string(why));
-            columns.insert("status", Datum::map_of_strings(notes));
-            return columns;
-        }
+    /// What the columns of an interface follow from.
+    #[must_use]
+    pub fn basis<'a>(&'a self, interface: &'a Interface) -> Basis<'a> {
         // A tunnel or a patch has no device, and is up.
         let bare = matches!(&interface.wanted, Ok(w) if matches!(w.kind, Kind::Tunnel(_) | Kind::Patch { .. }));
         let link = self.links.by_name(&interface.name).filter(|_| !bare);
-        let spec = self.desired.specs.ports.get(&interface.name);
-        let mtu = if bare { spec.and_then(|s| s.mtu).map(|m| m.0) } else { link.map(|l| l.mtu) };
-        let mode = link.and_then(|l| self.links.mode(l.ifindex)).unwrap_or_default();
-        let bits = mode.speed.and_then(|s| i64::try_from(s).ok());
-        let duplex = mode.full_duplex.map(|full| if full { "full" } else { "half" });
-        // An internal port that was moved to another namespace has no link here, and works.
-        let elsewhere = link.is_none() && spec.is_some_and(|s| s.up);
-        let state = |up: bool| Datum::string(if up { "up" } else { "down" });
-        let mut status = notes;
-        if let Some(kind) = link.and_then(|l| l.kind.clone()) {
-            status.insert("driver_name".to_owned(), kind);
+        Basis {
+            error: self.error(interface).map(Cow::Borrowed),
+            incomplete: self.incomplete(interface).map(Cow::Borrowed),
+            notes: self.desired.notes.get(&interface.uuid).map(Cow::Borrowed),
+            bare,
+            link: link.map(Cow::Borrowed),
+            mode: link.and_then(|l| self.links.mode(l.ifindex)).unwrap_or_default(),
+            spec: self.desired.specs.ports.get(&interface.name).map(Cow::Borrowed),
+            facts: self.applier.facts(&interface.name).map(Cow::Borrowed),
+            ofport: self.ofports.get(&interface.uuid).copied().unwrap_or_default(),
         }
-        status.extend(self.applier.facts(&interface.name).into_iter().flat_map(|f| f.status.clone()));
-        let ofport = self.ofports.get(&interface.uuid).copied().unwrap_or_default();
-        BTreeMap::from([
-            ("ofport", Datum::integer(i64::from(ofport))),
-            ("error", self.incomplete(interface).map_or(Datum::empty_set(), Datum::string)),
-            ("ifindex", Datum::integer(link.map_or(0, |l| i64::from(l.ifindex)))),
-            ("mac_in_use", link.and_then(|l| l.mac).map_or(Datum::empty_set(), |m| Datum::string(m.to_string()))),
-            ("mtu", mtu.filter(|&m| m > 0).map_or(Datum::empty_set(), |m| Datum::integer(i64::from(m)))),
-            ("admin_state", state(bare || elsewhere || link.is_some_and(|l| l.admin_up))),
-            ("link_state", state(bare || elsewhere || link.is_some_and(|l| l.carrier))),
-            ("link_resets", Datum::integer(link.map_or(0, |l| i64::from(l.link_resets)))),
-            ("link_speed", bits.map_or(Datum::empty_set(), Datum::integer)),
-            ("duplex", duplex.map_or(Datum::empty_set(), Datum::string)),
-            ("status", Datum::map_of_strings(status)),
-        ])
     }
 }
 
 /// What an interface without a device shows.
-fn detached() -> BTreeMap<&'static str, Datum> {
+pub fn detached() -> BTreeMap<&'static str, Datum> {
     let unset = ["ifindex", "mac_in_use", "mtu", "admin_state", "link_state", "link_resets", "link_speed", "duplex"];
     let mut columns: BTreeMap<_, _> = unset.into_iter().map(|c| (c, Datum::empty_set())).collect();
     columns.insert("statistics", Datum::empty_map());
@@ -358,7 +341,7 @@ mod tests {
         let outcome =
             Outcome { config: &config, desired: &desired, applier: &applier, links: &links, ofports: &ofports };
         assert_eq!(outcome.error(p1), None);
-        let columns = &outcome.rows()[&("Interface", p1.uuid)];
+        let columns = &outcome.rows(|_, _| false)[&("Interface", p1.uuid)];
         // As in Open vSwitch.
         assert!(columns["error"].as_str().unwrap().starts_with("No usable peer 'p2' exists in 'netdev' datapath."));
         assert_eq!((&columns["ofport"], &columns["ifindex"]), (&Datum::integer(1), &Datum::integer(0)));
@@ -379,7 +362,7 @@ mod tests {
             links: &LinkTable::default(),
             ofports: &BTreeMap::from([(own.uuid, 65_534)]),
         };
-        let rows = outcome.rows();
+        let rows = outcome.rows(|_, _| false);
         let columns = &rows[&("Interface", p1.uuid)];
         assert_eq!(columns["ofport"], Datum::integer(-1));
         assert!(columns["error"].as_str().unwrap().starts_with("type=stt"));

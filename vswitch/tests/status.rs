@@ -27,6 +27,23 @@ fn counter(row: &Value, name: &str) -> Option<i64> {
 }
 
 #[test]
+fn what_others_write_over_it_is_said_again() {
+    let Some(host) = Host::new("what_others_write_over_it_is_said_again") else { return };
+    host.veth("p1");
+    host.serve(async |db| {
+        db.apply([add_br("br0"), vec![stats_interval("100")]].concat()).await;
+        db.apply(add_port("br0", json!({"name": "p1"}))).await;
+        let before = db.interface("p1").await;
+        for _ in 0..3 {
+            db.apply(vec![set("Interface", json!({"status": ["map", []], "mtu": 9, "link_state": ["set", []]}))]).await;
+            let right =
+                |row: &Value| ["status", "mtu", "link_state"].iter().all(|column| row[column] == before[column]);
+            db.row("Interface", "p1", right).await;
+        }
+    });
+}
+
+#[test]
 fn columns_without_effect_say_so_until_they_are_cleared() {
     let Some(host) = Host::new("columns_without_effect_say_so_until_they_are_cleared") else { return };
     host.veth("p1");
