@@ -280,7 +280,8 @@ mod tests {
     fn a_tcp_segment_is_split_and_padding_is_not_sent_as_data() {
         let packet = all_flags(Packet::tcp6(1448));
         for mut frame in [packet.frame(), packet.partial()] {
-            frame.set_len(frame.len() + 5);
+            let padded = frame.len() + 5;
+            frame.set_len(padded);
             let segments = cut(frame, Some(1000)).unwrap();
             assert_eq!(segments.len(), 2);
             for (i, segment) in segments.iter().enumerate() {

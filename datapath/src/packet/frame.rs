@@ -16,6 +16,7 @@
 use crate::types::{DeviceId, Place, PortId, RemoteIndex};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU8;
+use std::ops::{Deref, DerefMut};
 
 /// Bytes kept free before a received frame: VXLAN or Geneve over IPv6 with room for options, or a vnet header.
 pub const HEADROOM: usize = 256;
@@ -139,13 +140,35 @@ pub struct Meta {
 }
 
 /// An Ethernet frame, or the payload of a tunnelled datagram (then `meta.outer` is set).
+///
+/// One pointer: a frame is handed from stage to stage a dozen times, and [`Body`] stays where it is.
 #[derive(Debug)]
-pub struct Frame {
+pub struct Frame(Box<Body>);
+
+/// What a [`Frame`] is.
+#[derive(Debug)]
+pub struct Body {
     buf: Box<[u8]>,
     start: u32,
     end: u32,
     /// What travels with the bytes.
     pub meta: Meta,
+}
+
+impl Deref for Frame {
+    type Target = Body;
+
+    #[inline]
+    fn deref(&self) -> &Body {
+        &self.0
+    }
+}
+
+impl DerefMut for Frame {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Body {
+        &mut self.0
+    }
 }
 
 impl Frame {
@@ -156,7 +179,7 @@ impl Frame {
     #[must_use]
     pub fn new(buf: Box<[u8]>, headroom: usize) -> Self {
         assert!(headroom <= buf.len() && u32::try_from(buf.len()).is_ok(), "headroom {headroom} of {}", buf.len());
-        Self { buf, start: headroom as u32, end: headroom as u32, meta: Meta::default() }
+        Self(Box::new(Body { buf, start: headroom as u32, end: headroom as u32, meta: Meta::default() }))
     }
 
     /// A frame of its own memory, with the usual headroom: for tests and generated packets.
@@ -167,7 +190,9 @@ impl Frame {
         frame.bytes_mut().copy_from_slice(bytes);
         frame
     }
+}
 
+impl Body {
     /// The frame's bytes.
     #[inline]
     #[must_use]
@@ -314,10 +339,10 @@ impl Frame {
         }
     }
 
-    /// The buffer back, for a pool.
+    /// Bytes of the whole buffer, headroom and tailroom included.
     #[must_use]
-    pub fn into_buffer(self) -> Box<[u8]> {
-        self.buf
+    pub fn capacity(&self) -> usize {
+        self.buf.len()
     }
 }
 

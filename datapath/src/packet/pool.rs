@@ -9,10 +9,10 @@ use super::frame::{Frame, HEADROOM, MAX_FRAME};
 /// Bytes of one buffer: headroom, the largest frame, and slack so that a coalesced run of tunnel datagrams fits too.
 pub const BUFFER: usize = HEADROOM + MAX_FRAME + 499;
 
-/// Recycled buffers of one worker.
+/// Recycled frames of one worker.
 #[derive(Debug)]
 pub struct Pool {
-    spare: Vec<Box<[u8]>>,
+    spare: Vec<Frame>,
     spare_limit: usize,
 }
 
@@ -25,8 +25,9 @@ impl Pool {
 
     /// An empty frame with the usual headroom and room for [`MAX_FRAME`] bytes.
     pub fn alloc(&mut self) -> Frame {
-        let buf = self.spare.pop().unwrap_or_else(|| vec![0; BUFFER].into_boxed_slice());
-        Frame::new(buf, HEADROOM)
+        let Some(mut frame) = self.spare.pop() else { return Frame::new(vec![0; BUFFER].into_boxed_slice(), HEADROOM) };
+        frame.reset(HEADROOM);
+        frame
     }
 
     /// A second frame with the same bytes and metadata; the caller counts it.
@@ -40,9 +41,8 @@ impl Pool {
 
     /// Takes the memory of a frame that is finished with; the caller has counted where it went.
     pub fn recycle(&mut self, frame: Frame) {
-        let buf = frame.into_buffer();
-        if buf.len() == BUFFER && self.spare.len() < self.spare_limit {
-            self.spare.push(buf);
+        if frame.capacity() == BUFFER && self.spare.len() < self.spare_limit {
+            self.spare.push(frame);
         }
     }
 

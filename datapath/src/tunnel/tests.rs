@@ -169,7 +169,8 @@ fn what_the_tunnel_cannot_carry_is_refused_unless_it_is_tcp() {
     assert_eq!(payloads(Packet::tcp4(2500).udp().super_frame(1000)), Ok(vec![1000, 1000, 500]));
     assert_eq!(payloads(Packet::tcp4(1422).udp().partial()), Ok(vec![1422]));
     let mut padded = Packet::tcp4(1398).frame();
-    padded.set_len(padded.len() + 40);
+    let len = padded.len() + 40;
+    padded.set_len(len);
     assert_eq!(payloads(padded), Ok(vec![1398]), "padding needs no second segment");
 
     let mut syn = Packet::tcp4(1448);
