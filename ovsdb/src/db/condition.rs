@@ -124,6 +124,14 @@ impl Condition {
             _ => None,
         })
     }
+
+    /// What a row must have in `column` for all clauses to hold, if a clause says so.
+    pub fn equal(&self, column: &str) -> Option<&Datum> {
+        self.0.iter().find_map(|clause| match clause {
+            Clause::Test { column: Column::Named(name), function: Function::Eq, arg } if name == column => Some(arg),
+            _ => None,
+        })
+    }
 }
 
 impl Clause {

@@ -310,9 +310,10 @@ impl<'a> Run<'a, '_> {
 
     fn search(&mut self, table: &str, schema: &TableSchema, condition: &[Value]) -> Result<Vec<Uuid>, OpError> {
         let condition = Condition::from_json(table, schema, condition, &mut self.names)?;
-        if let Some(uuid) = condition.only_row() {
-            let row = self.txn.row(table, &uuid).filter(|row| condition.all(&uuid, row));
-            return Ok(row.map(|_| uuid).into_iter().collect());
+        let only = condition.only_row().map(|uuid| vec![uuid]);
+        if let Some(mut few) = only.or_else(|| self.txn.holders(table, |column| condition.equal(column))) {
+            few.retain(|uuid| self.txn.row(table, uuid).is_some_and(|row| condition.all(uuid, row)));
+            return Ok(few);
         }
         Ok(self.txn.rows(table).filter(|(uuid, row)| condition.all(uuid, row)).map(|(uuid, _)| *uuid).collect())
     }

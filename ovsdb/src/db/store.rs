@@ -102,6 +102,11 @@ impl Store {
         self.log.path()
     }
 
+    /// The schema as it stands in the file.
+    pub fn schema(&self) -> &Value {
+        &self.schema
+    }
+
     /// Adds a transaction to the file, unless it touches nothing that is kept on disk. On an error the file
     /// is as before, and the transaction must not be applied.
     pub fn write(

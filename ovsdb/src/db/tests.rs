@@ -147,6 +147,29 @@ fn named_uuids_work_before_their_insert_and_in_conditions() {
     assert!(db.row("Bridge", &id(BRIDGE)).unwrap().uuids("ports").any(|p| p == port));
 }
 
+/// Rows are found by the columns of an index as they are at that point of the transaction.
+#[test]
+fn conditions_on_an_index_see_the_transaction() {
+    let mut db = switch();
+    let select = |target: &str| json!({"op": "select", "table": "Manager", "where": [["target", "==", target]], "columns": ["target"]});
+    let insert = |name: &str, target: &str| json!({"op": "insert", "table": "Manager", "uuid-name": name, "row": {"target": target}});
+    let rows = |reply: &Value| reply["rows"].as_array().unwrap().len();
+    let keep = json!({"op": "update", "table": "Open_vSwitch", "where": [],
+                      "row": {"manager_options": ["set", [["named-uuid", "a"], ["named-uuid", "b"]]]}});
+    let (reply, _) = transact(&mut db, &json!([insert("a", "x"), insert("b", "y"), select("x"), keep]));
+    assert_eq!(rows(&reply[2]), 1);
+    let rename = |from: &str, to: &str| json!({"op": "update", "table": "Manager", "where": [["target", "==", from]], "row": {"target": to}});
+    let ops = [select("x"), rename("x", "y"), select("x"), select("y"), rename("y", "z"), select("y"), select("z")];
+    let found: Vec<_> =
+        db.execute(&ops).reply.as_array().unwrap().iter().filter(|r| r["rows"].is_array()).map(rows).collect();
+    assert_eq!(found, [1, 0, 2, 0, 2]);
+    let delete = json!({"op": "delete", "table": "Manager", "where": [["target", "==", "y"]]});
+    let both =
+        json!({"op": "select", "table": "Manager", "where": [["target", "==", "x"], ["inactivity_probe", "==", 5]]});
+    let reply = db.execute(&[delete, select("y"), both, select("x")]).reply;
+    assert_eq!([rows(&reply[1]), rows(&reply[2]), rows(&reply[3])], [0, 0, 1]);
+}
+
 /// A chosen identifier holds for the name too, wherever the name is used.
 #[test]
 fn a_named_row_may_choose_its_uuid() {

@@ -53,6 +53,19 @@ impl<'a> Txn<'a> {
         untouched.chain(edited)
     }
 
+    /// If `wanted` names a value for each column of one of the table's indexes: the rows that alone can have them, in
+    /// the order of [`Txn::rows`]. They are the one that has them in the database, and all that this transaction touched.
+    pub(super) fn holders<'d>(&self, table: &str, wanted: impl Fn(&str) -> Option<&'d Datum>) -> Option<Vec<Uuid>> {
+        let (name, schema, base) = self.db.table(table)?;
+        let (holders, key) = base.unique.iter().zip(&schema.indexes).find_map(|(holders, index)| {
+            let key: Option<Vec<Datum>> = index.iter().map(|column| wanted(column).cloned()).collect();
+            Some((holders, key?))
+        })?;
+        let touched = self.edits.get(name).into_iter().flat_map(BTreeMap::keys).copied();
+        let before = holders.get(&key).copied().filter(|uuid| self.edit(name, uuid).is_none());
+        Some(before.into_iter().chain(touched).collect())
+    }
+
     /// Inserts a row with these columns, all others at their defaults.
     pub fn insert<'c>(
         &mut self,
