@@ -213,7 +213,8 @@ impl Server {
         let Some(client) = self.sessions.get_mut(&session) else { return Err(json!("unknown session")) };
         match request {
             Request::ListDbs => Ok(json!([self.database.schema().name, self.info.schema().name])),
-            Request::GetSchema { db } => Ok(self.get(db).schema().to_json()),
+            Request::GetSchema { db: Db::Main } => Ok(self.store.schema().clone()),
+            Request::GetSchema { db: Db::Info } => Ok(self.info.schema().to_json()),
             Request::Echo { params } => Ok(Value::Array(params)),
             Request::SetDbChangeAware => Ok(json!({})),
             Request::GetServerId => Ok(json!(self.id.to_string())),
