@@ -11,7 +11,7 @@ use crate::appctl::edit::Edit;
 use crate::appctl::{Control, Demand, Farewell, View};
 use crate::config::interface::{Kind, Wanted};
 use crate::config::mirror::Mirror;
-use crate::config::{Config, Notes};
+use crate::config::{Config, Notes, Reader};
 use crate::log::Log;
 use crate::managers::Managers;
 use crate::netlink::{Network, watch};
@@ -71,6 +71,7 @@ pub struct Daemon {
     datapath: Datapath,
     deaths: mpsc::UnboundedReceiver<DatapathEvent>,
     applier: Applier,
+    reader: Reader,
     config: Config,
     /// The last number of every interface, in error or not.
     ofports: BTreeMap<Uuid, u16>,
@@ -113,6 +114,7 @@ impl Daemon {
             datapath,
             deaths,
             applier: Applier::default(),
+            reader: Reader::default(),
             config,
             ofports: BTreeMap::new(),
             errors: BTreeMap::new(),
@@ -313,7 +315,7 @@ impl Daemon {
     }
 
     fn read_config(&mut self) {
-        let config = Config::read(self.server.database());
+        let config = self.reader.read(self.server.database());
         if config.notes != self.config.notes {
             config.notes.iter().for_each(|(key, note)| warn!("Open_vSwitch {key}: {note}"));
         }

@@ -72,7 +72,7 @@ impl Outcome<'_> {
                 let statistics = BTreeMap::from([("statistics", Datum::empty_map())]);
                 rows.insert(("Mirror", mirror.uuid), statistics);
             }
-            for port in &bridge.ports {
+            for port in bridge.ports.iter().filter(|port| !port.told) {
                 let status = Datum::map_of_strings(port.notes.clone());
                 rows.insert(("Port", port.uuid), BTreeMap::from([("status", status)]));
             }

@@ -230,7 +230,7 @@ mod tests {
 
     fn read(port: Value, interface: Value) -> Interface {
         let config = Config::read(&database(&br0_p1(json!({}), json!({}), port, interface)));
-        config.bridges[0].interfaces[1].clone()
+        Interface::clone(&config.bridges[0].interfaces[1])
     }
 
     #[test]

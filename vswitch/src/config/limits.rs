@@ -4,10 +4,10 @@
 //! bytes for the egress-policer's own `cir` and `cbs`. Without OpenFlow nothing chooses a queue, so a port has the one
 //! that unchosen traffic is in, queue 0.
 
+use super::memo::Source;
 use super::{Columns, Notes, Options, listed, unsupported};
 use datapath::switch::bucket::Tokens;
 use datapath::switch::shape::Limit;
-use ovsdb::db::Database;
 use ovsdb::value::Atom;
 
 /// The burst of a policer that is not told another, in bits, as in Open vSwitch.
@@ -39,15 +39,15 @@ pub(super) fn ingress(row: &Columns<'_>) -> Option<Limit> {
 }
 
 /// How fast frames may leave by a port.
-pub(super) fn egress(database: &Database, port: &Columns<'_>, notes: &mut Notes) -> Option<Limit> {
-    let (_, qos) = port.references(database, "qos", "QoS").next()?;
+pub(super) fn egress(source: &Source<'_>, port: &Columns<'_>, notes: &mut Notes) -> Option<Limit> {
+    let (_, qos) = port.references(source, "qos", "QoS").next()?;
     let other_config = qos.options("other_config");
     match qos.text("type").unwrap_or_default() {
         "linux-htb" => {
             let mut read = Reader { told: vec![] };
             let mut limit = [read.number(&other_config, "max-rate"), read.number(&other_config, "burst")];
             read.unknown("", &other_config, &["max-rate", "burst"]);
-            queue_zero(database, &qos, &mut limit, &mut read);
+            queue_zero(source, &qos, &mut limit, &mut read);
             let [rate, burst] = limit;
             if rate.is_none() {
                 read.told
@@ -107,10 +107,10 @@ fn queues(qos: &Columns<'_>) -> impl Iterator<Item = (i64, uuid::Uuid)> {
 }
 
 /// All traffic is in queue 0: of its limit and that of the whole the smaller one counts.
-fn queue_zero(database: &Database, qos: &Columns<'_>, [rate, burst]: &mut [Option<u64>; 2], read: &mut Reader) {
+fn queue_zero(source: &Source<'_>, qos: &Columns<'_>, [rate, burst]: &mut [Option<u64>; 2], read: &mut Reader) {
     let mut others = vec![];
     for (number, uuid) in queues(qos) {
-        match database.row("Queue", &uuid).map(Columns) {
+        match source.row("Queue", uuid) {
             Some(queue) if number == 0 => {
                 let other_config = queue.options("other_config");
                 let own = read.number(&other_config, "max-rate");

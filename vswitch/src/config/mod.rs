@@ -9,21 +9,23 @@ pub mod bridge;
 pub mod fdb;
 pub mod interface;
 pub mod limits;
+mod memo;
 pub mod mirror;
 pub mod port;
 pub mod tunnel;
 pub mod unsupported;
 
 use bridge::BridgeSettings;
-use datapath::switch::shape::Limit;
 use datapath::switch::state::{BridgeVlans, PortRules, VlanMode};
 use datapath::time::Duration;
 use datapath::types::VlanId;
 use interface::{Interface, Place};
+use memo::{Memo, Source};
 use mirror::Mirror;
 use ovsdb::db::{Database, Row};
 use ovsdb::value::Datum;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// Why something cannot be done as asked: the value, and a way out.
@@ -71,9 +73,9 @@ pub struct Bridge {
     /// For its `status`.
     pub notes: Notes,
     /// Its ports, by name.
-    pub ports: Vec<Port>,
+    pub ports: Vec<Arc<Port>>,
     /// The interfaces of its ports, by name.
-    pub interfaces: Vec<Interface>,
+    pub interfaces: Vec<Arc<Interface>>,
     /// Its mirrors, by name.
     pub mirrors: Vec<Mirror>,
 }
@@ -87,12 +89,36 @@ pub struct Port {
     pub name: String,
     /// For its `status`.
     pub notes: Notes,
+    /// Whether its `status` says so already.
+    pub told: bool,
 }
 
-impl Config {
+/// Reads configurations, one after the other.
+#[derive(Default)]
+pub struct Reader {
+    /// What it has made of the ports of each bridge, in view of what else decides that.
+    ports: BTreeMap<Uuid, (Home, Memo<Option<Reading>>)>,
+}
+
+/// What a bridge's ports are read in view of, besides the rows of their own.
+#[derive(PartialEq, Eq)]
+struct Home {
+    row: Uuid,
+    name: String,
+    settings: BridgeSettings,
+    refused: Option<Refusal>,
+    two_tags: bool,
+}
+
+/// What a port's row and those that it refers to are read as.
+struct Reading {
+    port: Arc<Port>,
+    interfaces: Vec<Arc<Interface>>,
+}
+
+impl Reader {
     /// Reads all of it.
-    #[must_use]
-    pub fn read(database: &Database) -> Config {
+    pub fn read(&mut self, database: &Database) -> Config {
         let mut config = Config {
             root: None,
             next_cfg: 0,
@@ -107,11 +133,94 @@ impl Config {
         config.next_cfg = row.integer("next_cfg").unwrap_or_default();
         config.switch_wide(&row);
         let mut taken = BTreeSet::new();
-        let mut rows: Vec<_> = row.references(database, "bridges", "Bridge").collect();
+        let source = Source::new(database);
+        let mut rows: Vec<_> = row.references(&source, "bridges", "Bridge").collect();
         rows.sort_by_key(|(_, row)| row.text("name").unwrap_or_default().to_owned());
-        config.bridges =
-            rows.iter().map(|(uuid, row)| read_bridge(database, *uuid, row, config.two_tags, &mut taken)).collect();
+        self.ports.retain(|bridge, _| rows.iter().any(|(uuid, _)| uuid == bridge));
+        let bridge = |(uuid, row): &(_, _)| self.bridge(database, *uuid, row, config.two_tags, &mut taken);
+        config.bridges = rows.iter().map(bridge).collect();
         config
+    }
+
+    /// `taken`: the interfaces that an earlier bridge or port has.
+    fn bridge(
+        &mut self,
+        database: &Database,
+        uuid: Uuid,
+        row: &Columns<'_>,
+        two_tags: bool,
+        taken: &mut BTreeSet<Uuid>,
+    ) -> Bridge {
+        let mut notes = Notes::new();
+        let home = home(uuid, row, two_tags, &mut notes);
+        let Home { name, settings, refused, .. } = &home;
+        let secure = row.text("fail_mode") == Some("secure");
+        if secure {
+            let text = format!(
+                "fail_mode=secure and no OpenFlow: the bridge forwards nothing; to forward, \
+                 'vsctl set bridge {name} fail_mode=standalone'"
+            );
+            notes.insert("fail_mode_warning".to_owned(), text);
+        }
+        let source = Source::new(database);
+        let mut mirrors: Vec<_> =
+            row.references(&source, "mirrors", "Mirror").map(|(uuid, row)| mirror::read(uuid, &row)).collect();
+        mirrors.sort_by(|a, b| (&a.name, a.uuid).cmp(&(&b.name, b.uuid)));
+        unsupported::note(row, unsupported::BRIDGE, &mut notes);
+        let mut bridge = Bridge {
+            uuid,
+            name: name.clone(),
+            settings: settings.clone(),
+            secure,
+            vlans: BridgeVlans { flood: row.vlans("flood_vlans").collect(), two_tags },
+            refused: refused.clone(),
+            notes,
+            ports: Vec::new(),
+            interfaces: Vec::new(),
+            mirrors,
+        };
+        self.ports(database, row, home, taken, &mut bridge);
+        bridge
+    }
+
+    /// Puts the ports on the bridge.
+    fn ports(
+        &mut self,
+        database: &Database,
+        row: &Columns<'_>,
+        home: Home,
+        taken: &mut BTreeSet<Uuid>,
+        bridge: &mut Bridge,
+    ) {
+        let mut memo = match self.ports.remove(&bridge.uuid) {
+            Some((before, memo)) if before == home => memo,
+            _ => Memo::default(),
+        };
+        let mut shared = Vec::new();
+        for port in row.uuids("ports") {
+            let reading = memo.get(database, port, |source| read_port(source, port, &home));
+            let Some(Reading { port, interfaces }) = reading else { continue };
+            bridge.ports.push(Arc::clone(port));
+            let (new, others): (Vec<_>, Vec<_>) = interfaces.iter().partition(|i| taken.insert(i.uuid));
+            bridge.interfaces.extend(new.into_iter().cloned());
+            shared.extend(others.into_iter().map(|i| i.name.clone()));
+        }
+        if !shared.is_empty() {
+            let text = format!("{}: belongs to another port or bridge already, left out here", shared.join(", "));
+            bridge.notes.insert("ports_warning".to_owned(), text);
+        }
+        bridge.ports.sort_by(|a, b| a.name.cmp(&b.name));
+        bridge.interfaces.sort_by(|a, b| a.name.cmp(&b.name));
+        memo.tidy();
+        self.ports.insert(bridge.uuid, (home, memo));
+    }
+}
+
+impl Config {
+    /// Reads all of it.
+    #[must_use]
+    pub fn read(database: &Database) -> Config {
+        Reader::default().read(database)
     }
 
     fn switch_wide(&mut self, row: &Columns<'_>) {
@@ -151,29 +260,14 @@ impl Config {
 
     /// The interfaces of all bridges.
     pub fn interfaces(&self) -> impl Iterator<Item = (&Bridge, &Interface)> {
-        self.bridges.iter().flat_map(|bridge| bridge.interfaces.iter().map(move |i| (bridge, i)))
+        self.bridges.iter().flat_map(|bridge| bridge.interfaces.iter().map(move |i| (bridge, &**i)))
     }
 }
 
-/// `taken`: the interfaces that an earlier bridge or port has.
-fn read_bridge(
-    database: &Database,
-    bridge_row: Uuid,
-    row: &Columns<'_>,
-    two_tags: bool,
-    taken: &mut BTreeSet<Uuid>,
-) -> Bridge {
+/// What a bridge's ports are read in view of.
+fn home(uuid: Uuid, row: &Columns<'_>, two_tags: bool, notes: &mut Notes) -> Home {
     let name = row.text("name").unwrap_or_default().to_owned();
-    let mut notes = Notes::new();
-    let settings = bridge::settings(&row.options("other_config"), &mut notes);
-    let secure = row.text("fail_mode") == Some("secure");
-    if secure {
-        let text = format!(
-            "fail_mode=secure and no OpenFlow: the bridge forwards nothing; to forward, \
-             'vsctl set bridge {name} fail_mode=standalone'"
-        );
-        notes.insert("fail_mode_warning".to_owned(), text);
-    }
+    let settings = bridge::settings(&row.options("other_config"), notes);
     let unknown = row.text("datapath_type").filter(|t| !["", "netdev", "system"].contains(t));
     let refused = unknown.map(|other| {
         format!(
@@ -184,64 +278,37 @@ fn read_bridge(
     if let Some(why) = &refused {
         notes.insert("datapath_type_error".to_owned(), why.clone());
     }
-    let mut mirrors: Vec<_> =
-        row.references(database, "mirrors", "Mirror").map(|(uuid, row)| mirror::read(uuid, &row)).collect();
-    mirrors.sort_by(|a, b| (&a.name, a.uuid).cmp(&(&b.name, b.uuid)));
-    unsupported::note(row, unsupported::BRIDGE, &mut notes);
-    let vlans = BridgeVlans { flood: row.vlans("flood_vlans").collect(), two_tags };
-    let mut ports = Vec::new();
-    let mut interfaces = Vec::new();
-    let mut shared = Vec::new();
-    for (port_row, port) in row.references(database, "ports", "Port") {
-        let (told, vlans, egress) = read_port(database, port_row, &port, two_tags);
-        ports.push(told);
-        let members: Vec<_> = port.references(database, "interfaces", "Interface").collect();
-        for (uuid, interface) in &members {
-            if taken.insert(*uuid) {
-                let refused = refused.as_deref();
-                let members = members.len();
-                let place = Place {
-                    port_row,
-                    port: &port,
-                    vlans: vlans.clone(),
-                    members,
-                    bridge: &name,
-                    bridge_row,
-                    settings: &settings,
-                    refused,
-                    egress,
-                };
-                interfaces.push(interface::read(*uuid, interface, &place));
-            } else {
-                shared.push(interface.text("name").unwrap_or_default().to_owned());
-            }
-        }
-    }
-    if !shared.is_empty() {
-        let text = format!("{}: belongs to another port or bridge already, left out here", shared.join(", "));
-        notes.insert("ports_warning".to_owned(), text);
-    }
-    ports.sort_by(|a, b| a.name.cmp(&b.name));
-    interfaces.sort_by(|a, b| a.name.cmp(&b.name));
-    Bridge { uuid: bridge_row, name, settings, secure, vlans, refused, notes, ports, interfaces, mirrors }
+    Home { row: uuid, name, settings, refused, two_tags }
 }
 
 /// What a port's VLAN settings mean.
 type VlanSettings = Result<(VlanMode, PortRules), Refusal>;
 
-/// The port, how it treats VLANs and what leaves by it otherwise, and how fast frames may leave.
-fn read_port(
-    database: &Database,
-    uuid: Uuid,
-    row: &Columns<'_>,
-    two_tags: bool,
-) -> (Port, VlanSettings, Option<Limit>) {
+/// Reads a port and its interfaces.
+fn read_port(source: &Source<'_>, uuid: Uuid, home: &Home) -> Option<Reading> {
+    let row = &source.row("Port", uuid)?;
     let mut notes = Notes::new();
-    let vlans = port::read(row, two_tags, &mut notes);
-    let egress = limits::egress(database, row, &mut notes);
+    let vlans = port::read(row, home.two_tags, &mut notes);
+    let egress = limits::egress(source, row, &mut notes);
     unsupported::note(row, unsupported::PORT, &mut notes);
     unsupported::note_other_config(row, &["priority-tags", "qinq-ethtype"], &mut notes);
-    (Port { uuid, name: row.text("name").unwrap_or_default().to_owned(), notes }, vlans, egress)
+    let members: Vec<_> = row.references(source, "interfaces", "Interface").collect();
+    let place = Place {
+        port_row: uuid,
+        port: row,
+        vlans,
+        members: members.len(),
+        bridge: &home.name,
+        bridge_row: home.row,
+        settings: &home.settings,
+        refused: home.refused.as_deref(),
+        egress,
+    };
+    let interface = |(uuid, row): &(_, _)| Arc::new(interface::read(*uuid, row, &place));
+    let interfaces = members.iter().map(interface).collect();
+    let told = row.options("status").into_iter().eq(notes.iter().map(|(k, v)| (k.as_str(), v.as_str())));
+    let name = row.text("name").unwrap_or_default().to_owned();
+    Some(Reading { port: Arc::new(Port { uuid, name, notes, told }), interfaces })
 }
 
 /// `k=v, k=v`; `None` if there are none.
@@ -294,12 +361,11 @@ impl<'a> Columns<'a> {
 
     fn references<'d>(
         &self,
-        database: &'d Database,
+        source: &Source<'d>,
         column: &str,
-        table: &str,
+        table: &'static str,
     ) -> impl Iterator<Item = (Uuid, Columns<'d>)> {
-        let uuids = self.get(column).into_iter().flat_map(Datum::uuids);
-        uuids.filter_map(move |uuid| Some((uuid, Columns(database.row(table, &uuid)?))))
+        self.uuids(column).filter_map(move |uuid| Some((uuid, source.row(table, uuid)?)))
     }
 }
 
@@ -434,6 +500,41 @@ pub(crate) mod tests {
             let said = config.notes.get("vlan-limit").map_or("", String::as_str);
             assert!(said.ends_with(told) && said.is_empty() == told.is_empty(), "{value}: {said}");
         }
+    }
+
+    /// Whatever changes, what was read before does not show.
+    #[test]
+    fn a_reader_that_has_read_before_reads_the_same() {
+        let map = |key: &str, value: &str| json!(["map", [[key, value]]]);
+        let mut ops = br0_p1(json!({}), json!({}), json!({"qos": ["named-uuid", "q"]}), json!({}));
+        let queues = json!({"type": "linux-htb", "queues": ["map", [[0, ["named-uuid", "u"]]]]});
+        ops.push(insert("QoS", "q", queues, json!({})));
+        ops.push(insert("Queue", "u", json!({"other_config": map("max-rate", "1000000")}), json!({})));
+        let mut database = database(&ops);
+        let (mut reader, mut before) = (Reader::default(), Config::read(&database));
+        let vxlan = json!({"type": "vxlan", "options": ["map", [["remote_ips", "192.0.2.2"], ["key", "5"]]]});
+        for (table, name, row) in [
+            ("Port", Some("p1"), json!({"tag": 5})),
+            ("Port", Some("p1"), json!({"status": map("vlan_warning", "old")})),
+            ("Interface", Some("p1"), json!({"mac": "02:00:00:00:00:09"})),
+            ("Interface", Some("p1"), vxlan),
+            ("Bridge", Some("br0"), json!({"other_config": map("fdb-0-02:00:00:00:00:01", "p1@192.0.2.3")})),
+            ("Bridge", Some("br0"), json!({"other_config": map("hwaddr", "02:00:00:00:00:08")})),
+            ("Open_vSwitch", None, json!({"other_config": map("vlan-limit", "2")})),
+            ("Queue", None, json!({"other_config": map("max-rate", "2000000")})),
+            ("QoS", None, json!({"type": "egress-policer"})),
+            ("Bridge", Some("br0"), json!({"datapath_type": "other"})),
+            ("Bridge", Some("br0"), json!({"ports": ["set", []]})),
+        ] {
+            assert_eq!(reader.read(&database), before);
+            let found = name.map_or(json!([]), |name| json!([["name", "==", name]]));
+            let done = database.execute(&[json!({"op": "update", "table": table, "where": found, "row": row})]);
+            database.apply(done.prepared.unwrap());
+            let after = Config::read(&database);
+            assert_ne!(after, before, "{table} {row}");
+            before = after;
+        }
+        assert_eq!(reader.read(&database), before);
     }
 
     #[test]
