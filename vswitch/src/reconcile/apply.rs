@@ -5,6 +5,7 @@ use datapath::control::{Action, Applied, ApplyError, PortKind, PortSpec};
 use datapath::switch::shape::Limit;
 use datapath::switch::state::{PortRules, PriorityTags, Trunks, VlanMode};
 use datapath::tunnel::Tunnel;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use tracing::{error, info, warn};
 
@@ -65,11 +66,12 @@ impl Applier {
         carry_out: impl FnOnce(Vec<Action>) -> Vec<Result<Applied, ApplyError>>,
     ) -> bool {
         self.failed.retain(|name, (spec, _)| !retry && desired.ports.get(name) == Some(spec));
-        let mut attempted = desired.clone();
+        let mut attempted = Cow::Borrowed(desired);
         for name in self.failed.keys() {
+            let ports = &mut attempted.to_mut().ports;
             match self.current.ports.get(name) {
-                Some(old) => attempted.ports.insert(name.clone(), old.clone()),
-                None => attempted.ports.remove(name),
+                Some(old) => ports.insert(name.clone(), old.clone()),
+                None => ports.remove(name),
             };
         }
         let actions = plan(&self.current, &attempted, &self.broken);
