@@ -14,6 +14,7 @@ use crate::config::mirror::Mirror;
 use crate::config::{Config, Notes, Reader};
 use crate::log::Log;
 use crate::managers::Managers;
+use crate::mtu::settle::{Memory, Setting, settle};
 use crate::netlink::{Network, watch};
 use crate::reconcile::apply::Applier;
 use crate::reconcile::desired::{Desired, desired, paths};
@@ -81,6 +82,8 @@ pub struct Daemon {
     fixed: BTreeMap<&'static str, Datum>,
     /// What interfaces' rows say already.
     told: Told,
+    /// What MTUs were before.
+    mtus: Memory,
     last_statistics: Instant,
     retry: Retry,
 }
@@ -120,6 +123,7 @@ impl Daemon {
             errors: BTreeMap::new(),
             fixed,
             told: Told::default(),
+            mtus: Memory::default(),
             last_statistics: Instant::now(),
             retry: Retry::default(),
         };
@@ -239,7 +243,7 @@ impl Daemon {
                 warn!("{}", status::flapping(&flaps));
                 false
             }
-            Event::Tick => self.tick(),
+            Event::Tick => self.tick().await,
             Event::Control(_) | Event::Signal(_) => false,
         })
     }
@@ -260,7 +264,7 @@ impl Daemon {
         !commits.is_empty()
     }
 
-    fn tick(&mut self) -> bool {
+    async fn tick(&mut self) -> bool {
         let now = Instant::now();
         // Transactions that waited for what the daemon itself wrote, or whose time is over.
         let commits = self.server.tick(Now::read());
@@ -278,6 +282,8 @@ impl Daemon {
                 self.network.distrust_routes();
                 changed = true;
             }
+            // Nor of what happens to the other end of a veth.
+            changed |= self.network.ask_far_ends_again().await;
         }
         changed
     }
@@ -291,15 +297,18 @@ impl Daemon {
         let mut wanted = Desired::default();
         for _ in 0..ROUNDS {
             self.network.find_routes(paths(&self.config).collect::<Vec<_>>()).await;
+            self.network.find_far_ends(self.config.interfaces().map(|(_, i)| i.name.as_str())).await;
             wanted = desired(&self.config, self.network.links(), self.network.routes());
             wanted.keep_moved(&self.config, self.network.links(), |spec| self.applier.has_as(spec));
+            settle(&self.config, self.network.links(), self.network.spaces(), &mut self.mtus, &mut wanted);
             let new_taps = self.missing_taps();
             self.applier.apply(&wanted.specs, retry, |actions| self.datapath.apply(actions));
             // What is desired follows from the devices that there are: by now perhaps a TAP more, with its address.
             let mut moved = self.network.catch_up().await?;
-            if self.set_macs(&new_taps).await {
+            if self.set_macs(&new_taps).await | self.set_mtus(&mut wanted).await {
                 moved |= self.network.catch_up().await?;
             }
+            moved |= self.network.name_spaces(&wanted.unnamed).await;
             retry = false;
             if !moved {
                 break;
@@ -346,6 +355,27 @@ impl Daemon {
             match self.network.set_mac(ifindex, mac).await {
                 Ok(()) => any = true,
                 Err(why) => warn!("port {name}: cannot set the hardware address {mac}: {why}"),
+            }
+        }
+        any
+    }
+
+    /// Gives devices the MTUs that they are to have; whether any has changed. A refusal is told as the interface's error.
+    async fn set_mtus(&mut self, wanted: &mut Desired) -> bool {
+        let mut any = false;
+        for Setting { row, port, ifindex, was, mtu, why } in std::mem::take(&mut wanted.mtus) {
+            match self.network.set_mtu(ifindex, mtu).await {
+                Ok(()) => {
+                    info!("port {port}: MTU {was} → {mtu}: {why}");
+                    any = true;
+                }
+                Err(refused) => {
+                    let text = format!(
+                        "the kernel refuses MTU {mtu} ({why}) for {port}, which keeps {was}: {refused}; 'ip -d link show dev \
+                         {port}' tells minmtu and maxmtu, 'vsctl set interface {port} mtu_request=BYTES' asks for another"
+                    );
+                    wanted.incomplete.insert(row, text);
+                }
             }
         }
         any

@@ -1,10 +1,18 @@
-//! What fits where, and why: the MTU that a tunnel leaves to the frames inside it.
+//! The MTU contract: what fits where, and why. Pure.
+//!
+//! A tunnel's MTU is what the way to its other end leaves ([`of_tunnel`]); what a bridge's ports make of each other's,
+//! which MTU each gets from us and what to warn of, is settled in [`settle`].
+
+pub mod limits;
+pub mod settle;
+pub mod warning;
 
 use crate::netlink::link::LinkTable;
 use crate::netlink::route::Route;
-use datapath::tunnel::Tunnel;
+use datapath::tunnel::{Protocol, Tunnel};
 use datapath::types::L3Mtu;
 use datapath::wire::{ethernet, ipv4, ipv6, udp};
+use std::net::IpAddr;
 
 /// Bytes that the tunnel takes from the underlay's MTU: the inner Ethernet header, its own, UDP's if there is one, and
 /// the outer IP header. Every VLAN tag that an inner frame carries takes 4 more.
@@ -19,21 +27,45 @@ pub fn overhead(tunnel: &Tunnel) -> u32 {
 /// overhead. `None` while there is no way, or none that is wide enough for anything.
 #[must_use]
 pub fn of_tunnel(tunnel: &Tunnel, route: &Route, links: &LinkTable) -> Option<L3Mtu> {
+    underlay(route, links)?.checked_sub(overhead(tunnel)).filter(|&m| m > 0).map(L3Mtu)
+}
+
+/// The MTU of a way: the smaller of the route's own, set by hand or learned, and the device's.
+fn underlay(route: &Route, links: &LinkTable) -> Option<u32> {
     let Route::Via { ifindex, mtu } = route else { return None };
     let link = links.by_index(*ifindex).map(|l| l.mtu).filter(|&m| m > 0);
-    let underlay = match (link, *mtu) {
-        (Some(link), Some(route)) => link.min(route),
-        (Some(one), None) | (None, Some(one)) => one,
-        (None, None) => return None,
+    link.into_iter().chain(*mtu).min()
+}
+
+/// Where the tunnel's MTU comes from, which the way to `end` decides.
+#[must_use]
+pub fn reason(tunnel: &Tunnel, end: IpAddr, route: &Route, links: &LinkTable) -> String {
+    let Route::Via { ifindex, .. } = route else { return String::new() };
+    let (underlay, link) = (underlay(route, links).unwrap_or_default(), links.by_index(*ifindex));
+    let way = match link {
+        Some(link) if link.mtu > underlay => {
+            format!("path MTU to {end} by {}, whose own is {}", link.name, link.mtu)
+        }
+        Some(link) => format!("{}, way to {end}", link.name),
+        None => format!("way to {end}"),
     };
-    underlay.checked_sub(overhead(tunnel)).filter(|&m| m > 0).map(L3Mtu)
+    let ends = match tunnel.ends().count() {
+        0 | 1 => String::new(),
+        ends => format!(", the least of {ends} ways"),
+    };
+    let protocol = match tunnel.protocol {
+        Protocol::Geneve => "Geneve".to_owned(),
+        other => other.name().to_uppercase(),
+    };
+    let ip = if tunnel.remote.is_ipv4() { "IPv4" } else { "IPv6" };
+    format!("{underlay} ({way}{ends}) less {} for {protocol} over {ip}", overhead(tunnel))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::netlink::link::tests::veth;
-    use datapath::tunnel::Protocol;
+    use datapath::tunnel::Remotes;
     use datapath::types::TunnelKey;
     use rtnetlink::packet_route::RouteNetlinkMessage;
 
@@ -76,5 +108,24 @@ mod tests {
         assert_eq!(of_tunnel(&v4, &unknown, &links), None);
         assert_eq!(of_tunnel(&v4, &Route::Local, &links), None);
         assert_eq!(of_tunnel(&v4, &Route::None("Network is unreachable".into()), &links), None);
+    }
+
+    #[test]
+    fn a_reason_names_the_way_and_the_cost() {
+        let mut links = LinkTable::default();
+        links.apply(&RouteNetlinkMessage::NewLink(veth(4, "eth0")));
+        let told = |tunnel: &Tunnel, mtu| reason(tunnel, tunnel.remote.ip(), &Route::Via { ifindex: 4, mtu }, &links);
+        let v4 = tunnel("192.0.2.2");
+        assert_eq!(told(&v4, None), "1500 (eth0, way to 192.0.2.2) less 50 for VXLAN over IPv4");
+        assert_eq!(
+            told(&of(Protocol::Gre, "2001:db8::2"), Some(1400)),
+            "1400 (path MTU to 2001:db8::2 by eth0, whose own is 1500) less 58 for GRE over IPv6"
+        );
+        let several = Remotes::new((2..4u8).map(|last| [192, 0, 2, last].into()));
+        let several = Tunnel { remotes: Some(several), ..of(Protocol::Vxlan, "192.0.2.2") };
+        assert_eq!(
+            told(&several, Some(1500)),
+            "1500 (eth0, way to 192.0.2.2, the least of 2 ways) less 50 for VXLAN over IPv4"
+        );
     }
 }

@@ -43,6 +43,8 @@ pub struct Wanted {
     pub rules: PortRules,
     /// How fast frames may come and go.
     pub limits: Limits,
+    /// The MTU asked for.
+    pub mtu: Option<u32>,
 }
 
 /// What a port is.
@@ -112,6 +114,16 @@ pub(super) fn read(uuid: Uuid, row: &Columns<'_>, place: &Place<'_>) -> Interfac
             notes.insert(unsupported::key("mac"), format!("mac={mac} has no effect: {why}"));
         }
     }
+    if let (Some(mtu), Ok(wanted)) = (row.integer("mtu_request"), &wanted) {
+        let why = match wanted.kind {
+            Kind::Internal { .. } | Kind::Netdev => None,
+            Kind::Tunnel(_) => Some("a tunnel's MTU is what its way leaves, see status:mtu_reason"),
+            Kind::Patch { .. } => Some("a patch port takes packets of any size"),
+        };
+        if let Some(why) = why {
+            notes.insert(unsupported::key("mtu_request"), format!("mtu_request={mtu} has no effect: {why}"));
+        }
+    }
     let ofport_request = row.integer("ofport_request").and_then(|n| u16::try_from(n).ok());
     Interface { uuid, port: place.port_row, name, own, ofport: row.integer("ofport"), ofport_request, wanted, notes }
 }
@@ -151,7 +163,8 @@ fn wanted(uuid: Uuid, name: &str, row: &Columns<'_>, place: &Place<'_>, notes: &
         },
     };
     let limits = Limits { ingress: limits::ingress(row), egress: place.egress };
-    Ok(Wanted { kind, vlan, rules, limits })
+    let mtu = row.integer("mtu_request").and_then(|n| u32::try_from(n).ok());
+    Ok(Wanted { kind, vlan, rules, limits, mtu })
 }
 
 fn internal(uuid: Uuid, row: &Columns<'_>, name: &str, place: &Place<'_>, notes: &mut Notes) -> Result<Kind, Refusal> {
@@ -303,15 +316,28 @@ mod tests {
     #[test]
     fn what_is_left_out_is_told() {
         let port = json!({"tag": 5, "trunks": 6, "protected": true});
-        let interface = json!({"mtu_request": 1400, "ofport_request": 9, "options": ["map", [["speed", "fast"]]],
+        let interface = json!({"mtu_request": 1400, "lldp": ["map", [["enable", "true"]]], "ofport_request": 9, "options": ["map", [["speed", "fast"]]],
             "other_config": ["map", [["x", "y"]]]});
         let i = read(port, interface);
         assert_eq!(i.ofport_request, Some(9));
-        assert_eq!(i.wanted.unwrap().vlan, VlanMode::Access(VlanId::new(5).unwrap()));
+        let wanted = i.wanted.unwrap();
+        assert_eq!((wanted.vlan, wanted.mtu), (VlanMode::Access(VlanId::new(5).unwrap()), Some(1400)));
         assert_eq!(
             i.notes.keys().map(String::as_str).collect::<Vec<_>>(),
-            ["options_warning", "unsupported_mtu_request", "unsupported_other_config"]
+            ["options_warning", "unsupported_lldp", "unsupported_other_config"]
         );
+    }
+
+    #[test]
+    fn an_mtu_is_asked_for_where_there_is_a_device_to_have_it() {
+        let told = |mut row: Value| {
+            row["mtu_request"] = json!(1400);
+            read(json!({}), row).notes.get("unsupported_mtu_request").cloned().unwrap_or_default()
+        };
+        assert_eq!([told(json!({})), told(json!({"type": "internal"}))], ["", ""]);
+        let tunnel = told(json!({"type": "vxlan", "options": ["map", [["remote_ip", "192.0.2.2"]]]}));
+        assert!(tunnel.starts_with("mtu_request=1400 has no effect: a tunnel's MTU"), "{tunnel}");
+        assert!(told(json!({"type": "patch", "options": ["map", [["peer", "p2"]]]})).contains("has no effect"));
     }
 
     #[test]

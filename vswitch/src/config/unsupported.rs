@@ -47,7 +47,6 @@ pub const INTERFACE: &[Row] = &[
     ("bfd", &[], "BFD is not supported by this version; no session is run"),
     ("cfm_mpid", &[], "connectivity fault management is not supported"),
     ("lldp", &[], "LLDP is not supported by this version; none is sent"),
-    ("mtu_request", &[], "the MTU is not set by this version; 'ip link set dev NAME mtu BYTES' sets it"),
 ];
 
 /// Adds a note for every column of `table` that asks for something.
@@ -121,7 +120,7 @@ mod tests {
             ),
             "Interface" => (
                 "ingress_policing_burst ingress_policing_kpkts_burst ingress_policing_kpkts_rate ingress_policing_rate mac \
-                 name ofport_request options other_config type",
+                 mtu_request name ofport_request options other_config type",
                 "admin_state bfd_status cfm_fault cfm_fault_status cfm_flap_count cfm_health cfm_remote_mpids \
                  cfm_remote_opstate duplex error ifindex lacp_current link_resets link_speed link_state mac_in_use mtu \
                  ofport statistics status",
@@ -170,7 +169,7 @@ mod tests {
         let [bridge, port, interface] = notes(
             json!({"stp_enable": true, "protocols": ["set", ["OpenFlow10", "OpenFlow13"]]}),
             json!({"lacp": "active", "bond_mode": "balance-slb", "other_config": ["map", [["transient", "true"]]]}),
-            json!({"mtu_request": 1400, "bfd": ["map", [["enable", "true"]]], "mac": "02:00:00:00:00:01"}),
+            json!({"bfd": ["map", [["enable", "true"]]], "mac": "02:00:00:00:00:01"}),
         );
         let told = |notes: Notes| notes.into_iter().map(|(k, v)| format!("{k}: {v}")).collect::<Vec<_>>();
         assert_eq!(
@@ -197,8 +196,6 @@ mod tests {
                 "unsupported_bfd: bfd has no effect: BFD is not supported by this version; no session is run",
                 "unsupported_mac: mac=02:00:00:00:00:01 has no effect: the device keeps its own; 'ip link set dev p1 \
                  address 02:00:00:00:00:01' sets it",
-                "unsupported_mtu_request: mtu_request=1400 has no effect: the MTU is not set by this version; 'ip link \
-                 set dev NAME mtu BYTES' sets it",
             ]
         );
     }

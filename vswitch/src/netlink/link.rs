@@ -35,6 +35,8 @@ pub struct Link {
     pub ethernet: bool,
     /// The device it is enslaved to (a Linux bridge, a bond).
     pub master: Option<u32>,
+    /// The other end of a veth.
+    pub peer: Option<Peer>,
     /// How often the carrier has come or gone since the device was first seen.
     pub link_resets: u32,
     /// The kernel's count of that when the device was first seen.
@@ -47,6 +49,26 @@ impl Link {
     pub fn is_up(&self) -> bool {
         self.admin_up && self.carrier
     }
+}
+
+/// The other end of a veth, by number.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Peer {
+    /// Its ifindex, in its own namespace.
+    pub ifindex: u32,
+    /// The kernel's number of that namespace in ours; `None`: it is ours.
+    pub space: Option<i32>,
+}
+
+/// The other end of a veth, as far as it can be read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FarEnd {
+    /// Its name.
+    pub name: String,
+    /// Its MTU.
+    pub mtu: u32,
+    /// The namespace it is in; `None`: ours.
+    pub space: Option<i32>,
 }
 
 /// An address of an interface, as `ip` writes it.
@@ -71,6 +93,8 @@ pub struct LinkTable {
     names: HashMap<String, u32>,
     addresses: BTreeMap<u32, BTreeSet<Address>>,
     modes: BTreeMap<u32, LinkMode>,
+    /// Those in other namespaces, by our end; `None`: it cannot be read.
+    far_ends: BTreeMap<u32, Option<FarEnd>>,
 }
 
 impl LinkTable {
@@ -105,6 +129,34 @@ impl LinkTable {
         }
     }
 
+    /// The other end of a veth, where it is in this namespace or somebody has asked for it.
+    #[must_use]
+    pub fn far_end(&self, link: &Link) -> Option<FarEnd> {
+        match link.peer? {
+            Peer { space: Some(_), .. } => self.far_ends.get(&link.ifindex)?.clone(),
+            Peer { ifindex, space: None } => {
+                self.links.get(&ifindex).map(|far| FarEnd { name: far.name.clone(), mtu: far.mtu, space: None })
+            }
+        }
+    }
+
+    /// Whether the other end of a veth is in another namespace and nobody has asked for it since our end last changed.
+    #[must_use]
+    pub fn is_far_end_unknown(&self, link: &Link) -> bool {
+        link.peer.is_some_and(|peer| peer.space.is_some()) && !self.far_ends.contains_key(&link.ifindex)
+    }
+
+    /// The veths whose other end has been asked for, from behind `ifindex` on in the order of their numbers.
+    pub fn far_ends_after(&self, ifindex: u32) -> impl Iterator<Item = (u32, Peer)> {
+        let asked = self.far_ends.range(ifindex + 1..).map(|(ifindex, _)| *ifindex);
+        asked.filter_map(|ifindex| Some((ifindex, self.links.get(&ifindex)?.peer?)))
+    }
+
+    /// Keeps the other end of a veth until our end changes; whether it is news.
+    pub fn set_far_end(&mut self, ifindex: u32, far: Option<FarEnd>) -> bool {
+        self.links.contains_key(&ifindex) && self.far_ends.insert(ifindex, far.clone()) != Some(far)
+    }
+
     /// Takes a message in; whether anything changed.
     pub fn apply(&mut self, message: &RouteNetlinkMessage) -> bool {
         match message {
@@ -133,6 +185,7 @@ impl LinkTable {
         let changed = old.as_ref() != Some(&new);
         if changed {
             self.modes.remove(&ifindex);
+            self.far_ends.remove(&ifindex);
         }
         if let Some(old) = old.filter(|old| old.name != new.name)
             && self.names.get(&old.name) == Some(&ifindex)
@@ -151,6 +204,7 @@ impl LinkTable {
         let ifindex = m.header.index;
         self.addresses.remove(&ifindex);
         self.modes.remove(&ifindex);
+        self.far_ends.remove(&ifindex);
         let Some(old) = self.links.remove(&ifindex) else { return false };
         if self.names.get(&old.name) == Some(&ifindex) {
             self.names.remove(&old.name);
@@ -171,14 +225,16 @@ fn merge(old: Option<Link>, m: &LinkMessage) -> Link {
         kind: None,
         ethernet: false,
         master: None,
+        peer: None,
         link_resets: 0,
         carrier_changes: None,
     });
     link.admin_up = m.header.flags.contains(LinkFlags::Up);
     link.carrier = m.header.flags.contains(LinkFlags::LowerUp);
     link.ethernet = m.header.link_layer_type == LinkLayerType::Ether;
-    // A device that leaves its master is told by leaving the attribute out of a full message.
+    // A full message tells of a device that leaves its master by leaving the attribute out.
     let full = m.attributes.iter().any(|a| matches!(a, LinkAttribute::Mtu(_)));
+    let (mut below, mut space) = (None, None);
     if full {
         link.master = None;
     }
@@ -188,6 +244,8 @@ fn merge(old: Option<Link>, m: &LinkMessage) -> Link {
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::Address(mac) => link.mac = <[u8; 6]>::try_from(mac.as_slice()).ok().map(MacAddr),
             LinkAttribute::Controller(master) => link.master = Some(*master).filter(|&m| m != 0),
+            LinkAttribute::Link(ifindex) => below = Some(*ifindex),
+            LinkAttribute::LinkNetNsId(id) => space = Some(*id),
             LinkAttribute::CarrierChanges(n) => {
                 link.link_resets = n.saturating_sub(*link.carrier_changes.get_or_insert(*n));
             }
@@ -200,6 +258,11 @@ fn merge(old: Option<Link>, m: &LinkMessage) -> Link {
             }
             _ => {}
         }
+    }
+    // Of other kinds, IFLA_LINK is the device below.
+    if full {
+        let veth = link.kind.as_deref() == Some("veth");
+        link.peer = below.filter(|_| veth).map(|ifindex| Peer { ifindex, space });
     }
     link
 }
@@ -308,6 +371,37 @@ pub(crate) mod tests {
         t.set_mode(3, mode);
         t.apply(&RouteNetlinkMessage::DelLink(veth(3, "p1")));
         assert_eq!(t.mode(3), None);
+    }
+
+    #[test]
+    fn the_other_end_of_a_veth_is_found_here_or_kept_until_ours_changes() {
+        let mut t = LinkTable::default();
+        let cable = |ifindex, name, peer, space: Option<i32>| {
+            let mut m = veth(ifindex, name);
+            m.attributes.push(LinkAttribute::Link(peer));
+            m.attributes.extend(space.map(LinkAttribute::LinkNetNsId));
+            RouteNetlinkMessage::NewLink(m)
+        };
+        t.apply(&cable(3, "a", 4, None));
+        assert_eq!(t.far_end(t.by_name("a").unwrap()), None, "not there yet");
+        t.apply(&cable(4, "b", 3, None));
+        let far = FarEnd { name: "b".to_owned(), mtu: 1500, space: None };
+        assert_eq!(t.far_end(t.by_name("a").unwrap()), Some(far));
+
+        t.apply(&cable(5, "p1", 2, Some(7)));
+        let p1 = t.by_name("p1").unwrap().clone();
+        assert!(t.is_far_end_unknown(&p1) && !t.is_far_end_unknown(t.by_name("a").unwrap()));
+        let far = FarEnd { name: "eth0".to_owned(), mtu: 1400, space: Some(7) };
+        assert!(t.set_far_end(5, Some(far.clone())) && !t.set_far_end(5, Some(far.clone())));
+        assert_eq!((t.far_end(&p1), t.is_far_end_unknown(&p1)), (Some(far), false));
+        assert!(!t.set_far_end(9, None), "there is no such device");
+        t.apply(&cable(5, "p1", 2, Some(8)));
+        assert!(t.is_far_end_unknown(t.by_name("p1").unwrap()));
+        // Of a VLAN device it is the device below.
+        let mut vlan = veth(6, "v6");
+        vlan.attributes.extend([LinkAttribute::Link(3), LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Vlan)])]);
+        t.apply(&RouteNetlinkMessage::NewLink(vlan));
+        assert_eq!(t.by_name("v6").unwrap().peer, None);
     }
 
     #[test]

@@ -4,20 +4,26 @@
 //! causes never arrive. All belongs to the network namespace that the daemon was started in.
 
 pub mod ethtool;
+pub mod far_end;
 pub mod link;
 pub mod route;
 pub mod watch;
 
 use datapath::types::MacAddr;
 use ethtool::Ethtool;
+use far_end::Spaces;
 use futures::TryStreamExt;
-use link::LinkTable;
+use link::{LinkTable, Peer};
 use route::{Path, Routes};
 use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::{Handle, LinkUnspec};
+use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec};
+use std::collections::BTreeSet;
 use std::io;
 use tracing::warn;
 use watch::{Event, Watch};
+
+/// Of how many veths the other end in another namespace is asked for again at a time.
+const FAR_ENDS: usize = 64;
 
 /// The kernel's view of the network, kept up to date by [`Network::next`] and [`Network::catch_up`].
 pub struct Network {
@@ -28,6 +34,9 @@ pub struct Network {
     links: LinkTable,
     routes: Routes,
     routes_stale: bool,
+    spaces: Spaces,
+    /// The veth whose other end was asked for last.
+    last_far_end: u32,
 }
 
 impl Network {
@@ -39,7 +48,8 @@ impl Network {
         let requests = tokio::spawn(connection);
         let links = dump(&handle).await?;
         let ethtool = Ethtool::open().map_err(|e| warn!("link_speed and duplex of interfaces stay empty: {e}")).ok();
-        Ok(Network { handle, requests, watch, ethtool, links, routes: Routes::new(), routes_stale: true })
+        let (routes, spaces) = (Routes::new(), Spaces::default());
+        Ok(Network { handle, requests, watch, ethtool, links, routes, routes_stale: true, spaces, last_far_end: 0 })
     }
 
     /// Links and addresses.
@@ -118,10 +128,62 @@ impl Network {
         }
     }
 
+    /// The names of network namespaces that [`Network::name_spaces`] has found.
+    #[must_use]
+    pub fn spaces(&self) -> &Spaces {
+        &self.spaces
+    }
+
+    /// Looks for the names of these network namespaces; whether any was found that was not known.
+    pub async fn name_spaces(&mut self, spaces: &BTreeSet<i32>) -> bool {
+        self.spaces.find(&self.handle, spaces).await
+    }
+
+    /// Asks for the other ends of those of `devices` that are veths into another namespace, where they are not known.
+    pub async fn find_far_ends(&mut self, devices: impl IntoIterator<Item = &str>) {
+        for name in devices {
+            if let Some(link) = self.links.by_name(name).filter(|link| self.links.is_far_end_unknown(link))
+                && let Some(peer) = link.peer
+            {
+                let ifindex = link.ifindex;
+                self.ask_far_end(ifindex, peer).await;
+            }
+        }
+    }
+
+    /// Asks again for a few of those that are known, a few others each time; whether any has changed.
+    pub async fn ask_far_ends_again(&mut self) -> bool {
+        self.spaces.look_again();
+        let few = self.links.far_ends_after(self.last_far_end).take(FAR_ENDS).collect::<Vec<_>>();
+        self.last_far_end = if few.len() < FAR_ENDS { 0 } else { few.last().map_or(0, |(ifindex, _)| *ifindex) };
+        let mut changed = false;
+        for (ifindex, peer) in few {
+            changed |= self.ask_far_end(ifindex, peer).await;
+        }
+        changed
+    }
+
+    async fn ask_far_end(&mut self, ifindex: u32, peer: Peer) -> bool {
+        let far = far_end::ask(&self.handle, peer).await;
+        self.links.set_far_end(ifindex, far)
+    }
+
     /// Sets an interface's hardware address.
     pub async fn set_mac(&self, ifindex: u32, mac: MacAddr) -> Result<(), String> {
-        let message = LinkUnspec::new_with_index(ifindex).address(mac.0.to_vec()).build();
-        self.handle.link().set(message).execute().await.map_err(|e| e.to_string())
+        self.set(LinkUnspec::new_with_index(ifindex).address(mac.0.to_vec())).await
+    }
+
+    /// Sets an interface's MTU.
+    pub async fn set_mtu(&self, ifindex: u32, mtu: u32) -> Result<(), String> {
+        self.set(LinkUnspec::new_with_index(ifindex).mtu(mtu)).await
+    }
+
+    async fn set(&self, link: LinkMessageBuilder<LinkUnspec>) -> Result<(), String> {
+        match self.handle.link().set(link.build()).execute().await {
+            Ok(()) => Ok(()),
+            Err(rtnetlink::Error::NetlinkError(e)) => Err(e.to_io().to_string()),
+            Err(e) => Err(e.to_string()),
+        }
     }
 }
 

@@ -6,12 +6,12 @@ use super::mirrors::{self, Mirrors};
 use super::plan::Specs;
 use crate::config::interface::{Interface, Kind, Wanted};
 use crate::config::{Bridge, Config, Notes, Refusal};
-use crate::mtu;
+use crate::mtu::{self, settle::Setting};
 use crate::netlink::link::{Link, LinkTable};
 use crate::netlink::route::{Path, Route, Routes};
 use datapath::control::{BridgeSpec, PortKind, PortSpec};
 use datapath::tunnel::Tunnel;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use uuid::Uuid;
 
@@ -28,6 +28,10 @@ pub struct Desired {
     pub mirrors: Mirrors,
     /// What to tell in an interface's `status`, by its row.
     pub notes: BTreeMap<Uuid, Notes>,
+    /// The MTUs to give to devices.
+    pub mtus: Vec<Setting>,
+    /// The network namespaces that a note would name if their names were known.
+    pub unnamed: BTreeSet<i32>,
 }
 
 /// The paths that `config`'s tunnels take.
@@ -107,6 +111,10 @@ impl Desired {
                 let text = "not here under this name: it is in another network namespace, or renamed, and works there";
                 let notes = self.notes.entry(interface.uuid).or_default();
                 notes.insert("interface".to_owned(), text.to_owned());
+                if let Ok(Wanted { mtu: Some(mtu), .. }) = interface.wanted {
+                    let text = format!("mtu_request={mtu} has no effect: the interface is not here; set its MTU there");
+                    notes.insert("unsupported_mtu_request".to_owned(), text);
+                }
             }
         }
     }
@@ -156,7 +164,12 @@ fn port_spec(
                     loops::refuse(config, bridge, wanted, end, &egress.name)?;
                 }
             }
-            let mtu = ways().filter_map(|(_, route)| mtu::of_tunnel(&tunnel, route, links)).min();
+            let widths = ways().filter_map(|way| Some((mtu::of_tunnel(&tunnel, way.1, links)?, way)));
+            let narrowest = widths.min_by_key(|(mtu, _)| *mtu);
+            if let Some((_, (end, route))) = narrowest {
+                notes.insert("mtu_reason".to_owned(), mtu::reason(&tunnel, end, route, links));
+            }
+            let mtu = narrowest.map(|(mtu, _)| mtu);
             (PortKind::Tunnel(tunnel), true, mtu)
         }
     };

@@ -81,11 +81,7 @@ fn across(out: &VlanMode, into: &VlanMode, vlan: VlanId) -> Option<VlanId> {
     if !carries(out, vlan) {
         return None;
     }
-    let tagged = match out {
-        VlanMode::Access(_) | VlanMode::Dot1qTunnel(_) => false,
-        VlanMode::NativeUntagged(own, _) => *own != vlan,
-        VlanMode::Trunk(_) | VlanMode::NativeTagged(..) => vlan != VlanId::UNTAGGED,
-    };
+    let tagged = leaves_tagged(out, vlan);
     let far = match into {
         VlanMode::Dot1qTunnel(service) => {
             let customer = if tagged { vlan } else { VlanId::UNTAGGED };
@@ -97,6 +93,15 @@ fn across(out: &VlanMode, into: &VlanMode, vlan: VlanId) -> Option<VlanId> {
         VlanMode::Trunk(_) => VlanId::UNTAGGED,
     };
     carries(into, far).then_some(far)
+}
+
+/// Whether frames of `vlan` leave by a port of this mode with a tag of that VLAN.
+pub fn leaves_tagged(mode: &VlanMode, vlan: VlanId) -> bool {
+    match mode {
+        VlanMode::Access(_) | VlanMode::Dot1qTunnel(_) => false,
+        VlanMode::NativeUntagged(own, _) => *own != vlan,
+        VlanMode::Trunk(_) | VlanMode::NativeTagged(..) => vlan != VlanId::UNTAGGED,
+    }
 }
 
 /// Whether frames of `vlan` come and go by a port of this mode, with whatever VLAN of a customer below.
