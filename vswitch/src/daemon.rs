@@ -53,7 +53,7 @@ pub enum Event {
     Control(SessionEvent),
     /// The host's network.
     Link(Vec<watch::Event>),
-    /// A device that died.
+    /// Something that the datapath noticed.
     Datapath(DatapathEvent),
     /// Something is due.
     Tick,
@@ -242,6 +242,10 @@ impl Daemon {
             Event::Datapath(DatapathEvent::AddressFlaps(flaps)) => {
                 warn!("{}", status::flapping(&flaps));
                 false
+            }
+            Event::Datapath(DatapathEvent::TooBig { remote }) => {
+                debug!("packets to {remote} are larger than the way there");
+                self.network.ask_routes_to(remote).await
             }
             Event::Tick => self.tick().await,
             Event::Control(_) | Event::Signal(_) => false,

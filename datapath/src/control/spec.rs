@@ -251,6 +251,12 @@ pub enum DatapathEvent {
     },
     /// An address keeps moving from port to port: two stations have it, or there is a loop.
     AddressFlaps(Box<AddressFlaps>),
+    /// The kernel has refused a tunnel's packet as larger than the way to its remote end: it may have learned of a narrow
+    /// place on it.
+    TooBig {
+        /// The remote end.
+        remote: IpAddr,
+    },
 }
 
 /// What there is to tell of an address that keeps moving.

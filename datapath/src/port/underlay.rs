@@ -5,7 +5,7 @@
 //! tunnel's decapsulation judges them. Outer packets have "don't fragment" unless the tunnel says otherwise: fragments
 //! would be lost silently more often than not, and a loop of tunnels through the host feeds on them. The sockets are
 //! unconnected and do not ask for ICMP errors, so no error of an earlier packet fails a later one; a learned path MTU
-//! answers EMSGSIZE directly.
+//! answers EMSGSIZE directly, which the worker tells control of.
 
 use super::cmsg::{self, Control, Name, take};
 use super::sys::{Messages, Outgoing, set_option};

@@ -9,6 +9,7 @@ mod devices;
 mod poller;
 mod run;
 mod spin;
+mod too_big;
 mod transmit;
 
 pub use command::{Command, Remote};

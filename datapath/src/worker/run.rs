@@ -70,6 +70,9 @@ impl Worker {
         if self.switch.has_copies() {
             self.send_copies(clock);
         }
+        for remote in self.transmit.too_big.take(now) {
+            let _ = self.events.send(DatapathEvent::TooBig { remote });
+        }
         bytes
     }
 

@@ -1,12 +1,14 @@
 //! Sending what the switch has decided, and counting what became of it.
 
 use super::devices::DeviceTable;
+use super::too_big::TooBig;
 use crate::packet::{Frame, Pool};
 use crate::port::Unsent;
 use crate::stats::WorkerCounters;
 use crate::switch::state::Snapshot;
 use crate::switch::verdict::DropReason;
 use crate::types::{DeviceId, PortId};
+use std::net::IpAddr;
 use std::num::NonZeroU8;
 
 /// What was handed to a device on behalf of one port.
@@ -23,6 +25,8 @@ struct Tally {
 pub struct Transmit {
     tallies: Vec<Tally>,
     unsent: Unsent,
+    /// Ends of tunnels that packets were too large for.
+    pub too_big: TooBig,
 }
 
 impl Transmit {
@@ -48,6 +52,9 @@ impl Transmit {
         for (frame, reason) in self.unsent.drain(..) {
             let (packets, bytes) = weigh(snapshot, &frame);
             let (port, mirror) = (frame.meta.egress, frame.meta.mirror);
+            if reason == DropReason::TxTooBig {
+                remote(snapshot, &frame).into_iter().for_each(|remote| self.too_big.note(remote));
+            }
             if let Some(tally) = self.tallies.iter_mut().find(|t| (t.port, t.mirror) == (port, mirror)) {
                 tally.packets = tally.packets.saturating_sub(packets);
                 tally.bytes = tally.bytes.saturating_sub(bytes);
@@ -81,6 +88,12 @@ impl Transmit {
             None => self.tallies.push(Tally { port, mirror, packets, bytes }),
         }
     }
+}
+
+/// The end of the tunnel that a frame was sent into.
+fn remote(snapshot: &Snapshot, frame: &Frame) -> Option<IpAddr> {
+    let tunnel = snapshot.port(frame.meta.egress)?.tunnel.is_some();
+    frame.meta.outer.filter(|_| tunnel).map(|outer| outer.remote)
 }
 
 /// Packets and bytes that a frame counts as at its egress port.

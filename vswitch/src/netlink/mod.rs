@@ -19,6 +19,7 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec};
 use std::collections::BTreeSet;
 use std::io;
+use std::net::IpAddr;
 use tracing::warn;
 use watch::{Event, Watch};
 
@@ -114,6 +115,16 @@ impl Network {
             self.routes.insert(path, route);
         }
         self.routes_stale = false;
+    }
+
+    /// Asks again for the routes to `remote`; whether any has changed.
+    pub async fn ask_routes_to(&mut self, remote: IpAddr) -> bool {
+        let mut changed = false;
+        for (path, route) in self.routes.iter_mut().filter(|(path, _)| path.remote == remote) {
+            let now = route::lookup(&self.handle, *path).await;
+            changed |= std::mem::replace(route, now.clone()) != now;
+        }
+        changed
     }
 
     /// Asks for the link modes of those of `devices` that are not known.
