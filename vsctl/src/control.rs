@@ -55,6 +55,12 @@ impl Control {
             _ => fail!("the switch's control socket {} sent {reply}", at.display()),
         }
     }
+
+    /// Asks for what the switch tells in JSON: a list of objects.
+    pub(crate) fn rows(&self, method: &str, params: &[&str]) -> Result<Vec<Value>> {
+        let answer = self.ask(method, params)?;
+        serde_json::from_str(&answer).map_err(|e| failed!("what the switch answers to {method} cannot be read: {e}"))
+    }
 }
 
 fn unreachable(at: &Path, error: &std::io::Error) -> crate::error::Error {

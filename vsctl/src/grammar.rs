@@ -100,7 +100,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request>
     if commands.is_empty() {
         fail!("missing command name; 'vsctl --help' lists the commands");
     }
-    let patient = commands.iter().any(|parsed| command::is_patient(parsed.command));
+    let patient = commands.iter().any(command::is_patient);
     let mut globals = globals::read(&matches, patient)?;
     if let Some(format) = format {
         (globals.style.format, globals.style.asked_for) = (Format::parse(&format)?, true);
@@ -108,20 +108,23 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request>
     Ok(Request::Run(globals, commands))
 }
 
-/// Takes a format off the end of a line whose last command has a name of two words: those are no commands of
-/// ovs-vsctl's, and people write `-f json` behind them.
+/// Takes a format off a line whose last command is none of ovs-vsctl's: people write `-f json` behind it.
 fn format_behind(mut words: Vec<String>) -> (Vec<String>, Option<String>) {
-    let last = words.rsplit(|word| word == "--").next().unwrap_or_default();
-    if last.first().is_none_or(|name| command::second_words(name).is_empty()) {
+    let start = words.iter().rposition(|word| word == "--").map_or(0, |at| at + 1);
+    let named = words[start..].iter().position(|word| !word.starts_with('-')).map_or(words.len(), |at| start + at);
+    if command::find_in(&words[named..]).is_none_or(|(command, _)| !command.is_ours()) {
         return (words, None);
     }
-    let taken = match &last[1..] {
-        [.., option, format] if ["-f", "--format"].contains(&option.as_str()) => Some((2, format.clone())),
-        [.., word] => word.strip_prefix("--format=").or(word.strip_prefix("-f")).map(|format| (1, format.to_owned())),
-        [] => None,
+    let long = |word: &String| word == "--format" || word.starts_with("--format=");
+    let is_format = |word: &String| long(word) || (word.starts_with("-f") && !word.starts_with("--"));
+    let Some(at) = words[named..].iter().position(is_format).map(|at| named + at) else { return (words, None) };
+    let joined = words[at].strip_prefix("--format=").or(words[at].strip_prefix("-f")).filter(|value| !value.is_empty());
+    let format = match (joined.map(str::to_owned), words.get(at + 1)) {
+        (Some(format), _) => format,
+        (None, Some(_)) => words.remove(at + 1),
+        (None, None) => return (words, None),
     };
-    let Some((count, format)) = taken else { return (words, None) };
-    words.truncate(words.len() - count);
+    words.remove(at);
     (words, Some(format))
 }
 
@@ -147,7 +150,9 @@ fn parse_command(words: &[String], mut given: BTreeMap<&'static str, String>) ->
     }
     let (command, args) = find_command(rest)?;
     let name = command.name;
-    for option in options {
+    let (behind, args): (Vec<_>, Vec<_>) =
+        args.iter().cloned().partition(|word| command.is_ours() && word.starts_with("--"));
+    for option in options.iter().chain(&behind) {
         let (option, value) = match option.split_once('=') {
             Some((option, value)) => (option, Some(value)),
             None => (option.as_str(), None),
@@ -173,8 +178,8 @@ fn parse_command(words: &[String], mut given: BTreeMap<&'static str, String>) ->
     if let Some(stray) = given.keys().find(|option| !command.options.iter().any(|o| o.name == **option)) {
         fail!("{}", no_such_option(command, stray));
     }
-    check_arguments(command, args)?;
-    Ok(Parsed { command, options: given, args: args.to_vec() })
+    check_arguments(command, &args)?;
+    Ok(Parsed { command, options: given, args })
 }
 
 /// The command at the beginning of `words`, which are one at least, and its arguments.
@@ -306,18 +311,26 @@ mod tests {
     }
 
     #[test]
-    fn a_format_behind_a_command_of_two_words() {
+    fn a_format_and_options_behind_a_command_of_our_own() {
         for line in [
             "fdb show br0 -f json",
             "fdb show br0 -fjson",
             "show -- fdb moves br0 --format=json",
             "-f json fdb show br0",
+            "fdb show -f json br0",
+            "mtu br0 -f json",
+            "drops br0 -f json --follow",
+            "drops --follow br0 --format=json",
+            "show -- --follow drops br0 -fjson",
         ] {
             let (globals, commands) = read(line).unwrap();
             assert_eq!((globals.style.format, globals.style.asked_for), (Format::Json, true), "{line}");
             assert_eq!(commands.last().unwrap().args, ["br0"], "{line}");
         }
         assert!(!read("fdb show br0").unwrap().0.style.asked_for);
+        assert_eq!(commands("drops br0 --follow"), ["--follow() drops br0"]);
+        assert_eq!(read("drops --follow").unwrap().0.timeout, None);
+        assert_eq!(read("drops").unwrap().0.timeout, Some(Duration::from_secs(10)));
     }
 
     #[test]
@@ -357,6 +370,7 @@ mod tests {
             ("fdb show", "too few arguments; it is: vsctl fdb show BRIDGE"),
             ("fdb show br0 -f xml", "--format=xml: there are list, table, html, csv and json"),
             ("show -f json", "too many arguments; it is: vsctl show"),
+            ("drops br0 --fast", "'drops' has no option --fast; it has --follow"),
             ("-- --columns list port", "'--columns' of 'list' needs a value: --columns=COLUMN[,COLUMN]..."),
             ("-- --may-exist=1 add-br b", "'--may-exist' of 'add-br' takes no value, not '1'"),
             ("-- --if-exists --if-exists del-br b", "'--if-exists' given twice to 'del-br'"),

@@ -202,6 +202,36 @@ fn vlan_bridges_are_read_but_not_made() {
 }
 
 #[test]
+fn how_large_packets_may_be() {
+    let mut lab = Lab::new(&[
+        "add-br br1 -- add-br br0 -- add-port br0 p1 -- add-port br0 vx0 type=vxlan key=5 remote_ip=192.0.2.2",
+        "set interface br0 mtu=1450 -- set interface p1 mtu=1500 mtu_request=1500 -- set interface vx0 mtu=1450",
+        "set interface br0 status:mtu_reason='min of the ports: vx0'",
+        "set interface p1 status:mtu_warning='1500 exceeds vx0 (1450):\nvsctl set interface p1 mtu_request=1450'",
+        "set interface vx0 status:mtu_reason='1500 (eth0) less 50' status:tunnel_egress_iface=eth0",
+    ]);
+    let shown = "\
+bridge port type     mtu  request underlay fits reason
+------ ---- -------- ---- ------- -------- ---- ---------------------
+br0    br0  internal 1450                  yes  min of the ports: vx0
+br0    p1   system   1500 1500             no
+br0    vx0  vxlan    1450         eth0     yes  1500 (eth0) less 50
+p1: 1500 exceeds vx0 (1450):
+vsctl set interface p1 mtu_request=1450
+br0: packets of up to 1450 bytes get everywhere, no larger ones by br0
+";
+    let trimmed = |text: String| text.lines().map(|line| format!("{}\n", line.trim_end())).collect::<String>();
+    assert_eq!(trimmed(lab.prints("mtu br0")), shown);
+    assert!(lab.prints("mtu").contains("\nbr1    br1  internal"));
+    let json = lab.prints("mtu br0 -f json");
+    assert!(
+        json.contains(r#"["br0","p1","system",1500,1500,["set",[]],"no",["set",[]],"1500 exceeds vx0 (1450):\nvsctl"#),
+        "{json}"
+    );
+    assert!(lab.refuses("mtu br9").starts_with("no bridge named br9"));
+}
+
+#[test]
 fn find_compares() {
     let mut lab = Lab::new(&[
         "add-br br0 -- add-port br0 p1 tag=1 -- add-port br0 p2 tag=2 trunks=1,2 external_ids:a=x",

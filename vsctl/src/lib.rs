@@ -52,10 +52,16 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
 }
 
 fn print(text: &str) -> Result<()> {
+    put(text).map(|_| ())
+}
+
+/// Writes to standard output; whether somebody still reads there.
+fn put(text: &str) -> Result<bool> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
         // Whoever reads has read enough.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.map_err(|error| failed!("cannot write the output: {error}")),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(failed!("cannot write the output: {error}")),
     }
 }

@@ -85,20 +85,29 @@ pub(crate) struct Table {
     pub rows: Vec<Vec<Datum>>,
     /// In aligned columns and without punctuation, unless a layout is asked for.
     pub for_people: bool,
+    /// How many of the last columns people are not shown: they read the same below the table.
+    pub details: usize,
 }
 
 impl Table {
     /// The table as text.
     pub(crate) fn print(&self, style: &Style) -> String {
-        let for_people = Style { format: Format::Table, data: Data::Bare, ..*style };
-        let style = if self.for_people && !style.asked_for { &for_people } else { style };
+        if self.is_read_by_people(style) {
+            let style = Style { format: Format::Table, data: Data::Bare, ..*style };
+            return self.aligned(&style, self.columns.len() - self.details);
+        }
         match style.format {
             Format::List => self.list(style),
-            Format::Table => self.aligned(style),
+            Format::Table => self.aligned(style, self.columns.len()),
             Format::Html => self.html(style),
             Format::Csv => self.csv(style),
             Format::Json => self.json(style),
         }
+    }
+
+    /// Whether it is printed for people, and so may be more text below it.
+    pub(crate) fn is_read_by_people(&self, style: &Style) -> bool {
+        self.for_people && !style.asked_for
     }
 
     fn cells(&self, row: &[Datum], data: Data) -> Vec<String> {
@@ -131,18 +140,20 @@ impl Table {
         text
     }
 
-    fn aligned(&self, style: &Style) -> String {
+    /// The first so many columns.
+    fn aligned(&self, style: &Style, shown: usize) -> String {
         let mut lines: Vec<Vec<String>> = Vec::new();
         if style.headings {
             lines.push(self.headings());
         }
         lines.extend(self.rows.iter().map(|row| self.cells(row, style.data)));
+        lines.iter_mut().for_each(|line| line.truncate(shown));
         let width = |at: usize| {
             let needed = lines.iter().map(|line| line[at].len()).max().unwrap_or(0);
             let heading = if style.headings { self.columns[at].0.len() } else { 0 };
             style.max_width.map_or(needed, |max| needed.min(max.max(heading)))
         };
-        let widths: Vec<usize> = (0..self.columns.len()).map(width).collect();
+        let widths: Vec<usize> = (0..shown).map(width).collect();
         for line in &mut lines {
             line.iter_mut().zip(&widths).for_each(|(cell, width)| cut(cell, *width));
         }
@@ -282,6 +293,7 @@ mod tests {
         Table {
             columns: ["name", "trunks", "tag", "external_ids"].map(column).into(),
             for_people: false,
+            details: 0,
             rows: vec![
                 vec![Datum::string("p1"), trunks, Datum::empty_set(), ids],
                 vec![Datum::string("p 2"), Datum::empty_set(), Datum::integer(5), Datum::empty_map()],
@@ -308,6 +320,9 @@ mod tests {
         assert!(table.print(&style(Format::List, false)).starts_with(columns));
         assert!(table.print(&style(Format::List, true)).starts_with("name                : "));
         assert!(table.print(&style(Format::Json, true)).starts_with("{\"data\""));
+        let table = Table { details: 2, ..table };
+        assert_eq!(table.print(&style(Format::List, false)), "name trunks\n---- ------\np1   10 20\np 2  \n");
+        assert!(table.print(&style(Format::Csv, true)).starts_with("name,trunks,tag,external_ids\n"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ovsdb::address::Address;
+use ovsdb::value::Datum;
 
 use crate::error::{Error, Result, listing};
 use crate::session::{MirrorState, Stage, State};
@@ -15,6 +16,15 @@ pub(crate) fn warnings(state: &State) -> Vec<String> {
     let warning =
         |(key, text): (&str, &str)| key.ends_with("_warning").then(|| format!("warning: {}: {text}", state.name));
     state.status.string_pairs().filter_map(warning).chain(incomplete).collect()
+}
+
+/// The key in an interface's `status` under which it says that its packets may be too large for the way.
+pub(crate) const MTU_WARNING: &str = "mtu_warning";
+
+/// The warnings of an interface that it did not have before.
+pub(crate) fn turned_up((before, state): &(Datum, State)) -> Vec<String> {
+    let had = warnings(&State { status: before.clone(), ..state.clone() });
+    warnings(state).into_iter().filter(|warning| !had.contains(warning)).collect()
 }
 
 /// What `status` says of a column that this run has set: that it has no effect (`unsupported_COLUMN`), or of a bridge that
@@ -83,6 +93,7 @@ pub(crate) fn out_of_patience(patience: Duration, remotes: &[Address], stage: &S
     let what = match stage {
         Stage::Connecting => format!("no connection to {socket}; is vswitch running?"),
         Stage::Reading => format!("the switch at {socket} does not answer; nothing was changed"),
+        Stage::Following => "that was as long as --timeout says".to_owned(),
         Stage::Until(not_yet) => format!("{not_yet}; nothing was changed"),
         Stage::Committing => {
             format!("the switch at {socket} does not say whether it made the change; 'vsctl show' tells")
@@ -98,7 +109,6 @@ pub(crate) fn out_of_patience(patience: Duration, remotes: &[Address], stage: &S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ovsdb::value::Datum;
 
     fn state(name: &str, ofport: Option<i64>, error: Option<&str>) -> State {
         let status =
@@ -161,6 +171,16 @@ mod tests {
         let patch = State { status: Datum::empty_map(), ..state("pa", Some(5), Some("no peer pb")) };
         assert_eq!(warnings(&patch), ["warning: pa: no peer pb"]);
         assert_eq!(warnings(&State { ofport: Some(-1), ..patch }), [""; 0]);
+    }
+
+    #[test]
+    fn warnings_that_turned_up() {
+        let before = Datum::map_of_strings([("address_warning", "192.0.2.1 is lost")]);
+        let after = [("address_warning", "192.0.2.1 is lost"), (MTU_WARNING, "1500 is too large for vx0 (1450)")];
+        let after = State { status: Datum::map_of_strings(after), ..state("p1", Some(1), None) };
+        let told = turned_up(&(before, after.clone()));
+        assert_eq!(told, ["warning: p1: 1500 is too large for vx0 (1450)"]);
+        assert_eq!(turned_up(&(after.status.clone(), after)), [""; 0]);
     }
 
     #[test]

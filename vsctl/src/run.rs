@@ -6,15 +6,15 @@ use std::collections::BTreeMap;
 use ovsdb::schema::DatabaseSchema;
 use ovsdb::value::{Atom, Datum, Uuid, parse_uuid};
 
-use crate::command::Context;
+use crate::command::{Context, Then};
 use crate::control::Control;
 use crate::error::{Error, Result, fail, failed};
 use crate::globals::Globals;
 use crate::grammar::Parsed;
 use crate::model::{Model, Needs};
 use crate::output::{Format, Table, one_line};
-use crate::report::{about_columns, check, out_of_patience, warnings};
-use crate::session::{MirrorState, Outcome, Session, Stage};
+use crate::report::{about_columns, check, out_of_patience, turned_up, warnings};
+use crate::session::{MirrorState, News, Outcome, Session, Stage};
 use crate::text::Names;
 
 /// How often a run is started over because others changed what it relies on.
@@ -75,7 +75,8 @@ impl Run<'_> {
             };
             let ops = model.operations().filter(|_| !self.globals.dry_run);
             let Some(ops) = ops else {
-                return self.print(&printed);
+                self.print(&printed)?;
+                return self.go_on(printed.then, &control).await;
             };
             let raise = match self.globals.wait {
                 true => model.rows("Open_vSwitch").next().map(|row| model.at(&row)),
@@ -94,14 +95,28 @@ impl Run<'_> {
                     printed.rename(&rows);
                     self.print(&printed)?;
                     let Some(next_cfg) = next_cfg else {
-                        return Ok(());
+                        return self.go_on(printed.then, &control).await;
                     };
-                    session.wait_for(next_cfg).await?;
-                    return self.check(&mut session, &schema, &model, &rows).await;
+                    let news = session.wait_for(&schema, next_cfg).await?;
+                    self.check(&mut session, &schema, &model, &rows, &news).await?;
+                    return self.go_on(printed.then, &control).await;
                 }
             }
         }
         fail!("gave up after {ATTEMPTS} attempts: others keep changing the same rows; nothing was changed")
+    }
+
+    /// What comes when all is printed and nothing was changed.
+    async fn go_on(&self, then: Vec<Then>, control: &Control) -> Result<()> {
+        for then in then {
+            match then {
+                Then::Follow(follow) => {
+                    self.stage.replace(Stage::Following);
+                    follow.run(control, &self.globals.style).await?;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn print(&self, printed: &Printed) -> Result<()> {
@@ -111,13 +126,15 @@ impl Run<'_> {
     }
 
     /// Reports what the switch says about what was added or changed: of interfaces and ports all, of bridges what has no
-    /// effect. A port that was changed may have put its interfaces in error.
+    /// effect. A port that was changed may have put its interfaces in error. Of `news` at other interfaces, the warnings
+    /// that turned up.
     async fn check(
         &self,
         session: &mut Session<'_>,
         schema: &DatabaseSchema,
         model: &Model<'_>,
         new_rows: &BTreeMap<Uuid, Uuid>,
+        news: &News,
     ) -> Result<()> {
         let theirs = |own: &Uuid| *new_rows.get(own).unwrap_or(own);
         let all =
@@ -137,6 +154,9 @@ impl Run<'_> {
             if *table == "Interface" {
                 interfaces.push(state);
             }
+        }
+        for (_, news) in news.iter().filter(|(row, _)| !rows.contains(&("Interface", **row))) {
+            turned_up(news).iter().for_each(|warning| self.globals.log.warn(warning));
         }
         of_ports.retain(|row| !rows.contains(row));
         if !of_ports.is_empty() {
@@ -179,9 +199,10 @@ pub(crate) fn carry_out(commands: &[Parsed], model: &mut Model<'_>, control: &Co
     let mut names = Names::default();
     let mut printed = Printed::default();
     for parsed in commands {
-        let (out, table, notes) = (String::new(), None, Vec::new());
-        let mut cx = Context { model, names: &mut names, control, out, table, notes };
+        let (out, table, notes, then) = (String::new(), None, Vec::new(), None);
+        let mut cx = Context { model, names: &mut names, control, out, table, notes, then };
         (parsed.command.run)(&mut cx, parsed)?;
+        printed.then.extend(cx.then);
         printed.outputs.push((cx.out, cx.table));
         printed.notes.extend(cx.notes);
     }
@@ -198,6 +219,8 @@ pub(crate) struct Printed {
     outputs: Vec<(String, Option<Table>)>,
     /// For standard error.
     pub notes: Vec<String>,
+    /// What comes after.
+    pub then: Vec<Then>,
 }
 
 impl Printed {
@@ -213,6 +236,9 @@ impl Printed {
                     }
                     tables += 1;
                     text += &table.print(&globals.style);
+                    if table.is_read_by_people(&globals.style) {
+                        text += out;
+                    }
                 }
                 None if globals.oneline => text += &one_line(out),
                 None => text += out,

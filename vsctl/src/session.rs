@@ -21,7 +21,7 @@ use crate::model::{Model, Needs, Operations};
 const DB: &str = "Open_vSwitch";
 /// Names of monitors.
 const WATCH: &str = "watch";
-const CUR_CFG: &str = "cur_cfg";
+const OUTCOME: &str = "outcome";
 /// Between attempts to connect, with `--retry`.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 
@@ -34,6 +34,8 @@ pub(crate) enum Stage {
     Reading,
     /// `wait-until` waits, because this is so.
     Until(String),
+    /// Everything is done; what happens is printed.
+    Following,
     /// The transaction is on its way.
     Committing,
     /// Everything is committed.
@@ -60,7 +62,12 @@ pub(crate) struct Session<'a> {
     client: Client,
     log: &'a Log,
     stage: &'a RefCell<Stage>,
+    /// Since it was asked to tell: how far the switch has acted; `None` before.
+    reached: Option<i64>,
 }
+
+/// What the `status` of interfaces was before this run's transaction, and what it is.
+pub(crate) type News = BTreeMap<Uuid, (Datum, State)>;
 
 impl<'a> Session<'a> {
     /// Connects.
@@ -72,7 +79,7 @@ impl<'a> Session<'a> {
             }
         };
         stage.replace(Stage::Reading);
-        Ok(Session { client, log: &globals.log, stage })
+        Ok(Session { client, log: &globals.log, stage, reached: None })
     }
 
     async fn call(&mut self, method: &str, params: Vec<Value>) -> Result<Value> {
@@ -165,6 +172,9 @@ impl<'a> Session<'a> {
 
     /// Commits. With `raise` the switch's row raises its `next_cfg`, to be waited for.
     pub(crate) async fn commit(&mut self, ops: Operations, raise: Option<Value>, comment: &str) -> Result<Outcome> {
+        if raise.is_some() && self.reached.is_none() {
+            self.watch_outcome().await?;
+        }
         let Operations { mut list, inserts } = ops;
         let select_at = list.len() + 1;
         if let Some(at) = &raise {
@@ -195,28 +205,32 @@ impl<'a> Session<'a> {
         Ok(Outcome::Committed { rows, next_cfg })
     }
 
-    /// Waits until `cur_cfg` is at least `wanted`.
-    pub(crate) async fn wait_for(&mut self, wanted: i64) -> Result<()> {
-        self.stage.replace(Stage::Waiting { wanted, reached: 0 });
-        let tables = json!({ DB: [{ "columns": ["cur_cfg"] }] });
-        let mut update = self.call("monitor", vec![json!(DB), json!(CUR_CFG), tables]).await?;
-        loop {
-            let rows = update[DB].as_object().into_iter().flatten();
-            let news = rows.filter_map(|(_, row)| row["new"]["cur_cfg"].as_i64()).max();
-            if let Some(reached) = news {
-                self.stage.replace(Stage::Waiting { wanted, reached });
-                if reached >= wanted {
-                    return Ok(());
-                }
+    /// Has the switch tell, from before the transaction on, how far it has acted and what it says of interfaces.
+    async fn watch_outcome(&mut self) -> Result<()> {
+        let changes = json!({"initial": false, "insert": true, "delete": false, "modify": true});
+        let interfaces = json!([{"columns": ["name", "status", "ofport", "error"], "select": changes}]);
+        let tables = json!({ DB: [{"columns": ["cur_cfg"]}], "Interface": interfaces });
+        let initial = self.call("monitor", vec![json!(DB), json!(OUTCOME), tables]).await?;
+        self.reached = Some(cur_cfg(&initial).unwrap_or_default());
+        Ok(())
+    }
+
+    /// Waits until `cur_cfg` is at least `wanted`; what is new at interfaces then.
+    pub(crate) async fn wait_for(&mut self, schema: &DatabaseSchema, wanted: i64) -> Result<News> {
+        let mut news = News::new();
+        let mut reached = self.reached.unwrap_or_default();
+        while reached < wanted {
+            self.stage.replace(Stage::Waiting { wanted, reached });
+            let lost = |e| failed!("committed, but the switch went away before it had acted on it: {e}");
+            let mut params = self.notification().await.map_err(lost)?.params.into_iter();
+            if params.next() == Some(json!(OUTCOME)) {
+                let update = params.next().unwrap_or_default();
+                add_news(schema, &update, &mut news)?;
+                reached = cur_cfg(&update).unwrap_or(reached);
             }
-            update = loop {
-                let lost = |e| failed!("committed, but the switch went away before it had acted on it: {e}");
-                let mut params = self.notification().await.map_err(lost)?.params.into_iter();
-                if params.next() == Some(json!(CUR_CFG)) {
-                    break params.next().unwrap_or_default();
-                }
-            };
         }
+        self.reached = Some(reached);
+        Ok(news)
     }
 
     /// What the switch says about bridges, ports and interfaces; `None` for those that are no longer there.
@@ -238,16 +252,9 @@ impl<'a> Session<'a> {
         if let Some(error) = error {
             fail!("committed, but what came of it cannot be read: {error}");
         }
-        let state = |(table, result): (&str, &Value)| {
-            let Some(row) = result["rows"].get(0) else { return Ok(None) };
-            let value = |column| value_of(schema, table, column, row);
-            let (ofport, error) = match table {
-                "Interface" => (value("ofport")?.as_i64(), value("error")?.as_str().map(str::to_owned)),
-                _ => (None, None),
-            };
-            let name = value("name")?.as_str().unwrap_or_default().to_owned();
-            let interfaces = if table == "Port" { value("interfaces")?.uuids().collect() } else { vec![] };
-            Ok(Some(State { name, ofport, error, status: value("status")?, interfaces }))
+        let state = |(table, result): (&str, &Value)| match result["rows"].get(0) {
+            Some(row) => state_of(schema, table, row).map(Some),
+            None => Ok(None),
         };
         rows.iter().map(|(table, _)| *table).zip(&results).map(state).collect()
     }
@@ -282,6 +289,45 @@ impl<'a> Session<'a> {
         }
         Ok(states)
     }
+}
+
+/// The newest `cur_cfg` in what a monitor tells.
+fn cur_cfg(update: &Value) -> Option<i64> {
+    let rows = update[DB].as_object().into_iter().flatten();
+    rows.filter_map(|(_, row)| row["new"]["cur_cfg"].as_i64()).max()
+}
+
+/// Adds what a monitor tells of interfaces whose `status` has changed.
+fn add_news(schema: &DatabaseSchema, update: &Value, news: &mut News) -> Result<()> {
+    for (uuid, row) in update["Interface"].as_object().into_iter().flatten() {
+        let Some(uuid) = parse_uuid(uuid) else { continue };
+        let state = state_of(schema, "Interface", &row["new"])?;
+        match news.get_mut(&uuid) {
+            Some((_, is)) => *is = state,
+            None => {
+                let was = if row["old"]["status"].is_null() { &row["new"] } else { &row["old"] };
+                let was = if row["old"].is_null() {
+                    Datum::empty_map()
+                } else {
+                    value_of(schema, "Interface", "status", was)?
+                };
+                news.insert(uuid, (was, state));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a row in `table` says.
+fn state_of(schema: &DatabaseSchema, table: &str, row: &Value) -> Result<State> {
+    let value = |column| value_of(schema, table, column, row);
+    let (ofport, error) = match table {
+        "Interface" => (value("ofport")?.as_i64(), value("error")?.as_str().map(str::to_owned)),
+        _ => (None, None),
+    };
+    let name = value("name")?.as_str().unwrap_or_default().to_owned();
+    let interfaces = if table == "Port" { value("interfaces")?.uuids().collect() } else { vec![] };
+    Ok(State { name, ofport, error, status: value("status")?, interfaces })
 }
 
 /// What the switch says about a mirror, in the `status` of its bridge.

@@ -19,6 +19,13 @@ pub(crate) struct Bridge {
     pub vlan_of: Option<VlanOf>,
 }
 
+impl Bridge {
+    /// The name of the bridge that the switch has: a VLAN bridge is part of one.
+    pub(crate) fn real_name(&self) -> &str {
+        self.vlan_of.as_ref().map_or(&self.name, |of| &of.parent)
+    }
+}
+
 /// What a VLAN bridge stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct VlanOf {
@@ -206,6 +213,28 @@ impl<'m, 's> Topology<'m, 's> {
                 "{name} is a VLAN bridge (VLAN {vlan} of {parent}), which has no such setting; {parent} has"
             )),
         }
+    }
+
+    /// The bridge that the switch has under this name or with this VLAN bridge; all of them if the name is empty.
+    pub(crate) fn real_bridges(self, name: &str) -> Result<Vec<Bridge>> {
+        match name {
+            "" => Ok(self.bridges()?.into_iter().filter(|bridge| bridge.vlan_of.is_none()).collect()),
+            name => Ok(vec![self.real(self.bridge(name)?.row)?]),
+        }
+    }
+
+    /// All interfaces of a real bridge by name, its own among them.
+    pub(crate) fn members(self, bridge: &Bridge) -> Result<Vec<(String, Uuid)>> {
+        let mut members = Vec::new();
+        for port in self.0.get("Bridge", &bridge.row, "ports")?.uuids().filter(|row| self.0.has_row("Port", row)) {
+            for row in self.0.get("Port", &port, "interfaces")?.uuids() {
+                if self.0.has_row("Interface", &row) {
+                    members.push((self.0.text("Interface", &row, "name")?.to_owned(), row));
+                }
+            }
+        }
+        members.sort();
+        Ok(members)
     }
 
     /// The ports of a bridge, by name.

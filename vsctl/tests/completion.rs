@@ -47,7 +47,7 @@ fn words(text: &str) -> Vec<&str> {
 }
 
 /// What is offered by the running switch, the same in all shells: the line, and the words in place of the last.
-const LIVE: [(&str, &[&str]); 10] = [
+const LIVE: [(&str, &[&str]); 13] = [
     ("vsctl list-po", &["list-ports"]),
     ("vsctl del-port br0 ", &["p1", "p2"]),
     ("vsctl --no-wait port-to-br p", &["p1", "p2"]),
@@ -58,6 +58,9 @@ const LIVE: [(&str, &[&str]); 10] = [
     ("vsctl list-br -- br-exists br", &["br0"]),
     ("vsctl remove open . iface_types v", &["vxlan"]),
     ("vsctl --db=unix:/nonexistent list-ports ", &[]),
+    ("vsctl mtu br", &["br0"]),
+    ("vsctl drops --follow br", &["br0"]),
+    ("vsctl drops br0 --fol", &["--follow"]),
 ];
 
 #[test]

@@ -375,3 +375,17 @@ fn patience_runs_out_but_the_change_stays() {
     );
     assert_eq!(quietly(&server, "list-br"), "br0\n");
 }
+
+#[test]
+fn a_warning_that_turns_up_elsewhere_is_told() {
+    let server = Server::ours();
+    let _switch = harness::switch::Switch::play(server.socket());
+    assert_eq!(server.vsctl(&split("add-br br0 -- add-port br0 p1")).err, "");
+    let told = "vsctl: warning: p1: packets of up to 1500 bytes are too large for vx-small\n";
+    let ran = server.vsctl(&split("add-port br0 vx-small type=vxlan key=1 remote_ip=192.0.2.2"));
+    assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (0, "", told));
+    let ran = server.vsctl(&split("set bridge br0 external_ids:a=b"));
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""), "it has been told");
+    let ran = server.vsctl(&split("set interface p1 external_ids:a=b"));
+    assert_eq!((ran.code, ran.err.as_str()), (0, told), "told again of what is touched");
+}

@@ -5,15 +5,14 @@
 
 use std::net::IpAddr;
 
-use ovsdb::schema::{BaseType, ColumnType, DatabaseSchema};
+use ovsdb::schema::DatabaseSchema;
 use ovsdb::value::{Atom, AtomType, Datum, Real};
 use serde_json::Value;
 
-use super::{Command, Context, Family, needs_topology};
-use crate::error::{Result, fail, failed};
+use super::{Command, Context, Family, needs_topology, number, table_of, text};
+use crate::error::{Result, fail};
 use crate::grammar::Parsed;
 use crate::model::Needs;
-use crate::output::Table;
 use crate::topology::{Bridge, Topology};
 
 pub(super) static FAMILY: Family = Family { title: "Addresses", commands: &COMMANDS };
@@ -48,7 +47,7 @@ how many seconds ago it was heard last; without an age it is static.
         run: |cx, args| {
             let bridge = Topology::of(cx.model).bridge(args.arg(0))?;
             if !cx.control.dry_run {
-                cx.control.ask("fdb/flush", &[&real(&bridge)])?;
+                cx.control.ask("fdb/flush", &[bridge.real_name()])?;
             }
             Ok(())
         },
@@ -105,7 +104,7 @@ It is kept in other_config of the bridge, as fdb-VLAN-MAC=PORT.",
             let key = key(vlan, mac)?;
             match entry(cx, &bridge, &key)? {
                 Some((there, _)) => cx.model.take_from("Bridge", &bridge.row, "other_config", Datum::string(there)),
-                None => fail!("{mac} is not static in VLAN {vlan} of {}; 'vsctl fdb show' tells", real(&bridge)),
+                None => fail!("{mac} is not static in VLAN {vlan} of {}; 'vsctl fdb show' tells", bridge.real_name()),
             }
         },
     },
@@ -114,11 +113,6 @@ It is kept in other_config of the bridge, as fdb-VLAN-MAC=PORT.",
 fn other_config_needs(args: &Parsed, schema: &DatabaseSchema, needs: &mut Needs) -> Result<()> {
     needs.column("Bridge", "other_config");
     needs_topology(args, schema, needs)
-}
-
-/// The bridge that the switch has: a VLAN bridge is part of one.
-fn real(bridge: &Bridge) -> String {
-    bridge.vlan_of.as_ref().map_or_else(|| bridge.name.clone(), |of| of.parent.clone())
 }
 
 /// The key of an address in `other_config`.
@@ -173,25 +167,8 @@ fn add(cx: &mut Context<'_, '_>, args: &Parsed) -> Result<()> {
 
 /// What the switch tells in JSON: a list of objects.
 fn rows(cx: &Context<'_, '_>, question: &str, bridge: &str) -> Result<Vec<Value>> {
-    let bridge = real(&Topology::of(cx.model).bridge(bridge)?);
-    let answer = cx.control.ask(question, &[&bridge])?;
-    serde_json::from_str(&answer).map_err(|e| failed!("what the switch told of {bridge} cannot be read: {e}"))
-}
-
-fn text(value: &Value) -> Datum {
-    value.as_str().map_or_else(Datum::empty_set, Datum::string)
-}
-
-fn number(value: &Value) -> Datum {
-    value.as_i64().map_or_else(Datum::empty_set, Datum::integer)
-}
-
-fn columns<const N: usize>(columns: [(&str, AtomType); N]) -> Vec<(String, ColumnType)> {
-    let column = |(name, ty): (&str, _)| {
-        let ty = ColumnType { key: BaseType::any(ty), value: None, min: 0, max: 1 };
-        (name.to_owned(), ty)
-    };
-    columns.into_iter().map(column).collect()
+    let bridge = Topology::of(cx.model).bridge(bridge)?;
+    cx.control.rows(question, &[bridge.real_name()])
 }
 
 fn show(cx: &mut Context<'_, '_>, args: &Parsed) -> Result<()> {
@@ -203,15 +180,9 @@ fn show(cx: &mut Context<'_, '_>, args: &Parsed) -> Result<()> {
     };
     let mut rows: Vec<_> = rows(cx, "fdb/list", args.arg(0))?.iter().map(row).collect();
     rows.sort();
-    let columns = columns([
-        ("port", String),
-        ("remote", String),
-        ("vlan", Integer),
-        ("mac", String),
-        ("type", String),
-        ("age", Integer),
-    ]);
-    cx.table = Some(Table { columns, rows, for_people: true });
+    let columns =
+        [("port", String), ("remote", String), ("vlan", Integer), ("mac", String), ("type", String), ("age", Integer)];
+    cx.table = Some(table_of(columns, rows));
     Ok(())
 }
 
@@ -226,7 +197,7 @@ fn moves(cx: &mut Context<'_, '_>, args: &Parsed) -> Result<()> {
         vec![number(&e["vlan"]), text(&e["mac"]), from, to, number(&e["moves"]), rate, number(&e["age"])]
     };
     let rows = rows(cx, "fdb/moves", args.arg(0))?.iter().map(row).collect();
-    let columns = columns([
+    let columns = [
         ("vlan", Integer),
         ("mac", String),
         ("from", String),
@@ -234,7 +205,7 @@ fn moves(cx: &mut Context<'_, '_>, args: &Parsed) -> Result<()> {
         ("moves", Integer),
         ("per_second", Decimal),
         ("age", Integer),
-    ]);
-    cx.table = Some(Table { columns, rows, for_people: true });
+    ];
+    cx.table = Some(table_of(columns, rows));
     Ok(())
 }

@@ -134,7 +134,7 @@ fn print(cx: &mut Context<'_, '_>, args: &Parsed, rows: Vec<Uuid>) -> Result<()>
         let line = columns.iter().map(|(name, _)| value(cx, table.name, &row, name));
         lines.push(line.collect::<Result<Vec<_>>>()?);
     }
-    cx.table = Some(output::Table { columns, rows: lines, for_people: false });
+    cx.table = Some(output::Table { columns, rows: lines, for_people: false, details: 0 });
     Ok(())
 }
 

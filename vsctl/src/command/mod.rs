@@ -7,10 +7,12 @@ mod bridge;
 mod condition;
 mod conntrack;
 mod controller;
+mod drops;
 mod edit;
 mod fdb;
 mod look;
 mod manager;
+mod mtu;
 mod port;
 pub(crate) mod short_form;
 mod switch;
@@ -18,7 +20,9 @@ mod targets;
 
 use std::collections::BTreeMap;
 
-use ovsdb::schema::DatabaseSchema;
+use ovsdb::schema::{BaseType, ColumnType, DatabaseSchema};
+use ovsdb::value::{AtomType, Datum};
+use serde_json::Value;
 
 use crate::control::Control;
 use crate::error::{Result, failed};
@@ -51,6 +55,14 @@ pub(crate) struct Command {
     pub run: fn(&mut Context<'_, '_>, &Parsed) -> Result<()>,
 }
 
+impl Command {
+    /// Whether ovs-vsctl does not have it. Then its options and a format may stand behind its name, where people write
+    /// them.
+    pub(crate) fn is_ours(&self) -> bool {
+        [&fdb::FAMILY, &HEALTH].iter().any(|family| family.commands.iter().any(|own| own.name == self.name))
+    }
+}
+
 impl std::fmt::Debug for Command {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Command({})", self.name)
@@ -77,11 +89,12 @@ pub(crate) struct Family {
 }
 
 /// All commands.
-pub(crate) static FAMILIES: [&Family; 11] = [
+pub(crate) static FAMILIES: [&Family; 12] = [
     &bridge::FAMILY,
     &port::FAMILY,
     &bond::FAMILY,
     &fdb::FAMILY,
+    &HEALTH,
     &switch::FAMILY,
     &look::FAMILY,
     &edit::FAMILY,
@@ -90,6 +103,9 @@ pub(crate) static FAMILIES: [&Family; 11] = [
     &conntrack::FAMILY,
     &auto_attach::FAMILY,
 ];
+
+/// What goes wrong, and why.
+static HEALTH: Family = Family { title: "Health", commands: &[mtu::COMMAND, drops::COMMAND] };
 
 /// Of `set-controller` and `set-manager`.
 const INACTIVITY_PROBE: Opt =
@@ -105,10 +121,19 @@ pub(crate) struct Context<'m, 's> {
     pub control: &'m Control,
     /// For standard output.
     pub out: String,
-    /// For standard output, instead of `out`.
+    /// For standard output, instead of `out`, which people read below it.
     pub table: Option<Table>,
     /// For standard error, after success.
     pub notes: Vec<String>,
+    /// What comes when all is printed.
+    pub then: Option<Then>,
+}
+
+/// What a command does when everything is printed.
+#[derive(Debug)]
+pub(crate) enum Then {
+    /// Goes on printing what is dropped.
+    Follow(drops::Follow),
 }
 
 impl Context<'_, '_> {
@@ -148,13 +173,32 @@ pub(crate) fn find_in(words: &[String]) -> Option<(&'static Command, &[String])>
 }
 
 /// Whether a line with this command may wait for ever.
-pub(crate) fn is_patient(command: &Command) -> bool {
-    command.name == look::WAIT_UNTIL
+pub(crate) fn is_patient(parsed: &Parsed) -> bool {
+    parsed.command.name == look::WAIT_UNTIL || parsed.has(drops::FOLLOW)
 }
 
 /// All options of commands, and whether they take a value.
 pub(crate) fn option_names() -> BTreeMap<&'static str, bool> {
     all().flat_map(|c| c.options).map(|o| (o.name, o.value.is_some())).collect()
+}
+
+/// A cell of what the switch tells in JSON.
+fn text(value: &Value) -> Datum {
+    value.as_str().map_or_else(Datum::empty_set, Datum::string)
+}
+
+/// The same for a number.
+fn number(value: &Value) -> Datum {
+    value.as_i64().map_or_else(Datum::empty_set, Datum::integer)
+}
+
+/// A table for people, with columns of at most one value.
+fn table_of<const N: usize>(columns: [(&str, AtomType); N], rows: Vec<Vec<Datum>>) -> Table {
+    let column = |(name, ty): (&str, _)| {
+        let ty = ColumnType { key: BaseType::any(ty), value: None, min: 0, max: 1 };
+        (name.to_owned(), ty)
+    };
+    Table { columns: columns.into_iter().map(column).collect(), rows, for_people: true, details: 0 }
 }
 
 /// For commands that look at bridges and ports only.

@@ -97,7 +97,18 @@ fn value(option: &str, joined: bool) -> Offer {
 
 fn argument(place: &Place<'_>, command: &'static Command, before: &[String], switch: &Switch<'_>) -> Offer {
     let mut words = Vec::new();
-    for what in slots_at(command.args, before.len()) {
+    let is_option = |word: &str| command.is_ours() && word.starts_with('-');
+    match place.word.split_once('=') {
+        Some((option, _)) if is_option(option) => return value(option, true),
+        None if is_option(place.word) => {
+            words.extend(command.options.iter().map(|option| Candidate::word(option.name).with(option.help)));
+            words.push(Candidate::open("--format="));
+            return Offer::Words(words);
+        }
+        _ => {}
+    }
+    let options = before.iter().filter(|word| is_option(word)).count();
+    for what in slots_at(command.args, before.len() - options) {
         match what {
             "PRIVATE-KEY" | "CERTIFICATE" | "CA-CERT" => return Offer::Files,
             "standalone|secure" => words.extend(["standalone", "secure"].map(Candidate::word)),

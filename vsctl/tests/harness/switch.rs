@@ -76,6 +76,14 @@ async fn act(client: &mut Client, next_ofport: &mut i64) -> Result<(), ClientErr
         };
         writes.push(json!({"op": "update", "table": "Interface", "where": at(&row), "row": columns}));
     }
+    // A tunnel that is smaller than what can be sent to it.
+    if rows(0).iter().any(|row| is_new(row) && row["name"] == "vx-small") {
+        for row in rows(0).iter().filter(|row| row["type"] == "") {
+            let status = json!(["map", [["mtu_warning", "packets of up to 1500 bytes are too large for vx-small"]]]);
+            let columns = json!({"status": status});
+            writes.push(json!({"op": "update", "table": "Interface", "where": at(row), "row": columns}));
+        }
+    }
     for row in rows(2) {
         let columns = json!({"cur_cfg": row["next_cfg"]});
         writes.push(json!({"op": "update", "table": "Open_vSwitch", "where": at(&row), "row": columns}));

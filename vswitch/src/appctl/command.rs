@@ -2,7 +2,7 @@
 
 use super::coverage::{self, Coverage};
 use super::edit::Edit;
-use super::{View, fdb, vlog};
+use super::{View, drops, fdb, vlog};
 use crate::log::Log;
 use crate::status;
 use serde_json::Value;
@@ -45,9 +45,10 @@ const fn row(name: &'static str, usage: &'static str, arguments: (usize, usize),
 }
 
 /// All of them, by name.
-const COMMANDS: [Command; 15] = [
+const COMMANDS: [Command; 16] = [
     row("coverage/read-counter", "COUNTER", (1, 1), coverage::read_counter),
     row("coverage/show", "", (0, 0), coverage::show),
+    row("drops/list", "[bridge]", (0, 1), drops::list),
     row("exit", "[--cleanup]", (0, 1), exit),
     row("fdb/add", "bridge port vlan mac", (4, 4), fdb::add),
     row("fdb/del", "bridge vlan mac", (3, 3), fdb::del),
@@ -223,6 +224,7 @@ mod tests {
             ("fdb/stats-clear br1", "no such bridge"),
             ("fdb/list br1", "no such bridge"),
             ("fdb/moves br1", "no such bridge"),
+            ("drops/list br1", "no such bridge"),
             ("fdb/add br1 p1 0 02:00:00:00:00:01", "no such bridge"),
             ("fdb/add br0 p1", "\"fdb/add\" command requires at least 4 arguments"),
             ("fdb/add br0 p9 0 02:00:00:00:00:01", "no port 'p9' on bridge br0; it has br0, p1"),
@@ -347,6 +349,12 @@ mod tests {
         let shown = switch.says("coverage/show");
         assert!(shown.contains("\nrx_packets "), "{shown}");
         assert!(shown.contains("\ndrop_malformed             0.0/sec     0.000/sec        0.0000/sec   total: 1\n"));
+        let listed: Value = serde_json::from_str(&switch.says("drops/list br0")).unwrap();
+        let text = "The frame is too short or its headers contradict each other.";
+        let runt =
+            json!({"bridge": "br0", "port": "br0", "mirror": null, "reason": "malformed", "count": 1, "text": text});
+        assert_eq!(listed, json!([runt]));
+        assert_eq!(switch.says("drops/list"), listed.to_string());
     }
 
     #[test]

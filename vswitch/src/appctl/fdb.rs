@@ -4,7 +4,7 @@
 //! `fdb/add` and `fdb/del` change is in the database, as `vsctl fdb add` would have it: a restart does not lose it.
 
 use super::edit::Edit;
-use super::{Context, View};
+use super::{Context, View, bridge, bridges};
 use crate::config::{Bridge, fdb};
 use crate::reconcile::ofport;
 use datapath::control::StaticSpec;
@@ -14,16 +14,6 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use tracing::info;
-
-fn bridge<'a>(view: &View<'a>, args: &[&str]) -> Result<&'a Bridge, String> {
-    let named = view.config.bridges.iter().find(|b| args.first() == Some(&b.name.as_str()));
-    named.ok_or_else(|| "no such bridge".to_owned())
-}
-
-/// The bridge named, or all if none is.
-fn bridges<'a>(view: &View<'a>, args: &[&str]) -> Result<Vec<&'a Bridge>, String> {
-    if args.is_empty() { Ok(view.config.bridges.iter().collect()) } else { Ok(vec![bridge(view, args)?]) }
-}
 
 /// The datapath has no such bridge (its log says why), or does not answer.
 fn silence(bridge: &Bridge) -> String {

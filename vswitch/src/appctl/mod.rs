@@ -10,11 +10,12 @@
 
 pub mod command;
 pub mod coverage;
+mod drops;
 pub mod edit;
 mod fdb;
 mod vlog;
 
-use crate::config::Config;
+use crate::config::{Bridge, Config};
 use crate::log::Log;
 pub use command::{Context, Exit};
 use coverage::{Count, Coverage};
@@ -44,6 +45,17 @@ pub struct View<'a> {
     pub datapath: &'a Datapath,
     /// Port numbers by interface row.
     pub ofports: &'a BTreeMap<Uuid, u16>,
+}
+
+/// The bridge that the first argument names.
+fn bridge<'a>(view: &View<'a>, args: &[&str]) -> Result<&'a Bridge, String> {
+    let named = view.config.bridges.iter().find(|b| args.first() == Some(&b.name.as_str()));
+    named.ok_or_else(|| "no such bridge".to_owned())
+}
+
+/// The bridge named, or all if none is.
+fn bridges<'a>(view: &View<'a>, args: &[&str]) -> Result<Vec<&'a Bridge>, String> {
+    if args.is_empty() { Ok(view.config.bridges.iter().collect()) } else { Ok(vec![bridge(view, args)?]) }
 }
 
 /// The control socket and those connected to it.
