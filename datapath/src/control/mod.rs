@@ -17,6 +17,8 @@ use crate::stats::{DropCounters, PortCounters, WorkerCounters};
 use crate::switch::Switch;
 use crate::switch::mac_table::{FdbEntry, TableStats};
 use crate::switch::moves::RecentMove;
+use crate::switch::probes::Probed;
+use crate::switch::unclaimed::Stray;
 use crate::switch::verdict::DropReason;
 use crate::time::{Duration, Instant};
 use crate::types::{BridgeId, Place};
@@ -169,10 +171,39 @@ impl Datapath {
         question: impl FnOnce(&mut Switch, BridgeId, Instant) -> T + Send + 'static,
     ) -> Option<T> {
         let bridge = self.bridge_id(bridge)?;
+        self.ask_worker(what, move |switch, now| question(switch, bridge, now))
+    }
+
+    /// Has the worker look after something; `None` if there is no answer.
+    fn ask_worker<T: Send + 'static>(
+        &self,
+        what: &str,
+        question: impl FnOnce(&mut Switch, Instant) -> T + Send + 'static,
+    ) -> Option<T> {
         let (reply, answer) = mpsc::sync_channel(1);
         // Whoever has stopped waiting for the answer does not need it.
-        self.worker.send(Command::Switch(Box::new(move |switch, now| drop(reply.send(question(switch, bridge, now))))));
+        self.worker.send(Command::Switch(Box::new(move |switch, now| drop(reply.send(question(switch, now))))));
         self.wait(&answer, what)
+    }
+
+    /// Has all remote ends of these tunnel ports probed, under numbers from `first_id` on; `false` if the worker does not
+    /// answer.
+    pub fn probe<'a>(&self, ports: impl IntoIterator<Item = &'a str>, first_id: u64) -> bool {
+        let id = |name: &str| self.books.ports.get(name).map(|port| port.id);
+        let ports: Vec<_> = ports.into_iter().filter_map(id).collect();
+        self.ask_worker("probes of tunnels", move |switch, _| switch.probe(&ports, first_id)).is_some()
+    }
+
+    /// What came of the last [`Datapath::probe`] so far.
+    #[must_use]
+    pub fn probed(&self) -> Option<Vec<Probed>> {
+        self.ask_worker("what came of probes", |switch, _| switch.probed().to_vec())
+    }
+
+    /// Whose tunnel packets have arrived in the last minute that no port takes, and how many.
+    #[must_use]
+    pub fn unclaimed(&self) -> Option<Vec<(Stray, u64)>> {
+        self.ask_worker("unclaimed tunnel packets", |switch, now| switch.unclaimed(now))
     }
 
     /// What happens by itself, from now on; `None` when somebody has taken it already. It ends with the worker.

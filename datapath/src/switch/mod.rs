@@ -17,11 +17,13 @@ pub mod mirror;
 pub mod moves;
 pub mod patch;
 pub mod pipeline;
+pub mod probes;
 mod qinq;
 pub mod shape;
 mod shares;
 pub mod state;
 pub mod tx;
+pub mod unclaimed;
 pub mod verdict;
 pub mod vlan;
 pub mod vlan_set;
@@ -29,14 +31,16 @@ pub mod vlan_set;
 use crate::packet::Frame;
 use crate::time::{Duration, Instant};
 use crate::tunnel::{Inner, Remotes};
-use crate::types::BridgeId;
+use crate::types::{BridgeId, PortId};
 use mac_table::{FdbEntry, MacTable, TableStats};
 use mirror::Copies;
 use moves::{Flap, RecentMove};
+use probes::{Probed, Probes};
 use shape::Shapers;
 use state::{Bridge, Port, Snapshot};
 use std::sync::Arc;
 pub use tx::TxQueues;
+use unclaimed::{Stray, Unclaimed};
 
 /// How often expired addresses are cleared away.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -47,6 +51,8 @@ pub struct Switch {
     adopted: Arc<Snapshot>,
     tables: Tables,
     copies: Copies,
+    probes: Probes,
+    unclaimed: Unclaimed,
     next_sweep: Instant,
     shapers: Shapers,
     flaps: Vec<(BridgeId, Flap)>,
@@ -91,6 +97,7 @@ impl Switch {
             known.configure(bridge.mac_aging, bridge.mac_table_size);
             known.sweep(now);
         }
+        self.probes.adopt(snap);
         self.copies.adopt(&self.adopted.bridges, &snap.bridges);
         self.shapers.adopt(&self.adopted, snap, now);
         self.adopted = Arc::clone(snap);
@@ -137,7 +144,26 @@ impl Switch {
     #[inline]
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
-        self.shapers.due()
+        if self.probes.wait() { Some(Instant::default()) } else { self.shapers.due() }
+    }
+
+    /// Has the remote ends of these ports probed, under numbers from `first_id` on.
+    pub fn probe(&mut self, ports: &[PortId], first_id: u64) {
+        self.probes.order(&self.adopted, ports, first_id);
+    }
+
+    /// What came of that so far.
+    #[must_use]
+    pub fn probed(&self) -> &[Probed] {
+        self.probes.results()
+    }
+
+    /// Whose tunnel packets have arrived lately that no port takes, and how many.
+    #[must_use]
+    pub fn unclaimed(&self, now: Instant) -> Vec<(Stray, u64)> {
+        let claimed =
+            |stray: &Stray, local| self.adopted.demux.find(stray.endpoint, stray.key, stray.remote, local).is_some();
+        self.unclaimed.recent(now, claimed).collect()
     }
 
     /// How many frames wait for a rate limit: received, and not yet sent or dropped.
@@ -229,7 +255,7 @@ fn new_table(bridge: &Bridge) -> MacTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{MacAddr, Place, PortId, VlanId};
+    use crate::types::{MacAddr, Place, VlanId};
 
     #[test]
     fn the_addresses_of_a_bridge_go_with_it() {

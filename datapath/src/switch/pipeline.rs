@@ -19,8 +19,10 @@ use super::egress::Egress;
 use super::forward::{Targets, forward};
 use super::mirror::Copies;
 use super::patch;
+use super::probes::Probes;
 use super::shape::{Direction, Offer};
 use super::state::{Attachment, Port, Snapshot};
+use super::unclaimed::{Stray, Unclaimed};
 use super::verdict::DropReason;
 use super::vlan::Tagging;
 use super::{Switch, Tables, TxQueues};
@@ -28,6 +30,7 @@ use crate::offload::gro;
 use crate::packet::{Batch, Frame, Pool};
 use crate::stats::WorkerCounters;
 use crate::time::Instant;
+use crate::tunnel::probe::is_probe;
 use crate::tunnel::{self, Endpoint, Inner, ecn};
 use crate::types::{DeviceId, Place};
 use crate::wire::parse::parse;
@@ -60,7 +63,7 @@ impl Switch {
         }
     }
 
-    /// Lets the frames go on that have waited for a rate limit until `now`; to be called when [`Switch::due`] says, and
+    /// Lets the frames go on that have waited for a rate limit until `now`, and probes that were asked for; to be called when [`Switch::due`] says, and
     /// before [`Switch::process`], so that order is kept. `snap` is the one last adopted.
     pub fn release(
         &mut self,
@@ -80,6 +83,7 @@ impl Switch {
             }
             walk.cross_patches();
         }
+        walk.send_probes();
     }
 
     /// Finishes a few of the copies for mirrors that wait: a batch of small ones, one super-frame, or what is left.
@@ -111,7 +115,11 @@ impl Switch {
     ) -> (Walk<'a>, &'a mut Vec<Inner>) {
         let (pieces, crossing, shapers) = (&mut self.pieces, &mut self.crossing, &mut self.shapers);
         let out = Egress { snap, pool, counters, tx, pieces, crossing, shapers, now };
-        (Walk { now, snap, tables: &mut self.tables, copies: &mut self.copies, out }, &mut self.inner)
+        let (probes, unclaimed) = (&mut self.probes, &mut self.unclaimed);
+        (
+            Walk { now, snap, tables: &mut self.tables, copies: &mut self.copies, probes, unclaimed, out },
+            &mut self.inner,
+        )
     }
 }
 
@@ -121,11 +129,13 @@ pub(super) struct Walk<'a> {
     pub(super) snap: &'a Snapshot,
     pub(super) tables: &'a mut Tables,
     pub(super) copies: &'a mut Copies,
+    pub(super) probes: &'a mut Probes,
+    pub(super) unclaimed: &'a mut Unclaimed,
     pub(super) out: Egress<'a>,
 }
 
 impl<'a> Walk<'a> {
-    /// Each frame in a run of datagrams is received by the port that its key and its sender belong to.
+    /// Each frame in a run of datagrams is received by the port that its key and its sender belong to; a probe ends here.
     fn decapsulate(&mut self, endpoint: Endpoint, run: Frame, inner: &mut Vec<Inner>) {
         let Some(outer) = run.meta.outer else { return self.out.lose(run, DropReason::TunnelMalformed, 1) };
         let refused = &self.out.counters.portless;
@@ -133,8 +143,13 @@ impl<'a> Walk<'a> {
         for Inner { key, mut frame, frames } in inner.drain(..) {
             frame.meta.outer_tos = outer.tos;
             match self.snap.demux.find(endpoint, key, outer.remote, outer.local) {
+                Some(place) if is_probe(frame.bytes()) => self.take_probe(place, frame, frames),
                 Some(place) => self.receive(place, frame, frames),
-                None => self.out.lose(frame, DropReason::UnknownVni, frames),
+                None => {
+                    let stray = Stray { endpoint, key, remote: outer.remote };
+                    self.unclaimed.note(stray, outer.local, frames, self.now);
+                    self.out.lose(frame, DropReason::UnknownVni, frames);
+                }
             }
         }
     }

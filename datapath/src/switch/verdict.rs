@@ -52,6 +52,7 @@ drop_reasons! {
     TunnelOption = "tunnel_option": "A tunnel packet with an option that must be understood and is not.",
     TunnelChecksum = "tunnel_checksum": "A tunnel packet whose own checksum is wrong.",
     TunnelEcn = "tunnel_ecn": "It met congestion on the way through a tunnel and is of a flow that cannot be told (RFC 6040).",
+    Probe = "probe": "A probe of a tunnel ('vsctl doctor'): taken note of or answered, and not forwarded.",
     MtuExceeded = "mtu_exceeded": "The frame is larger than the way out of the port carries, and cannot be segmented.",
     Headroom = "headroom": "There was no room for another header before the frame.",
     Unsegmentable = "unsegmentable": "A super-frame whose headers do not allow segmentation.",

@@ -15,6 +15,7 @@ mod decap;
 mod demux;
 pub mod ecn;
 mod encap;
+pub mod probe;
 mod remotes;
 #[cfg(test)]
 mod tests;
@@ -32,7 +33,7 @@ use crate::wire::{TunnelHeader, geneve, gre, vxlan};
 use std::net::{IpAddr, SocketAddr};
 
 /// Which header stands before the frame.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Protocol {
     /// VXLAN (RFC 7348), over UDP.
     Vxlan,
@@ -75,7 +76,7 @@ impl Protocol {
 }
 
 /// What a tunnel's packets are received on; tunnels of one endpoint are told apart by [`Demux`].
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Endpoint {
     /// Which header they have.
     pub protocol: Protocol,

@@ -46,6 +46,11 @@ impl Engine {
         while self.worker.poll_once(now) {}
     }
 
+    /// Has the worker do something with its switch in the next round.
+    pub fn work(&self, work: impl FnOnce(&mut Switch) + Send + 'static) {
+        self.remote.send(Command::Switch(Box::new(|switch, _| work(switch))));
+    }
+
     /// What the switch has learned.
     #[must_use]
     pub fn switch(&self) -> &Switch {

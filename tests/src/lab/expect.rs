@@ -84,6 +84,12 @@ pub fn misplaced(packets: u64) -> Expect {
     Expect::Count("static_none_move".to_owned(), packets)
 }
 
+/// The switch itself makes so many packets.
+#[must_use]
+pub fn generated(packets: u64) -> Expect {
+    Expect::Count("generated".to_owned(), packets)
+}
+
 /// Cutting makes so many packets more.
 #[must_use]
 pub fn split(packets: u64) -> Expect {

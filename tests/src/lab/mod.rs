@@ -20,6 +20,7 @@ mod describe;
 mod engine;
 mod expect;
 mod packet;
+mod probe;
 mod spec;
 mod underlay;
 
@@ -32,6 +33,7 @@ pub use datapath::switch::verdict::DropReason;
 pub use datapath::tunnel::{Field, Protocol};
 pub use expect::*;
 pub use packet::{Packet, eth, mac, tags};
+pub use probe::{answer, request};
 pub use spec::{
     BridgeSpec, MirrorSpec, PortSpec, geneve, gre, mirror, mirror_to_vlan, multipoint, patch, port, vlan_id, vxlan,
 };
