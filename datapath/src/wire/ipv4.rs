@@ -31,6 +31,16 @@ pub const MORE_FRAGMENTS: u16 = 0x2000;
 /// In [`FRAGMENT`]: offset in units of 8 bytes.
 pub const OFFSET: u16 = 0x1fff;
 
+/// Kinds of options (RFC 791 §3.1).
+pub mod option {
+    /// The end of the options.
+    pub const END: u8 = 0;
+    /// Nothing, of one byte.
+    pub const NOP: u8 = 1;
+    /// In a kind: it is in every fragment.
+    pub const COPIED: u8 = 0x80;
+}
+
 /// Stores the checksum of `header`, which is exactly the header, at least [`MIN_HEADER_LEN`] bytes.
 pub fn fill_checksum(header: &mut [u8]) {
     put16(header, CHECKSUM, 0);

@@ -22,5 +22,13 @@ pub const FRAGMENT: u8 = 44;
 /// Extension header: options for the destination.
 pub const DESTINATION: u8 = 60;
 
+/// Whether a protocol number is that of an extension header before layer 4.
+#[must_use]
+pub const fn is_extension(proto: u8) -> bool {
+    matches!(proto, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION)
+}
+
 /// In a routing header: hops that are still to come.
 pub const SEGMENTS_LEFT: usize = 3;
+/// In a fragment header: offset in units of 8 bytes in the upper 13 bits.
+pub const OFFSET: usize = 2;

@@ -10,6 +10,7 @@ pub mod ethernet;
 pub(crate) mod fixtures;
 pub mod geneve;
 pub mod gre;
+pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;
 pub mod parse;

@@ -180,7 +180,7 @@ fn ipv6_network(packet: &[u8], l3_offset: u16) -> Option<Network> {
     };
     let mut at = ipv6::HEADER_LEN;
     for _ in 0..MAX_EXTENSIONS {
-        if !matches!(network.proto, ipv6::HOP_BY_HOP | ipv6::ROUTING | ipv6::FRAGMENT | ipv6::DESTINATION) {
+        if !ipv6::is_extension(network.proto) {
             break;
         }
         // Past a first fragment header there is only a piece of what follows.
@@ -223,14 +223,34 @@ impl Network {
         }
     }
 
+    /// Where in its packet a fragment begins, in units of 8 bytes; 0 of what is none.
+    #[must_use]
+    pub fn fragment_offset(&self, bytes: &[u8]) -> u16 {
+        match self.version {
+            IpVersion::V4 => be16(bytes, usize::from(self.l3_offset) + ipv4::FRAGMENT) & ipv4::OFFSET,
+            // The fragment header is the last that was looked through.
+            IpVersion::V6 if self.fragment => be16(bytes, usize::from(self.l4_offset) - 8 + ipv6::OFFSET) >> 3,
+            IpVersion::V6 => 0,
+        }
+    }
+
+    /// Bytes of one of its addresses.
+    #[inline]
+    pub(crate) const fn address_len(&self) -> usize {
+        match self.version {
+            IpVersion::V4 => ipv4::ADDRESS_LEN,
+            IpVersion::V6 => ipv6::ADDRESS_LEN,
+        }
+    }
+
     /// Source and destination address, in one piece.
     #[inline]
     pub(crate) fn addresses<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
-        let l3 = usize::from(self.l3_offset);
-        match self.version {
-            IpVersion::V4 => &bytes[l3 + ipv4::SOURCE..l3 + ipv4::SOURCE + 2 * ipv4::ADDRESS_LEN],
-            IpVersion::V6 => &bytes[l3 + ipv6::SOURCE..l3 + ipv6::SOURCE + 2 * ipv6::ADDRESS_LEN],
-        }
+        let source = match self.version {
+            IpVersion::V4 => ipv4::SOURCE,
+            IpVersion::V6 => ipv6::SOURCE,
+        };
+        &bytes[usize::from(self.l3_offset) + source..][..2 * self.address_len()]
     }
 
     /// The sum of the pseudo-header (RFC 9293 §3.1, RFC 8200 §8.1) without the length, which the caller adds.
