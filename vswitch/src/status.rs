@@ -226,8 +226,8 @@ pub fn port_statistics(stats: &PortStats) -> Datum {
     let rx_errors = sum(&[R::Malformed, R::TunnelMalformed, R::RxUnsupported]);
     let tx_errors = sum(&[R::TxError, R::TxNoRoute]);
     // A port that is down is mostly sent to: nothing comes from it.
-    let tx_dropped =
-        sum(&[R::PortDown, R::MtuExceeded, R::Headroom, R::Unsegmentable, R::EgressRate, R::TxQueueFull, R::TxTooBig]);
+    let too_large = sum(&[R::MtuExceeded, R::MtuTold, R::MtuUntold, R::TxTooBig]);
+    let tx_dropped = too_large + sum(&[R::PortDown, R::Headroom, R::Unsegmentable, R::EgressRate, R::TxQueueFull]);
     let all: u64 = stats.drops.iter().map(|(_, n)| n).sum();
     let rx_dropped = all - rx_errors - tx_errors - tx_dropped;
     let mut counters = vec![

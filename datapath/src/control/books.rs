@@ -233,6 +233,7 @@ impl PortRecord {
             peer,
             mirrors,
             mtu: self.spec.mtu,
+            mtu_policy: self.spec.mtu_policy,
             limits: self.spec.limits,
             counters: Arc::clone(&self.counters),
         }

@@ -10,7 +10,7 @@ mod spec;
 
 pub use spec::{
     Action, AddressFlaps, Applied, ApplyError, BridgeSpec, DatapathEvent, MAX_MIRRORS, MirrorOutput, MirrorSpec,
-    MirrorStats, PortKind, PortSpec, PortStats, StaticSpec, Totals,
+    MirrorStats, MtuPolicy, PortKind, PortSpec, PortStats, StaticSpec, Totals,
 };
 
 use crate::stats::{DropCounters, PortCounters, WorkerCounters};
@@ -366,6 +366,7 @@ mod tests {
             rules: PortRules::default(),
             up: true,
             mtu: None,
+            mtu_policy: MtuPolicy::default(),
             limits: Limits::default(),
         }
     }

@@ -1,6 +1,7 @@
 //! What can be asked of the datapath, and what comes back. Plain values: the daemon compares them to plan a change.
 
 pub use crate::switch::mirror::MAX_MIRRORS;
+pub use crate::switch::mtu::MtuPolicy;
 
 use crate::port::OpenError;
 use crate::port::memory::MemoryPort;
@@ -115,6 +116,8 @@ pub struct PortSpec {
     pub up: bool,
     /// The largest layer-3 packet it carries, where known (for a tunnel: after encapsulation).
     pub mtu: Option<L3Mtu>,
+    /// What becomes of larger ones.
+    pub mtu_policy: MtuPolicy,
     /// How fast frames may come and go.
     pub limits: Limits,
 }

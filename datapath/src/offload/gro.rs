@@ -224,34 +224,40 @@ pub fn adopt(frame: &mut Frame, headers: &Headers, mtu: Option<L3Mtu>) {
         return;
     }
     let Some(network) = headers.network(frame.bytes()) else { return };
-    let partial = partial_state(frame.bytes(), &network);
-    if let Some(csum) = partial {
+    if let Some(csum) = partial_state(frame.bytes(), &network) {
         frame.set_len(network.end);
         frame.meta.csum = csum;
     }
     let limit = ethernet::HEADER_LEN + mtu.map_or(USUAL_MTU, |mtu| mtu.0 as usize);
-    if network.proto == tcp::PROTOCOL && network.end > limit {
-        adopt_long(frame, &network, limit, partial.is_some());
+    if network.end > limit {
+        become_long(frame, &network, limit);
     }
 }
 
-/// Marks a TCP frame that is longer than `limit` as a super-frame, if its headers and its checksum allow it.
-fn adopt_long(frame: &mut Frame, network: &Network, limit: usize, partial: bool) {
+/// Marks a TCP frame that is longer than `limit` as a super-frame of segments that are not, if its headers and its checksum
+/// allow it; whether they do.
+pub(crate) fn become_long(frame: &mut Frame, network: &Network, limit: usize) -> bool {
     let l4 = usize::from(network.l4_offset);
-    let Some(header_len) = network.header_len(frame.bytes()) else { return };
+    let Some(header_len) = network.header_len(frame.bytes()).filter(|_| network.proto == tcp::PROTOCOL) else {
+        return false;
+    };
     let header = &frame.bytes()[l4..header_len];
     let size = limit.saturating_sub(header_len);
     if size == 0 || network.routed || !tcp::is_repeatable(header) {
-        return;
+        return false;
     }
     let ecn = header[tcp::FLAGS] & tcp::CWR != 0;
-    let segment = &frame.bytes()[l4..network.end];
-    let sum = network.pseudo_header(frame.bytes()).word(segment.len() as u16).and(Sum::of(segment));
-    if partial || sum.verifies() {
+    let verified = || {
+        let segment = &frame.bytes()[l4..network.end];
+        network.pseudo_header(frame.bytes()).word(segment.len() as u16).and(Sum::of(segment)).verifies()
+    };
+    let right = frame.meta.csum != ChecksumState::None || verified();
+    if right {
         frame.set_len(network.end);
         let bytes = frame.bytes_mut();
         (frame.meta.csum, frame.meta.gso) = become_super_frame(bytes, network, header_len, size, ecn);
     }
+    right
 }
 
 #[cfg(test)]

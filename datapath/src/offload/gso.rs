@@ -8,7 +8,7 @@
 //! and so is one that would fall into more than [`MAX_SEGMENTS`], with which a sender could keep the switch busy.
 
 use super::checksum::{self, field_offset, nonzero};
-use crate::packet::{ChecksumState, Frame, GsoKind, MAX_SEGMENTS, Meta, Pool};
+use crate::packet::{ChecksumState, Frame, Gso, GsoKind, MAX_SEGMENTS, Meta, Pool};
 use crate::switch::verdict::DropReason;
 use crate::wire::checksum::Sum;
 use crate::wire::parse::{IpVersion, Network, parse};
@@ -25,6 +25,17 @@ pub fn segment(mut frame: Frame, mss: Option<u16>, pool: &mut Pool, out: &mut Ve
         _ => pool.recycle(frame),
     }
     result
+}
+
+/// Makes a TCP super-frame one whose segments, headers included, have at most `len` bytes; `false`, with nothing changed:
+/// it cannot be cut so.
+pub(crate) fn limit_segments(frame: &mut Frame, len: usize) -> bool {
+    let (Some(gso), Ok(mut cut)) = (frame.meta.gso, Cut::of(frame)) else { return false };
+    if cut.limit_segment_len(len).is_err() || cut.segments().is_err() {
+        return false;
+    }
+    frame.meta.gso = Some(Gso { size: cut.size as u16, header_len: cut.header_len as u16, ..gso });
+    true
 }
 
 fn segments_of(frame: &mut Frame, mss: Option<u16>, pool: &mut Pool, out: &mut Vec<Frame>) -> Result<u32, DropReason> {
@@ -204,7 +215,6 @@ fn pseudo_header(frame: &Frame, network: &Network) -> Result<Option<Sum>, DropRe
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packet::Gso;
     use crate::wire::fixtures::{Packet, verified};
     use etherparse::{IpHeaders, TransportHeader};
     use proptest::prelude::*;

@@ -131,10 +131,14 @@ pub struct Meta {
     pub gso: Option<Gso>,
     /// Set on a tunnelled datagram.
     pub outer: Option<Outer>,
+    /// Set where it goes out by a tunnel that is too small for it: the packets that carry it may be fragmented.
+    pub outer_may_fragment: bool,
     /// Set on a frame that came through a tunnel: the type of service of the packet that carried it.
     pub outer_tos: u8,
     /// Patch ports that it has left by.
     pub hops: u8,
+    /// Set on a copy for a mirror, also on bridges further on: no sender is told what became of it.
+    pub quiet: bool,
     /// Set on a copy for a mirror: which one of the bridge that it leaves from, counted from 1.
     pub mirror: Option<NonZeroU8>,
 }

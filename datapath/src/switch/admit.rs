@@ -2,7 +2,7 @@
 
 use super::state::{Bridge, Port};
 use super::verdict::DropReason;
-use super::vlan::{self, Tagging};
+use super::vlan::{self, Stack, Tagging};
 use crate::types::MacAddr;
 use crate::wire::parse::Headers;
 
@@ -32,5 +32,7 @@ pub fn admit(bridge: &Bridge, port: &Port, headers: &Headers) -> Result<Tagging,
 #[inline]
 pub fn tagging(bridge: &Bridge, port: &Port, headers: &Headers) -> Option<Tagging> {
     let second = headers.second_vlan.filter(|_| bridge.vlans.two_tags);
-    vlan::ingress(&port.vlan, headers.vlan, second)
+    let tagging = vlan::ingress(&port.vlan, headers.vlan, second)?;
+    let looked_at = u8::from(matches!(tagging.stack, Stack::Second(_)));
+    Some(Tagging { below: headers.inner_vlans - looked_at, ..tagging })
 }

@@ -1,10 +1,12 @@
-//! The way out: the tag that the egress port wants, its rate limit, then whatever its device cannot do for itself.
+//! The way out: the tag that the egress port wants, what fits it ([`super::mtu`]), its rate limit, then whatever its device
+//! cannot do for itself.
 //!
 //! An ordinary device gets the frame as it is when its `Caps` allow that; otherwise a super-frame is cut into segments
 //! and an unfinished checksum is finished, here and only here. A frame for a tunnel becomes the datagrams that carry it,
 //! one for a patch port waits to be received at the other end.
 //! What cannot leave is counted at the port that it could not leave by, a copy at its mirror.
 
+use super::mtu::Tellers;
 use super::patch;
 use super::shape::{Direction, Offer, Shapers};
 use super::state::{Port, Snapshot};
@@ -13,11 +15,12 @@ use super::verdict::DropReason;
 use super::vlan::{self, Tagging};
 use crate::offload::gso;
 use crate::packet::{Frame, Pool};
-use crate::stats::{PortCounters, WorkerCounters};
+use crate::stats::{DropCounters, PortCounters, WorkerCounters};
 use crate::time::Instant;
 use crate::tunnel::{self, Tunnel};
 use crate::types::RemoteIndex;
 use std::net::IpAddr;
+use std::num::NonZeroU8;
 
 /// Where frames end: in a transmit queue, or dropped and counted.
 pub struct Egress<'a> {
@@ -35,6 +38,10 @@ pub struct Egress<'a> {
     pub crossing: &'a mut Vec<Frame>,
     /// The rate limits of ports.
     pub shapers: &'a mut Shapers,
+    /// How often senders have been told that their packets are too big.
+    pub tellers: &'a mut Tellers,
+    /// Whether that of the frame under way has been.
+    pub told: bool,
     /// The time of this round.
     pub now: Instant,
 }
@@ -53,13 +60,19 @@ impl Egress<'_> {
         if let Err(reason) = vlan::egress(&port.vlan, port.rules.priority_tags, &mut frame, tagging) {
             return self.discard(frame, &port.counters, reason);
         }
-        self.leave(port, frame, remote);
+        frame.meta.remote = remote;
+        self.send_tagged(port, frame, tagging);
     }
 
-    /// Sends a frame that has the tag that it leaves with, as soon as the port's rate limit allows.
+    /// Sends a frame that has the tag that it leaves with, made to fit what the port carries.
     #[inline]
-    pub fn leave(&mut self, port: &Port, mut frame: Frame, remote: Option<RemoteIndex>) {
-        frame.meta.remote = remote;
+    pub fn send_tagged(&mut self, port: &Port, frame: Frame, tagging: Tagging) {
+        if port.is_exceeded_by(&frame) { self.fit(port, frame, tagging) } else { self.leave(port, frame) }
+    }
+
+    /// Sends a frame that the port carries, as soon as its rate limit allows.
+    #[inline]
+    pub fn leave(&mut self, port: &Port, frame: Frame) {
         match &port.limits.egress {
             None => self.transmit(port, frame),
             Some(limit) => match self.shapers.offer(port, Direction::Out, limit, frame, self.now) {
@@ -95,7 +108,7 @@ impl Egress<'_> {
 
     fn encapsulate(&mut self, port: &Port, tunnel: &Tunnel, frame: Frame) {
         let remote = frame.meta.remote;
-        match tunnel::encap(frame, tunnel, port.mtu, self.pool, self.pieces) {
+        match tunnel::encap(frame, tunnel, self.pool, self.pieces) {
             Ok(encapped) => {
                 if let Some(remotes) = &tunnel.remotes {
                     self.address(remotes.addressees(remote), encapped.segments);
@@ -106,13 +119,15 @@ impl Egress<'_> {
         }
     }
 
-    /// Drops a frame that cannot leave by the port: a copy is counted at its mirror.
+    /// Drops a frame that cannot leave by the port.
     pub fn refuse(&mut self, port: &Port, frame: Frame, reason: DropReason) {
-        match self.snap.mirror(port.id, frame.meta.mirror) {
-            Some(mirror) => mirror.counters.drops.add(reason, 1),
-            None => port.counters.drops.add(reason, 1),
-        }
+        self.drops(port, frame.meta.mirror).add(reason, 1);
         self.pool.recycle(frame);
+    }
+
+    /// Where it is counted that a frame, or a copy for a mirror, could not leave by the port.
+    pub(super) fn drops<'p>(&'p self, port: &'p Port, mirror: Option<NonZeroU8>) -> &'p DropCounters {
+        self.snap.mirror(port.id, mirror).map_or(&port.counters.drops, |mirror| &mirror.counters.drops)
     }
 
     /// Addresses what one frame has become, and counts as `packets`, to the last of `addressees`; to those before it goes

@@ -122,7 +122,7 @@ mod tests {
         stack: Stack,
         dst: MacAddr,
     ) -> Result<Vec<u32>, DropReason> {
-        let tagging = Tagging { vlan: VlanId::UNTAGGED, tag: None, stack };
+        let tagging = Tagging { vlan: VlanId::UNTAGGED, tag: None, stack, below: 0 };
         let targets = forward(snap, bridge, table, port, &tagging, dst, NOW)?;
         Ok(std::iter::once(targets.first).chain(targets.rest).map(|port| port.id.0).collect())
     }

@@ -241,7 +241,7 @@ impl<'a> Walk<'a> {
                 continue;
             }
             let mut frame = self.out.copy(frame);
-            frame.meta.mirror = number(i);
+            (frame.meta.mirror, frame.meta.quiet) = (number(i), true);
             self.copies.push(Waiting { frame, tagging, bridge: bridge.id });
         }
         served
@@ -286,12 +286,13 @@ impl<'a> Walk<'a> {
 
     /// Finishes a copy and sends it out by `port`, which is up.
     fn send_copy(&mut self, mirror: &Mirror, port: &Port, mut frame: Frame, tagging: Tagging) {
+        frame.meta.remote = None;
         if let Err(reason) = vlan::egress(&port.vlan, port.rules.priority_tags, &mut frame, tagging) {
             return self.drop_copy(mirror, frame, reason);
         }
         if port.tunnel.is_some() && mirror.snaplen.is_none() {
             // It finishes and segments anyway, and better.
-            return self.out.leave(port, frame, None);
+            return self.out.send_tagged(port, frame, tagging);
         }
         let mut wire = std::mem::take(&mut self.copies.wire);
         match gso::segment(frame, None, self.out.pool, &mut wire) {
@@ -306,7 +307,7 @@ impl<'a> Walk<'a> {
                 mirror.counters.count_sent(1, len as u64);
                 frame.meta.mirror = None;
             }
-            self.out.leave(port, frame, None);
+            self.out.send_tagged(port, frame, tagging);
         }
         self.copies.wire = wire;
     }
@@ -359,7 +360,7 @@ mod tests {
         for (i, len) in [(0, 60), (1, 9000), (0, 5000)] {
             let mut frame = Frame::from_bytes(&vec![0; len]);
             frame.meta.mirror = number(i);
-            let tagging = Tagging { vlan: VlanId::UNTAGGED, tag: None, stack: Stack::Plain };
+            let tagging = Tagging { vlan: VlanId::UNTAGGED, tag: None, stack: Stack::Plain, below: 0 };
             copies.push(Waiting { frame, tagging, bridge: BridgeId(0) });
         }
         assert_eq!(copies.room, ROOM - LEAST - 9000 - 5000);

@@ -1,7 +1,7 @@
 //! The switch: what happens to a frame between the device it came from and the devices it leaves by. No I/O, no clock.
 //!
 //! [`Switch`] belongs to one worker thread and is the only thing here that remembers anything from frame to frame: the
-//! learned addresses, and what waits for a rate limit. Everything else it needs comes with the call: the immutable [`state::Snapshot`] to forward by, the
+//! learned addresses, what waits for a rate limit, and how often senders were told something. Everything else it needs comes with the call: the immutable [`state::Snapshot`] to forward by, the
 //! time, the memory, the counters. The walk itself is in [`pipeline`], each of its stages in a file of that name.
 //!
 //! What an attacker may try: any bytes in a frame (parsed once, by `wire::parse`), any number of source addresses
@@ -15,6 +15,7 @@ pub mod forward;
 pub mod mac_table;
 pub mod mirror;
 pub mod moves;
+pub mod mtu;
 pub mod patch;
 pub mod pipeline;
 pub mod probes;
@@ -35,6 +36,7 @@ use crate::types::{BridgeId, PortId};
 use mac_table::{FdbEntry, MacTable, TableStats};
 use mirror::Copies;
 use moves::{Flap, RecentMove};
+use mtu::Tellers;
 use probes::{Probed, Probes};
 use shape::Shapers;
 use state::{Bridge, Port, Snapshot};
@@ -55,6 +57,7 @@ pub struct Switch {
     unclaimed: Unclaimed,
     next_sweep: Instant,
     shapers: Shapers,
+    tellers: Tellers,
     flaps: Vec<(BridgeId, Flap)>,
     /// Memory of the walk: what one frame became on its way out, what is between two patch ports, and what came out of
     /// one run of datagrams.

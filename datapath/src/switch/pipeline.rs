@@ -10,6 +10,9 @@
 //! What a mirror selects, where it arrives or where it leaves, is copied on the way; copies wait ([`super::mirror`]) until
 //! the worker has sent the frames themselves and asks for them ([`Switch::send_copies`]).
 //!
+//! What is larger than its way out carries is cut, fragmented or told of ([`super::mtu`]); an answer leaves by the port that
+//! the frame came in by.
+//!
 //! Frames go one after the other, so the second of a batch sees what the first has taught. Every frame that comes in is
 //! counted as received, and ends in a transmit queue or under one drop reason: at the port it came from when it goes
 //! nowhere, at the port it could not leave by otherwise.
@@ -75,6 +78,7 @@ impl Switch {
     ) {
         let (mut walk, _) = self.walk(now, snap, pool, counters, tx);
         while let Some((port, direction, frame)) = walk.out.shapers.release(now) {
+            walk.out.told = false;
             match (snap.port(port), direction) {
                 (Some(port), Direction::In) => walk.switch(port, frame),
                 (Some(port), Direction::Out) if port.up => walk.out.transmit(port, frame),
@@ -113,8 +117,9 @@ impl Switch {
         counters: &'a WorkerCounters,
         tx: &'a mut TxQueues,
     ) -> (Walk<'a>, &'a mut Vec<Inner>) {
-        let (pieces, crossing, shapers) = (&mut self.pieces, &mut self.crossing, &mut self.shapers);
-        let out = Egress { snap, pool, counters, tx, pieces, crossing, shapers, now };
+        let (pieces, crossing) = (&mut self.pieces, &mut self.crossing);
+        let (shapers, tellers) = (&mut self.shapers, &mut self.tellers);
+        let out = Egress { snap, pool, counters, tx, pieces, crossing, shapers, tellers, told: false, now };
         let (probes, unclaimed) = (&mut self.probes, &mut self.unclaimed);
         (
             Walk { now, snap, tables: &mut self.tables, copies: &mut self.copies, probes, unclaimed, out },
@@ -157,6 +162,7 @@ impl<'a> Walk<'a> {
     /// A frame that came in from `place`, as so many `frames` of the wire, to wherever it goes: through patch ports from
     /// bridge to bridge, one after the other.
     fn receive(&mut self, place: Place, frame: Frame, frames: u32) {
+        self.out.told = false;
         self.enter(place, frame, frames);
         self.cross_patches();
     }

@@ -25,20 +25,12 @@ pub(super) fn egress(mode: &VlanMode, priority_tags: PriorityTags, frame: &mut F
     if priority_tags != PriorityTags::Never {
         wanted[0] = prioritised(wanted[0], tagging.tag);
     }
-    replace(frame, on_wire(tagging), without_empty(wanted, priority_tags))
-}
-
-/// The tags of the frame as it is.
-fn on_wire(tagging: Tagging) -> Tags {
-    match tagging.stack {
-        Stack::Second(second) => [tagging.tag, Some(second)],
-        Stack::Plain | Stack::Service(_) => [tagging.tag, None],
-    }
+    replace(frame, tagging.on_wire(), without_empty(wanted, priority_tags))
 }
 
 /// The tags of the frame inside the switch: that of its VLAN, and the one below.
 fn inside(tagging: Tagging) -> Tags {
-    let Tagging { vlan, tag, stack } = tagging;
+    let Tagging { vlan, tag, stack, .. } = tagging;
     let new = |tpid| Tag { tpid, tci: vlan.get() };
     let own = || match tag {
         Some(tag) => Some(tag.with_vlan(vlan)),

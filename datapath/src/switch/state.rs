@@ -5,6 +5,7 @@
 
 use super::mac_table::StaticEntry;
 use super::mirror::{self, Mirror, PortMirrors};
+use super::mtu::MtuPolicy;
 use super::shape::Limits;
 use super::vlan_set::VlanSet;
 use crate::packet::Frame;
@@ -119,6 +120,8 @@ pub struct Port {
     pub mirrors: PortMirrors,
     /// The largest layer-3 packet it carries, where known (for a tunnel: after encapsulation).
     pub mtu: Option<L3Mtu>,
+    /// What becomes of larger ones.
+    pub mtu_policy: MtuPolicy,
     /// How fast frames may come and go.
     pub limits: Limits,
     /// Where its frames are counted.
@@ -142,6 +145,7 @@ impl Port {
             peer: None,
             mirrors: PortMirrors::default(),
             mtu: None,
+            mtu_policy: MtuPolicy::default(),
             limits: Limits::default(),
             counters: Arc::default(),
         }

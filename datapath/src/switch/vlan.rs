@@ -38,6 +38,8 @@ pub struct Tagging {
     pub tag: Option<Tag>,
     /// What more there is.
     pub stack: Stack,
+    /// Tags below those, which nobody looks at.
+    pub below: u8,
 }
 
 /// What there is to a frame besides one VLAN and one tag.
@@ -52,6 +54,15 @@ pub enum Stack {
 }
 
 impl Tagging {
+    /// The tags that the frame came with, but for those [`Tagging::below`].
+    #[must_use]
+    pub fn on_wire(&self) -> [Option<Tag>; 2] {
+        match self.stack {
+            Stack::Second(second) => [self.tag, Some(second)],
+            Stack::Plain | Stack::Service(_) => [self.tag, None],
+        }
+    }
+
     /// The customer's VLAN below the one that the frame is switched in; 0 if there is none.
     #[inline]
     #[must_use]
@@ -82,7 +93,7 @@ pub fn ingress(mode: &VlanMode, tag: Option<Tag>, second: Option<Tag>) -> Option
             (service.customers.carries(tagged), service.vlan, Stack::Service(service.tpid))
         }
     };
-    allowed.then_some(Tagging { vlan, tag, stack })
+    allowed.then_some(Tagging { vlan, tag, stack, below: 0 })
 }
 
 /// Whether frames of `vlan`, with this VLAN of a customer below it, go out by a port of this mode.
@@ -252,7 +263,7 @@ mod tests {
     /// The tag that is left after egress.
     fn leave(mode: &VlanMode, v: u16, tag: Option<Tag>) -> Option<Tag> {
         let mut frame = frame(tag);
-        let tagging = Tagging { vlan: vlan(v), tag, stack: Stack::Plain };
+        let tagging = Tagging { vlan: vlan(v), tag, stack: Stack::Plain, below: 0 };
         egress(mode, PriorityTags::Never, &mut frame, tagging).unwrap();
         let left = crate::wire::parse::parse(frame.bytes()).unwrap().vlan;
         if left.is_some() {
@@ -287,7 +298,7 @@ mod tests {
         let mut tight = Frame::new(vec![0; 60].into_boxed_slice(), 0);
         tight.set_len(60);
         for stack in [Stack::Plain, Stack::Service(SERVICE)] {
-            let tagging = Tagging { vlan: vlan(10), tag: None, stack };
+            let tagging = Tagging { vlan: vlan(10), tag: None, stack, below: 0 };
             let done = egress(&VlanMode::Trunk(Trunks::All), PriorityTags::Never, &mut tight, tagging);
             assert_eq!(done, Err(DropReason::Headroom));
         }

@@ -3,16 +3,14 @@
 //! A super-frame leaves as runs of datagrams of equal size, which one `UDP_SEGMENT` send takes whole. Without that, TCP
 //! through a tunnel is five times slower.
 //!
-//! What the tunnel cannot carry is cut to fit if it is TCP, whose senders may not listen to ICMP, and refused if not,
-//! unless the underlay may fragment.
+//! That a frame fits the tunnel was seen to before, by the switch.
 
 use super::Tunnel;
 use crate::offload::checksum;
 use crate::offload::gso::Cut;
 use crate::packet::{ChecksumState, Frame, Meta, Outer, Pool};
 use crate::switch::verdict::DropReason;
-use crate::types::L3Mtu;
-use crate::wire::{ethernet, udp};
+use crate::wire::udp;
 
 /// Datagrams in one run: what every kernel's `UDP_SEGMENT` takes.
 const MAX_RUN: usize = 64;
@@ -28,17 +26,15 @@ pub struct Encapped {
 
 /// Turns an Ethernet frame into datagrams' payloads for `tunnel`, appended to `out` with `meta.outer` set.
 ///
-/// `mtu` is the largest inner packet that the tunnel carries; tags of the inner frame count against it. Checksums are
-/// finished, super-frames are cut, TCP also to fit `mtu`; anything else that is too large is handed back as
+/// Checksums are finished, super-frames are cut. What is too large for any datagram is handed back as
 /// [`DropReason::MtuExceeded`], unchanged but for its checksum state.
 pub fn encap(
     mut frame: Frame,
     tunnel: &Tunnel,
-    mtu: Option<L3Mtu>,
     pool: &mut Pool,
     out: &mut Vec<Frame>,
 ) -> Result<Encapped, (Frame, DropReason)> {
-    let cut = match prepare(&mut frame, tunnel, mtu) {
+    let cut = match prepare(&mut frame, tunnel) {
         Ok(cut) => cut,
         Err(reason) => return Err((frame, reason)),
     };
@@ -71,15 +67,9 @@ pub fn encap(
 }
 
 /// Makes `frame` fit to be the payload of one datagram, or says how it must be cut, and into how many.
-fn prepare(frame: &mut Frame, tunnel: &Tunnel, mtu: Option<L3Mtu>) -> Result<Option<(Cut, usize)>, DropReason> {
-    let largest = udp::MAX_PAYLOAD - tunnel.header_len();
-    let limit = mtu.map_or(largest, |mtu| largest.min(ethernet::HEADER_LEN + mtu.0 as usize));
-    let cut = match fit(frame, limit) {
-        Err(DropReason::MtuExceeded) if !tunnel.dont_fragment => fit(frame, largest)?,
-        fitted => fitted?,
-    };
-    if cut.is_some() {
-        return Ok(cut);
+fn prepare(frame: &mut Frame, tunnel: &Tunnel) -> Result<Option<(Cut, usize)>, DropReason> {
+    if let Some(cut) = fit(frame, udp::MAX_PAYLOAD - tunnel.header_len())? {
+        return Ok(Some(cut));
     }
     if frame.headroom() < tunnel.header_len() {
         return Err(DropReason::Headroom);

@@ -201,7 +201,7 @@ impl Tunnel {
             entropy: headers.map_or(0, |headers| flow_hash(&headers, frame.bytes())),
             tos: self.tos_for(service),
             ttl: self.ttl_for(service),
-            dont_fragment: self.dont_fragment,
+            dont_fragment: self.dont_fragment && !frame.meta.outer_may_fragment,
             checksum: self.checksum || self.protocol.udp_port().is_none(),
             ..Outer::to(self.remote)
         }

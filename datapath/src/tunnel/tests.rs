@@ -2,12 +2,11 @@
 
 use super::*;
 use crate::packet::{ChecksumState, Meta, Pool};
-use crate::types::{L3Mtu, PortId};
+use crate::types::PortId;
 use crate::wire::fixtures::{Packet, verified};
 use crate::wire::udp;
 use proptest::prelude::*;
 
-const MTU: Option<L3Mtu> = Some(L3Mtu(1450));
 const ALL: [Protocol; 3] = [Protocol::Vxlan, Protocol::Geneve, Protocol::Gre];
 
 fn of(protocol: Protocol) -> Tunnel {
@@ -27,16 +26,16 @@ fn header(protocol: Protocol) -> &'static [u8] {
     }
 }
 
-fn encapped_by(tunnel: &Tunnel, frame: Frame, mtu: Option<L3Mtu>) -> Result<(Encapped, Vec<Frame>), DropReason> {
+fn encapped_by(tunnel: &Tunnel, frame: Frame) -> Result<(Encapped, Vec<Frame>), DropReason> {
     let (mut pool, mut out) = (Pool::new(4), Vec::new());
-    match encap(frame, tunnel, mtu, &mut pool, &mut out) {
+    match encap(frame, tunnel, &mut pool, &mut out) {
         Ok(encapped) => Ok((encapped, out)),
         Err((_, reason)) => Err(reason),
     }
 }
 
-fn encapped(frame: Frame, mtu: Option<L3Mtu>) -> Result<(Encapped, Vec<Frame>), DropReason> {
-    encapped_by(&tunnel(), frame, mtu)
+fn encapped(frame: Frame) -> Result<(Encapped, Vec<Frame>), DropReason> {
+    encapped_by(&tunnel(), frame)
 }
 
 /// The datagrams of a run, without their headers.
@@ -121,7 +120,7 @@ fn the_outer_header_is_as_asked_for_and_tells_of_congestion() {
 #[test]
 fn a_super_frame_travels_as_runs_and_comes_out_as_it_went_in() {
     for packet in [Packet::tcp4(40_001), Packet::tcp6(40_001).tagged(7)] {
-        let (encapped, runs) = encapped(packet.super_frame(1300), MTU).unwrap();
+        let (encapped, runs) = encapped(packet.super_frame(1300)).unwrap();
         assert_eq!(encapped, Encapped { segments: 31, runs: 1 });
         let segments = datagrams(&runs[0]);
         assert_eq!(segments.len(), 31);
@@ -143,7 +142,7 @@ fn an_arp_request_as_it_is_on_the_underlay() {
     let mut frame = Frame::from_bytes(&arp);
     frame.meta.egress = PortId(3);
     let before = frame.bytes().as_ptr();
-    let (encapped, out) = encapped(frame, MTU).unwrap();
+    let (encapped, out) = encapped(frame).unwrap();
     assert_eq!(encapped, Encapped { segments: 1, runs: 1 });
     assert_eq!(out[0].bytes(), [&[8, 0, 0, 0, 0, 0x13, 0x88, 0][..], &arp].concat());
     assert_eq!(out[0].bytes()[8..].as_ptr(), before, "nothing was copied");
@@ -154,46 +153,32 @@ fn an_arp_request_as_it_is_on_the_underlay() {
 }
 
 #[test]
-fn what_the_tunnel_cannot_carry_is_refused_unless_it_is_tcp() {
+fn a_super_frame_is_cut_as_it_says_and_everything_else_stays_whole() {
     let payloads = |frame: Frame| -> Result<Vec<usize>, DropReason> {
-        let (_, runs) = encapped(frame, MTU)?;
+        let (_, runs) = encapped(frame)?;
         Ok(runs.iter().flat_map(datagrams).map(|segment| verified(segment).payload.len()).collect())
     };
-    let headers = 20 + 32;
-    assert_eq!(payloads(Packet::tcp4(1450 - headers).partial()), Ok(vec![1398]));
-    assert_eq!(payloads(Packet::tcp4(1448).frame()), Ok(vec![1398, 50]));
-    assert_eq!(payloads(Packet::tcp6(1448).partial()), Ok(vec![1378, 70]));
-    assert_eq!(payloads(Packet::tcp4(1448).tagged(5).frame()), Ok(vec![1394, 54]), "a tag counts");
-    assert_eq!(payloads(Packet::tcp4(3000).super_frame(1448)), Ok(vec![1398, 1398, 204]));
+    assert_eq!(payloads(Packet::tcp4(1448).frame()), Ok(vec![1448]));
     assert_eq!(payloads(Packet::tcp4(1000).super_frame(1448)), Ok(vec![1000]));
     assert_eq!(payloads(Packet::tcp4(2500).udp().super_frame(1000)), Ok(vec![1000, 1000, 500]));
     assert_eq!(payloads(Packet::tcp4(1422).udp().partial()), Ok(vec![1422]));
-    let mut padded = Packet::tcp4(1398).frame();
-    let len = padded.len() + 40;
-    padded.set_len(len);
-    assert_eq!(payloads(padded), Ok(vec![1398]), "padding needs no second segment");
-
     let mut syn = Packet::tcp4(1448);
     syn.tcp().syn = true;
-    for frame in [Packet::tcp4(1423).udp().frame(), syn.frame(), Packet::tcp4(5000).udp().super_frame(1448)] {
-        assert_eq!(payloads(frame), Err(DropReason::MtuExceeded));
-    }
-    assert_eq!(payloads(Frame::from_bytes(&[0x88; 1465])), Err(DropReason::MtuExceeded));
     assert_eq!(payloads(syn.super_frame(1000)), Err(DropReason::Unsegmentable));
-    assert_eq!(encapped(Packet::tcp4(100).frame(), Some(L3Mtu(50))).unwrap_err(), DropReason::MtuExceeded);
+    assert_eq!(payloads(Packet::tcp4(65_480).udp().partial()), Err(DropReason::MtuExceeded), "more than a datagram");
 }
 
 #[test]
 fn no_run_is_larger_than_one_send_takes() {
     // The 64 KiB super-frame that Linux makes: 45 segments, of which 43 fit one send.
     let packet = Packet::tcp4(45 * 1448);
-    let (of_64k, runs) = encapped(packet.super_frame(1448), None).unwrap();
+    let (of_64k, runs) = encapped(packet.super_frame(1448)).unwrap();
     assert_eq!(of_64k, Encapped { segments: 45, runs: 2 });
     assert_eq!(runs.iter().map(|run| datagrams(run).len()).collect::<Vec<_>>(), [43, 2]);
     let payload: Vec<u8> = runs.iter().flat_map(datagrams).flat_map(|segment| verified(segment).payload).collect();
     assert_eq!(payload, packet.payload);
     // Small segments: 64 to a run; the single one that is left is no run.
-    let (of_small, runs) = encapped(Packet::tcp4(129 * 100).super_frame(100), MTU).unwrap();
+    let (of_small, runs) = encapped(Packet::tcp4(129 * 100).super_frame(100)).unwrap();
     assert_eq!(of_small, Encapped { segments: 129, runs: 3 });
     assert_eq!(runs.iter().map(|run| datagrams(run).len()).collect::<Vec<_>>(), [64, 64, 1]);
     let sizes: Vec<_> = runs.iter().map(|run| run.meta.outer.unwrap().segment).collect();
@@ -202,7 +187,7 @@ fn no_run_is_larger_than_one_send_takes() {
 
 #[test]
 fn all_segments_of_a_flow_leave_by_one_source_port() {
-    let entropy = |frame| encapped(frame, MTU).unwrap().1[0].meta.outer.unwrap().entropy;
+    let entropy = |frame| encapped(frame).unwrap().1[0].meta.outer.unwrap().entropy;
     let of_flow = entropy(Packet::tcp4(1).frame());
     assert_eq!(entropy(Packet::tcp4(60_000).super_frame(1448)), of_flow);
     assert_eq!(entropy(Packet::tcp4(1448).frame()), of_flow);
@@ -213,10 +198,10 @@ fn all_segments_of_a_flow_leave_by_one_source_port() {
 fn without_headroom_or_sense_the_frame_is_handed_back() {
     let mut tight = Frame::new(vec![0; 60].into_boxed_slice(), 7);
     tight.set_len(53);
-    assert_eq!(encapped(tight, MTU).unwrap_err(), DropReason::Headroom);
+    assert_eq!(encapped(tight).unwrap_err(), DropReason::Headroom);
     let mut broken = Frame::from_bytes(&[0; 60]);
     broken.meta.csum = ChecksumState::Partial { start: 60, offset: 0 };
-    assert_eq!(encapped(broken, MTU).unwrap_err(), DropReason::Malformed);
+    assert_eq!(encapped(broken).unwrap_err(), DropReason::Malformed);
 }
 
 #[test]
@@ -263,7 +248,7 @@ fn several_flows_in_one_run_come_out_in_order() {
 fn every_protocol_carries_what_it_is_given() {
     for protocol in ALL {
         let packet = Packet::tcp6(5000);
-        let (encapped, runs) = encapped_by(&of(protocol), packet.super_frame(1300), MTU).unwrap();
+        let (encapped, runs) = encapped_by(&of(protocol), packet.super_frame(1300)).unwrap();
         // The kernel takes runs of UDP datagrams only.
         let expected = if protocol == Protocol::Gre { 4 } else { 1 };
         assert_eq!(encapped, Encapped { segments: 4, runs: expected });
@@ -280,7 +265,7 @@ fn every_protocol_carries_what_it_is_given() {
 #[test]
 fn a_checksum_of_gre_is_that_of_each_packet() {
     let tunnel = Tunnel { checksum: true, ..of(Protocol::Gre) };
-    let (_, runs) = encapped_by(&tunnel, Packet::tcp4(3000).super_frame(1300), MTU).unwrap();
+    let (_, runs) = encapped_by(&tunnel, Packet::tcp4(3000).super_frame(1300)).unwrap();
     for run in runs {
         assert_eq!(run.bytes()[..4], [0xa0, 0, 0x65, 0x58]);
         assert!(run.meta.outer.unwrap().checksum, "there is no other checksum to leave out");
@@ -295,24 +280,20 @@ fn a_checksum_of_gre_is_that_of_each_packet() {
 #[test]
 fn without_the_checksum_of_udp_datagrams_go_one_by_one() {
     let tunnel = Tunnel { checksum: false, ..tunnel() };
-    let (encapped, runs) = encapped_by(&tunnel, Packet::tcp4(3000).super_frame(1000), MTU).unwrap();
+    let (encapped, runs) = encapped_by(&tunnel, Packet::tcp4(3000).super_frame(1000)).unwrap();
     assert_eq!(encapped, Encapped { segments: 3, runs: 3 });
     let outer: Vec<_> = runs.iter().map(|run| run.meta.outer.unwrap()).collect();
     assert!(outer.iter().all(|outer| !outer.checksum && outer.segment.is_none()), "{outer:?}");
 }
 
 #[test]
-fn what_the_underlay_may_fragment_passes_unless_it_can_be_cut() {
-    let tunnel = Tunnel { dont_fragment: false, ..tunnel() };
-    let sizes = |frame: Frame| -> Result<Vec<usize>, DropReason> {
-        let (_, runs) = encapped_by(&tunnel, frame, MTU)?;
-        assert!(runs.iter().all(|run| !run.meta.outer.unwrap().dont_fragment));
-        Ok(runs.iter().flat_map(datagrams).map(|segment| verified(segment).payload.len()).collect())
-    };
-    assert_eq!(sizes(Packet::tcp4(3000).udp().partial()), Ok(vec![3000]));
-    assert_eq!(sizes(Packet::tcp4(3000).udp().super_frame(2000)), Ok(vec![2000, 1000]));
-    assert_eq!(sizes(Packet::tcp4(1448).frame()), Ok(vec![1398, 50]));
-    assert_eq!(sizes(Packet::tcp4(65_480).udp().partial()), Err(DropReason::MtuExceeded));
+fn the_underlay_may_fragment_what_the_tunnel_or_the_frame_says() {
+    for (tunnel_says, frame_says, dont_fragment) in [(true, false, true), (false, false, false), (true, true, false)] {
+        let mut frame = Packet::tcp4(3000).udp().frame();
+        frame.meta.outer_may_fragment = frame_says;
+        let (_, runs) = encapped_by(&Tunnel { dont_fragment: tunnel_says, ..tunnel() }, frame).unwrap();
+        assert_eq!(runs[0].meta.outer.unwrap().dont_fragment, dont_fragment);
+    }
 }
 
 proptest! {
@@ -344,17 +325,16 @@ proptest! {
 
     #[test]
     fn whatever_goes_in_comes_out(
-        len in 1usize..20_000, size in 64u16..3000, six in any::<bool>(), tag in prop::option::of(0u16..4095), mtu in 200u32..9000,
+        len in 1usize..20_000, size in 64u16..3000, six in any::<bool>(), tag in prop::option::of(0u16..4095),
     ) {
         let mut packet = if six { Packet::tcp6(len) } else { Packet::tcp4(len) };
         packet.vlan = tag;
         packet.tcp().psh = true;
-        let (encapped, runs) = encapped(packet.super_frame(size), Some(L3Mtu(mtu))).unwrap();
+        let (encapped, runs) = encapped(packet.super_frame(size)).unwrap();
         let mut payload = Vec::new();
         let mut frames = 0;
         for run in runs {
             prop_assert!(run.len() <= udp::MAX_PAYLOAD && datagrams(&run).len() <= 64);
-            prop_assert!(datagrams(&run).iter().all(|inner| inner.len() <= 14 + mtu as usize));
             let (inner, malformed) = decapped(run);
             prop_assert_eq!((inner.len(), malformed), (1, 0));
             frames += inner[0].frames;

@@ -66,7 +66,9 @@ impl Worker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::{Action, BridgeSpec, Datapath, DatapathConfig, MirrorOutput, MirrorSpec, PortKind, PortSpec};
+    use crate::control::{
+        Action, BridgeSpec, Datapath, DatapathConfig, MirrorOutput, MirrorSpec, MtuPolicy, PortKind, PortSpec,
+    };
     use crate::packet::Frame;
     use crate::port::Caps;
     use crate::port::memory::MemoryPort;
@@ -102,7 +104,8 @@ mod tests {
         let add = |(name, port): &(&str, MemoryPort)| {
             let (name, bridge, vlan) = ((*name).to_owned(), "br0".to_owned(), VlanMode::Trunk(Trunks::All));
             let (kind, rules, limits) = (PortKind::Memory(port.clone()), PortRules::default(), Limits::default());
-            Action::AddPort(PortSpec { name, bridge, kind, vlan, rules, up: true, mtu: None, limits })
+            let mtu_policy = MtuPolicy::default();
+            Action::AddPort(PortSpec { name, bridge, kind, vlan, rules, up: true, mtu: None, mtu_policy, limits })
         };
         let actions = std::iter::once(Action::AddBridge(bridge)).chain(ports.iter().map(add)).collect();
         assert!(datapath.apply(actions).iter().all(Result::is_ok));

@@ -2,7 +2,9 @@
 //!
 //! A namespace belongs to its [`Space`] and goes with it. The machine's own devices are never touched.
 
-use datapath::control::{Action, Applied, BridgeSpec, Datapath, DatapathConfig, PortKind, PortSpec, PortStats};
+use datapath::control::{
+    Action, Applied, BridgeSpec, Datapath, DatapathConfig, MtuPolicy, PortKind, PortSpec, PortStats,
+};
 use datapath::switch::shape::Limits;
 use datapath::switch::state::{BridgeVlans, PortRules, Trunks, VlanMode};
 use datapath::time::Duration;
@@ -183,6 +185,7 @@ pub fn port(name: &str, kind: PortKind) -> PortSpec {
         _ => None,
     };
     PortSpec {
+        mtu_policy: MtuPolicy::default(),
         name: name.to_owned(),
         bridge: "br0".to_owned(),
         kind,

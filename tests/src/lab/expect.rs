@@ -101,3 +101,16 @@ pub fn split(packets: u64) -> Expect {
 pub fn merged(packets: u64) -> Expect {
     Expect::Count("merged".to_owned(), packets)
 }
+
+/// The packet leaves by the port as the fragments that a router makes of it for this MTU.
+#[must_use]
+pub fn in_fragments(port: &'static str, packet: &Packet, mtu: usize) -> Expect {
+    let fragments = packet.fragments(mtu);
+    Expect::All(vec![split(fragments.len() as u64 - 1), to_each(port, fragments)])
+}
+
+/// The packet is too big for the port `out`, and its sender, behind the port `back`, is told what goes its way.
+#[must_use]
+pub fn told(back: &'static str, packet: &Packet, out: &str, mtu: usize) -> Expect {
+    Expect::All(vec![to(back, packet.too_big(mtu as u16)), generated(1), dropped(out, DropReason::MtuTold, 1)])
+}

@@ -27,6 +27,7 @@ mod underlay;
 pub use datapath::port::Caps;
 pub use datapath::switch::bucket::Tokens;
 pub use datapath::switch::mac_table::TableStats;
+pub use datapath::switch::mtu::MtuPolicy;
 pub use datapath::switch::shape::{Limit, Limits};
 pub use datapath::switch::state::PriorityTags;
 pub use datapath::switch::verdict::DropReason;
@@ -471,6 +472,7 @@ impl Lab {
             peer,
             mirrors,
             mtu: spec.mtu,
+            mtu_policy: spec.mtu_policy,
             limits: spec.limits,
             counters: Arc::clone(&member.counters),
         }

@@ -5,9 +5,11 @@
 
 use datapath::packet::{ChecksumState, Frame, Gso, GsoKind};
 use datapath::types::MacAddr;
+use etherparse::icmpv4::DestUnreachableHeader;
 use etherparse::{
-    Ethernet2Header, IpDscp, IpEcn, IpHeaders, IpNumber, Ipv4Extensions, Ipv4Header, Ipv6Extensions, Ipv6FlowLabel,
-    Ipv6Header, TcpHeader, TcpOptionElement, TransportHeader, UdpHeader,
+    Ethernet2Header, Icmpv4Header, Icmpv4Type, Icmpv6Header, Icmpv6Type, IpDscp, IpEcn, IpFragOffset, IpHeaders,
+    IpNumber, Ipv4Extensions, Ipv4Header, Ipv6Extensions, Ipv6FlowLabel, Ipv6Header, PacketBuilder, TcpHeader,
+    TcpOptionElement, TransportHeader, UdpHeader,
 };
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
@@ -30,6 +32,7 @@ pub struct Packet {
     flow: u16,
     sequence: u32,
     identification: u16,
+    dont_fragment: bool,
     push: bool,
     unfinished: bool,
     /// Payload bytes of a segment, on a super-frame.
@@ -40,6 +43,8 @@ pub struct Packet {
 enum Body {
     Udp,
     Tcp,
+    /// This type of ICMP, or of ICMPv6.
+    Icmp(u8),
     /// This Ethernet type, and the payload as it is.
     Raw(u16),
 }
@@ -64,6 +69,7 @@ pub fn eth(addresses: &str) -> Packet {
         flow: 0,
         sequence: 1_000_000,
         identification: 100,
+        dont_fragment: true,
         push: true,
         unfinished: false,
         segment: None,
@@ -139,6 +145,12 @@ impl Packet {
         self.with(Body::Tcp, payload)
     }
 
+    /// An ICMP message of a type, or one of ICMPv6, with so many bytes after its header of 8 bytes.
+    #[must_use]
+    pub fn icmp(self, kind: u8, payload: usize) -> Self {
+        self.with(Body::Icmp(kind), payload)
+    }
+
     /// An Ethernet type and what follows.
     #[must_use]
     pub fn raw(mut self, ethertype: u16, payload: Vec<u8>) -> Self {
@@ -156,6 +168,13 @@ impl Packet {
     #[must_use]
     pub fn v6(mut self) -> Self {
         self.v6 = true;
+        self
+    }
+
+    /// One that routers may fragment.
+    #[must_use]
+    pub fn may_fragment(mut self) -> Self {
+        self.dont_fragment = false;
         self
     }
 
@@ -230,7 +249,7 @@ impl Packet {
                 (Body::Tcp, false) => (16, GsoKind::TcpV4),
                 (Body::Tcp, true) => (16, GsoKind::TcpV6),
                 (Body::Udp, _) => (6, GsoKind::Udp),
-                (Body::Raw(_), _) => panic!("no checksum to leave unfinished"),
+                (Body::Raw(_) | Body::Icmp(_), _) => panic!("no checksum to leave unfinished"),
             };
             let sum = self.pseudo_header_sum(bytes.len() - l4);
             bytes[l4 + offset..l4 + offset + 2].copy_from_slice(&sum.to_be_bytes());
@@ -269,6 +288,8 @@ impl Packet {
     fn ip(&self) -> (IpHeaders, u16) {
         let (proto, l4_header) = match self.body {
             Body::Tcp => (IpNumber::TCP, 32),
+            Body::Icmp(_) if self.v6 => (IpNumber::IPV6_ICMP, 8),
+            Body::Icmp(_) => (IpNumber::ICMP, 8),
             _ => (IpNumber::UDP, 8),
         };
         let len = (l4_header + self.payload.len()) as u16;
@@ -287,6 +308,7 @@ impl Packet {
         let (src, dst) = (Self::ipv4(self.src).octets(), Self::ipv4(self.dst).octets());
         let mut header = Ipv4Header::new(len, 64, proto, src, dst).expect("fits an IPv4 packet");
         header.identification = self.identification;
+        header.dont_fragment = self.dont_fragment;
         header.dscp = IpDscp::try_new(self.tos >> 2).expect("six bits");
         header.ecn = IpEcn::try_new(self.tos & 3).expect("two bits");
         header.header_checksum = header.calc_header_checksum();
@@ -301,6 +323,7 @@ impl Packet {
                 tcp.set_options(&TCP_OPTIONS).expect("fit");
                 TransportHeader::Tcp(tcp)
             }
+            Body::Icmp(kind) => return self.icmp_message(kind, ip),
             _ => TransportHeader::Udp(UdpHeader {
                 source_port: 10_000 + self.flow,
                 destination_port: 53,
@@ -316,6 +339,80 @@ impl Packet {
         header.write(&mut bytes).expect("a vector takes everything");
         bytes.extend(&self.payload);
         bytes
+    }
+
+    fn icmp_message(&self, kind: u8, ip: &IpHeaders) -> Vec<u8> {
+        let identifier_and_number = [0, 7, 0, 1];
+        let header = match ip {
+            IpHeaders::Ipv4(..) => {
+                let kind = Icmpv4Type::Unknown { type_u8: kind, code_u8: 0, bytes5to8: identifier_and_number };
+                Icmpv4Header::with_checksum(kind, &self.payload).to_bytes().to_vec()
+            }
+            IpHeaders::Ipv6(ip, _) => {
+                let kind = Icmpv6Type::Unknown { type_u8: kind, code_u8: 0, bytes5to8: identifier_and_number };
+                let header = Icmpv6Header::with_checksum(kind, ip.source, ip.destination, &self.payload);
+                header.expect("fits").to_bytes().to_vec()
+            }
+        };
+        [header, self.payload.clone()].concat()
+    }
+
+    /// The IP packet as it is in the frame.
+    fn packet(&self) -> Vec<u8> {
+        self.frame().bytes()[ETHERNET + 4 * self.tags.len()..].to_vec()
+    }
+
+    /// The message that tells its sender that at most `mtu` bytes go its way, with the same tags (RFC 1191, RFC 4443).
+    ///
+    /// # Panics
+    /// If the IP packet is none.
+    #[must_use]
+    pub fn too_big(&self, mtu: u16) -> Self {
+        let (packet, mut bytes) = (self.packet(), vec![]);
+        let ethertype = if self.v6 {
+            let quote = &packet[..packet.len().min(1280 - 48)];
+            let kind = Icmpv6Type::PacketTooBig { mtu: mtu.into() };
+            let (from, to) = (Self::ipv6(self.dst).octets(), Self::ipv6(self.src).octets());
+            PacketBuilder::ipv6(from, to, 64).icmpv6(kind).write(&mut bytes, quote).expect("fits");
+            0x86dd
+        } else {
+            let quote = &packet[..packet.len().min(576 - 28)];
+            let kind = DestUnreachableHeader::FragmentationNeeded { next_hop_mtu: mtu };
+            let (from, to) = (Self::ipv4(self.dst).octets(), Self::ipv4(self.src).octets());
+            let len = (8 + quote.len()) as u16;
+            let mut header = Ipv4Header::new(len, 64, IpNumber::ICMP, from, to).expect("fits");
+            header.identification = u16::from_be_bytes([packet[4], packet[5]]);
+            header.dont_fragment = false;
+            header.dscp = IpDscp::try_new(48).expect("six bits");
+            header.header_checksum = header.calc_header_checksum();
+            bytes.extend(header.to_bytes());
+            bytes.extend(Icmpv4Header::with_checksum(Icmpv4Type::DestinationUnreachable(kind), quote).to_bytes());
+            bytes.extend(quote);
+            0x0800
+        };
+        let back = Self { dst: self.src, src: self.dst, tags: self.tags.clone(), ..eth("aa→bb") };
+        back.raw(ethertype, bytes)
+    }
+
+    /// The fragments that a router makes of an IPv4 packet, finished, for a link of this MTU (RFC 791).
+    ///
+    /// # Panics
+    /// If it is none.
+    #[must_use]
+    pub fn fragments(&self, mtu: usize) -> Vec<Self> {
+        let packet = &self.finished()[ETHERNET + 4 * self.tags.len()..];
+        let (mut header, payload) = Ipv4Header::from_slice(packet).expect("an IPv4 packet");
+        let size = (mtu - 20) / 8 * 8;
+        let (begin, more) = (header.fragment_offset.value(), header.more_fragments);
+        let parts: Vec<&[u8]> = payload.chunks(size).collect();
+        let mut fragment = |i: usize, part: &[u8]| {
+            header.total_len = (20 + part.len()) as u16;
+            header.more_fragments = more || i + 1 < parts.len();
+            header.fragment_offset = IpFragOffset::try_new(begin + (i * size / 8) as u16).expect("in a packet");
+            header.header_checksum = header.calc_header_checksum();
+            self.clone().raw(0x0800, [&header.to_bytes(), part].concat())
+        };
+        parts.iter().enumerate().map(|(i, part)| fragment(i, part)).collect()
     }
 
     /// The folded sum of the pseudo-header, which the field of an unfinished checksum holds.

@@ -1,6 +1,7 @@
 //! What a lab is made of: ports and bridges, in a few words each.
 
 use datapath::port::Caps;
+use datapath::switch::mtu::MtuPolicy;
 use datapath::switch::shape::{Limit, Limits};
 use datapath::switch::state::{BridgeVlans, PortRules, PriorityTags, Service, Trunks, VlanMode};
 use datapath::time::Duration;
@@ -29,6 +30,8 @@ pub struct PortSpec {
     pub peer: Option<&'static str>,
     /// What it carries at most.
     pub mtu: Option<L3Mtu>,
+    /// What becomes of larger packets.
+    pub mtu_policy: MtuPolicy,
     /// How fast frames may come and go.
     pub limits: Limits,
 }
@@ -145,6 +148,7 @@ pub fn port(name: &'static str) -> PortSpec {
         tunnel: None,
         peer: None,
         mtu: None,
+        mtu_policy: MtuPolicy::default(),
         limits: Limits::default(),
     }
 }
@@ -289,6 +293,13 @@ impl PortSpec {
     #[must_use]
     pub fn mtu(mut self, mtu: u32) -> Self {
         self.mtu = Some(L3Mtu(mtu));
+        self
+    }
+
+    /// With this policy for larger packets.
+    #[must_use]
+    pub fn mtu_policy(mut self, policy: MtuPolicy) -> Self {
+        self.mtu_policy = policy;
         self
     }
 

@@ -162,6 +162,7 @@ mod tests {
                     rules: PortRules::default(),
                     up: true,
                     mtu: None,
+                    mtu_policy: datapath::control::MtuPolicy::default(),
                     limits: Limits::default(),
                 }));
             }

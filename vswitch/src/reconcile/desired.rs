@@ -9,7 +9,7 @@ use crate::config::{Bridge, Config, Notes, Refusal};
 use crate::mtu::{self, settle::Setting};
 use crate::netlink::link::{Link, LinkTable};
 use crate::netlink::route::{Path, Route, Routes};
-use datapath::control::{BridgeSpec, PortKind, PortSpec};
+use datapath::control::{BridgeSpec, MtuPolicy, PortKind, PortSpec};
 use datapath::tunnel::Tunnel;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -175,7 +175,7 @@ fn port_spec(
     };
     let (name, bridge) = (interface.name.clone(), bridge.name.clone());
     let (vlan, rules) = (wanted.vlan.clone(), wanted.rules);
-    Ok(PortSpec { name, bridge, kind, vlan, rules, up, mtu, limits: wanted.limits })
+    Ok(PortSpec { name, bridge, kind, vlan, rules, up, mtu, mtu_policy: MtuPolicy::Fit, limits: wanted.limits })
 }
 
 /// The host's device of that name, if it can be attached.

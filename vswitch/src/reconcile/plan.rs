@@ -82,6 +82,7 @@ pub(crate) mod tests {
             rules: PortRules::default(),
             up: true,
             mtu: None,
+            mtu_policy: datapath::control::MtuPolicy::default(),
             limits: Limits::default(),
         }
     }
