@@ -63,6 +63,7 @@ lab() {
     [ "$(id -u)" = 0 ] || fail "'make $goal' needs root: it makes network namespaces and opens packet sockets. Try: sudo env \"PATH=\$PATH\" make $goal"
     need ip iproute2 "the lab's hosts and pods are network namespaces"
     need ping iputils-ping "the lab pings"
+    need tracepath iputils-tracepath "the lab looks for the MTU of a path"
     need sysctl procps "settings of namespaces (sysctl), ending processes (kill)"
     need iperf3 iperf3 "TCP transfers (its daemon stays off)"
 }

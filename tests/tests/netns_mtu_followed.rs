@@ -10,6 +10,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use vswitch_tests::netns::{Host, Lab, Space};
 use vswitch_tests::process::eventually;
+use vswitch_tests::tunnel_pair::check_accounts;
 
 /// Addresses of an underlay: host1's on its two links, the router's there, the router's beside host2, and host2's.
 struct Underlay {
@@ -105,24 +106,6 @@ impl Way {
             if more > 1_000_000 { Ok(()) } else { Err(format!("{more} bytes")) }
         });
     }
-}
-
-/// Received, copied, generated and split frames are those transmitted, merged and dropped, when all is quiet.
-fn check_accounts(host: &Host) {
-    eventually("the accounts balance", || {
-        let ports = host.vsctl("--columns=statistics list interface");
-        let all = ports + &host.vsctl("get open_vswitch . statistics");
-        let counters = all.split(['{', '}', ',']).filter_map(|word| word.trim().split_once('='));
-        let counters: Vec<(&str, u64)> =
-            counters.filter_map(|(key, n)| Some((key, n.trim_matches('"').parse().ok()?))).collect();
-        let sum = |keys: &[&str]| -> u64 {
-            let of = |key: &str| keys.iter().any(|k| key == *k || (*k == "drop_" && key.starts_with("drop_")));
-            counters.iter().filter(|(key, _)| of(key)).map(|(_, n)| n).sum()
-        };
-        let come = sum(&["rx_packets", "copied", "generated", "split"]);
-        let gone = sum(&["tx_packets", "merged", "drop_"]);
-        if come == gone && come > 0 { Ok(()) } else { Err(format!("{come} came, {gone} went: {all}")) }
-    });
 }
 
 fn follow(underlay: &Underlay, options: &str) {

@@ -27,7 +27,7 @@ SETTING is, in this order,
   a column of Interface   type mtu_request ofport_request ingress_policing_rate
                           ingress_policing_burst options:KEY …
   an option of tunnels    key remote_ip local_ip in_key out_key dst_port tos ttl df_default csum
-                          learning remote_ips
+                          learning remote_ips mtu-policy
   of patch ports          peer
   of network devices      io
 

@@ -39,6 +39,7 @@ pub(crate) const TUNNEL_OPTIONS: &[&str] = &[
     "csum",
     "learning",
     "remote_ips",
+    "mtu-policy",
 ];
 
 /// Other keys of Interface options.

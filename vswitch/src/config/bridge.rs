@@ -1,5 +1,6 @@
 //! A Bridge's settings → the datapath's, with what to tell about those out of range or not honoured. Pure.
 
+use super::mtu_policy::MtuPolicy;
 use super::{Notes, Options, fdb, listed};
 use datapath::control::StaticSpec;
 use datapath::time::Duration;
@@ -25,6 +26,8 @@ pub struct BridgeSettings {
     pub hwaddr: Option<MacAddr>,
     /// The datapath identifier asked for.
     pub datapath_id: Option<u64>,
+    /// What becomes of packets that are larger than a port carries.
+    pub mtu_policy: MtuPolicy,
 }
 
 /// Reads `other_config`, with a note under `other_config_warning` for whatever is not done as asked, and
@@ -63,10 +66,16 @@ pub fn settings(other_config: &Options, notes: &mut Notes) -> BridgeSettings {
         }
         id
     });
+    let mtu_policy = other_config.get("mtu-policy").map(|value| {
+        MtuPolicy::of(value).unwrap_or_else(|| {
+            told.push(format!("mtu-policy={value} is unknown, it is {}; using fit", MtuPolicy::WORDS));
+            MtuPolicy::default()
+        })
+    });
     if let Some(other) = other_config.get("mac-move-action").filter(|v| **v != "report") {
         told.push(format!("mac-move-action={other} is unknown; using report"));
     }
-    let honoured = ["mac-aging-time", "mac-table-size", "mac-move-action", "hwaddr", "datapath-id"];
+    let honoured = ["mac-aging-time", "mac-table-size", "mac-move-action", "hwaddr", "datapath-id", "mtu-policy"];
     let honoured = |key: &str| honoured.contains(&key) || fdb::is_key(key);
     if let Some(rest) = listed(other_config.iter().filter(|(k, _)| !honoured(k))) {
         told.push(format!("not supported by this version, left out: {rest}"));
@@ -79,7 +88,8 @@ pub fn settings(other_config: &Options, notes: &mut Notes) -> BridgeSettings {
     if !wrong.is_empty() {
         notes.insert("other_config_error".to_owned(), wrong.join("; "));
     }
-    BridgeSettings { mac_aging, mac_table_size, statics, hwaddr, datapath_id }
+    let mtu_policy = mtu_policy.unwrap_or_default();
+    BridgeSettings { mac_aging, mac_table_size, statics, hwaddr, datapath_id, mtu_policy }
 }
 
 /// An address that a device can have.
@@ -148,6 +158,19 @@ mod tests {
         assert_eq!((s.hwaddr, s.datapath_id), (None, None));
         let told = told.unwrap();
         assert!(told.contains("hwaddr=01:00:00:00:00:07: a group address") && told.contains("datapath-id=7"), "{told}");
+    }
+
+    #[test]
+    fn a_policy_for_what_is_too_large() {
+        let of = |value| {
+            let (settings, told) = read(&[("mtu-policy", value)]);
+            (settings.mtu_policy, told)
+        };
+        assert_eq!(of("icmp"), (MtuPolicy::Icmp, None));
+        assert_eq!(of("strict"), (MtuPolicy::Strict, None));
+        let told = "mtu-policy=cut is unknown, it is fit, icmp, drop or strict; using fit".to_owned();
+        assert_eq!(of("cut"), (MtuPolicy::Fit, Some(told)));
+        assert_eq!(read(&[]).0.mtu_policy, MtuPolicy::Fit);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! An Interface and its Port → what to attach, or the reason why not.
 
 use super::bridge::{BridgeSettings, unicast};
+use super::mtu_policy::MtuPolicy;
 use super::{Columns, Notes, Options, Refusal, VlanSettings, bridge, limits, listed, tunnel, unsupported};
 use datapath::switch::shape::{Limit, Limits};
 use datapath::switch::state::{PortRules, VlanMode};
@@ -45,6 +46,8 @@ pub struct Wanted {
     pub limits: Limits,
     /// The MTU asked for.
     pub mtu: Option<u32>,
+    /// What becomes of packets that are larger than it carries.
+    pub mtu_policy: MtuPolicy,
 }
 
 /// What a port is.
@@ -132,6 +135,7 @@ fn wanted(uuid: Uuid, name: &str, row: &Columns<'_>, place: &Place<'_>, notes: &
     let (vlan, rules) = place.vlans.clone()?;
     let own = name == place.bridge;
     let options = row.options("options");
+    let mut mtu_policy = place.settings.mtu_policy;
     // A bridge's own port is internal, whatever its type says.
     let kind = match row.text("type").unwrap_or_default() {
         "internal" | "tap" => internal(uuid, row, name, place, notes)?,
@@ -153,6 +157,8 @@ fn wanted(uuid: Uuid, name: &str, row: &Columns<'_>, place: &Place<'_>, notes: &
             Some(protocol) => {
                 let tunnel = tunnel::tunnel(protocol, &options, notes);
                 let mut tunnel = tunnel.map_err(|why| format!("{name}: {why}"))?;
+                mtu_policy =
+                    tunnel::mtu_policy(&options).map_err(|why| format!("{name}: {why}"))?.unwrap_or(mtu_policy);
                 tunnel::know_statics(&mut tunnel, name, &place.settings.statics);
                 Kind::Tunnel(tunnel)
             }
@@ -164,7 +170,7 @@ fn wanted(uuid: Uuid, name: &str, row: &Columns<'_>, place: &Place<'_>, notes: &
     };
     let limits = Limits { ingress: limits::ingress(row), egress: place.egress };
     let mtu = row.integer("mtu_request").and_then(|n| u32::try_from(n).ok());
-    Ok(Wanted { kind, vlan, rules, limits, mtu })
+    Ok(Wanted { kind, vlan, rules, limits, mtu, mtu_policy })
 }
 
 fn internal(uuid: Uuid, row: &Columns<'_>, name: &str, place: &Place<'_>, notes: &mut Notes) -> Result<Kind, Refusal> {

@@ -11,6 +11,7 @@ pub mod interface;
 pub mod limits;
 mod memo;
 pub mod mirror;
+pub mod mtu_policy;
 pub mod port;
 pub mod tunnel;
 pub mod unsupported;

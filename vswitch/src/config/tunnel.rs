@@ -3,6 +3,7 @@
 //! An option that changes what the tunnel means and is not supported is refused; one that tunes it is left out and
 //! reported. Pure.
 
+use super::mtu_policy::MtuPolicy;
 use super::{Notes, Options, Refusal, listed};
 use datapath::control::StaticSpec;
 use datapath::tunnel::{Field, Protocol, Remotes, Tunnel, ecn};
@@ -10,14 +11,14 @@ use datapath::types::TunnelKey;
 use std::net::{IpAddr, SocketAddr};
 
 /// Options that every kind of tunnel takes.
-const COMMON: [&str; 10] =
-    ["remote_ip", "local_ip", "key", "in_key", "out_key", "tos", "ttl", "df_default", "csum", "learning"];
+const COMMON: [&str; 11] =
+    ["remote_ip", "local_ip", "key", "in_key", "out_key", "tos", "ttl", "df_default", "csum", "learning", "mtu-policy"];
 
 /// The most remote ends of one tunnel; everything unknown is copied to each.
 const MAX_ENDS: usize = 4096;
 
 /// Options that Open vSwitch knows, that only tune a tunnel, and that we do not honour.
-const TUNING: [&str; 6] = ["seq", "pkt_mark", "egress_pkt_mark", "mtu-policy", "dst_mac", "local_mac"];
+const TUNING: [&str; 5] = ["seq", "pkt_mark", "egress_pkt_mark", "dst_mac", "local_mac"];
 
 /// The kind of tunnel that `Interface:type` names.
 pub fn protocol(interface_type: &str) -> Option<Protocol> {
@@ -65,6 +66,13 @@ pub fn tunnel(protocol: Protocol, options: &Options, notes: &mut Notes) -> Resul
         notes.insert("options_warning".to_owned(), told);
     }
     Ok(tunnel)
+}
+
+/// What becomes of packets that are too large for the tunnel, if it has a policy of its own.
+pub fn mtu_policy(options: &Options) -> Result<Option<MtuPolicy>, Refusal> {
+    let Some(&value) = options.get("mtu-policy") else { return Ok(None) };
+    let policy = MtuPolicy::of(value);
+    policy.map(Some).ok_or_else(|| format!("mtu-policy={value} is unknown; it is {}", MtuPolicy::WORDS))
 }
 
 fn remote_ip(options: &Options) -> Result<IpAddr, Refusal> {
@@ -364,13 +372,22 @@ mod tests {
     }
 
     #[test]
+    fn a_policy_of_its_own_for_what_is_too_large() {
+        let of = |value| mtu_policy(&[("mtu-policy", value)].into());
+        assert_eq!(mtu_policy(&Options::new()), Ok(None));
+        assert_eq!(of("drop"), Ok(Some(MtuPolicy::Drop)));
+        assert_eq!(of("Drop").unwrap_err(), "mtu-policy=Drop is unknown; it is fit, icmp, drop or strict");
+    }
+
+    #[test]
     fn what_is_left_out_is_told() {
         let (_, notes) =
             read(&[("remote_ip", "192.0.2.2"), ("dst_mac", "x"), ("df_default", "true"), ("tll", "8")]).unwrap();
         assert_eq!(
             notes["options_warning"],
             "not supported by this version, left out: dst_mac=x; unknown, left out: tll=8 \
-             (vxlan takes remote_ip, local_ip, key, in_key, out_key, tos, ttl, df_default, csum, learning, dst_port, remote_ips)"
+             (vxlan takes remote_ip, local_ip, key, in_key, out_key, tos, ttl, df_default, csum, learning, mtu-policy, \
+             dst_port, remote_ips)"
         );
     }
 }

@@ -1,7 +1,7 @@
 //! Carrying out plans, and remembering how it went: what the datapath has, what it said about it, what it refused.
 
 use super::plan::{Specs, plan};
-use datapath::control::{Action, Applied, ApplyError, PortKind, PortSpec};
+use datapath::control::{Action, Applied, ApplyError, MtuPolicy, PortKind, PortSpec};
 use datapath::switch::shape::Limit;
 use datapath::switch::state::{PortRules, PriorityTags, Trunks, VlanMode};
 use datapath::tunnel::Tunnel;
@@ -186,7 +186,12 @@ fn describe(spec: &PortSpec) -> String {
         }
     };
     let rules = rules(spec.rules);
-    let mtu = spec.mtu.map(|m| format!(", MTU {m}")).unwrap_or_default();
+    let beyond = match spec.mtu_policy {
+        MtuPolicy::Fit => "",
+        MtuPolicy::Icmp => " (TCP is told, too)",
+        MtuPolicy::Drop => " (what is larger is dropped)",
+    };
+    let mtu = spec.mtu.map(|m| format!(", MTU {m}{beyond}")).unwrap_or_default();
     let limit = |way: &str, limit: Option<Limit>| limit.map(|l| format!(", {way} at most {l}")).unwrap_or_default();
     let limits = limit("in", spec.limits.ingress) + &limit("out", spec.limits.egress);
     format!("{kind}, {vlan}{rules}{mtu}{limits}, {}", if spec.up { "up" } else { "down" })

@@ -9,8 +9,9 @@ use crate::config::{Bridge, Config, Notes, Refusal};
 use crate::mtu::{self, settle::Setting};
 use crate::netlink::link::{Link, LinkTable};
 use crate::netlink::route::{Path, Route, Routes};
-use datapath::control::{BridgeSpec, MtuPolicy, PortKind, PortSpec};
+use datapath::control::{BridgeSpec, PortKind, PortSpec};
 use datapath::tunnel::Tunnel;
+use datapath::types::L3Mtu;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use uuid::Uuid;
@@ -146,11 +147,11 @@ fn port_spec(
         Kind::Netdev => {
             let link = netdev(&interface.name, links)?;
             warn_of_addresses(link, links, bridge, notes);
-            (PortKind::Netdev { ifindex: link.ifindex }, link.is_up(), None)
+            (PortKind::Netdev { ifindex: link.ifindex }, link.is_up(), mtu_of(link))
         }
         Kind::Internal { .. } => {
             let link = internal(&interface.name, links)?;
-            (PortKind::Internal, link.is_some_and(Link::is_up), None)
+            (PortKind::Internal, link.is_some_and(Link::is_up), link.and_then(mtu_of))
         }
         Kind::Patch { peer } => (PortKind::Patch { peer: peer.clone() }, true, None),
         Kind::Tunnel(tunnel) => {
@@ -174,8 +175,13 @@ fn port_spec(
         }
     };
     let (name, bridge) = (interface.name.clone(), bridge.name.clone());
-    let (vlan, rules) = (wanted.vlan.clone(), wanted.rules);
-    Ok(PortSpec { name, bridge, kind, vlan, rules, up, mtu, mtu_policy: MtuPolicy::Fit, limits: wanted.limits })
+    let (vlan, rules, mtu_policy) = (wanted.vlan.clone(), wanted.rules, wanted.mtu_policy.enforced());
+    Ok(PortSpec { name, bridge, kind, vlan, rules, up, mtu, mtu_policy, limits: wanted.limits })
+}
+
+/// What the device carries, where that is known.
+fn mtu_of(link: &Link) -> Option<L3Mtu> {
+    (link.mtu > 0).then_some(L3Mtu(link.mtu))
 }
 
 /// The host's device of that name, if it can be attached.
@@ -290,7 +296,6 @@ mod tests {
     use super::*;
     use crate::config::tests::{br0_p1, database};
     use crate::netlink::link::tests::{address, veth};
-    use datapath::types::L3Mtu;
     use rtnetlink::packet_route::RouteNetlinkMessage;
     use rtnetlink::packet_route::address::AddressScope;
     use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
@@ -344,7 +349,7 @@ mod tests {
             "could not open network device p1 (No such device); it is attached as soon as it appears"
         );
         let spec = p1(json!({}), json!({}), &links(&[veth(3, "p1")]), &[]).0.unwrap();
-        assert_eq!((spec.kind, spec.up, spec.mtu), (PortKind::Netdev { ifindex: 3 }, true, None));
+        assert_eq!((spec.kind, spec.up, spec.mtu), (PortKind::Netdev { ifindex: 3 }, true, Some(L3Mtu(1500))));
         let mut down = veth(3, "p1");
         down.header.flags = LinkFlags::Up;
         assert!(!p1(json!({}), json!({}), &links(&[down]), &[]).0.unwrap().up);
@@ -421,6 +426,28 @@ mod tests {
         );
         let why = p1(json!({}), vxlan(), &table, &[Route::Local]).0.unwrap_err();
         assert!(why.contains("remote_ip=192.0.2.2 is an address of this host"), "{why}");
+    }
+
+    #[test]
+    fn a_tunnel_has_its_bridges_policy_or_its_own() {
+        use datapath::control::MtuPolicy::{Drop, Fit, Icmp};
+        let table = links(&[veth(4, "eth0"), veth(3, "p1")]);
+        let own =
+            |policy| json!({"type": "vxlan", "options": ["map", [["remote_ip", "192.0.2.2"], ["mtu-policy", policy]]]});
+        for (bridge, interface, expected) in [
+            ("fit", vxlan(), Fit),
+            ("strict", vxlan(), Fit),
+            ("icmp", vxlan(), Icmp),
+            ("icmp", own("drop"), Drop),
+            ("drop", own("strict"), Fit),
+            ("drop", json!({}), Drop),
+        ] {
+            let bridge = json!({"other_config": ["map", [["mtu-policy", bridge]]]});
+            let config = Config::read(&database(&br0_p1(json!({}), bridge, json!({}), interface)));
+            let routes = paths(&config).map(|path| (path, VIA)).collect();
+            let desired = desired(&config, &table, &routes);
+            assert_eq!(desired.specs.ports["p1"].mtu_policy, expected);
+        }
     }
 
     #[test]
