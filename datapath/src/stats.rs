@@ -118,6 +118,8 @@ pub struct WorkerCounters {
     pub merged: Counter,
     /// Frames whose sender a static entry says to be elsewhere; they are forwarded.
     pub static_none_move: Counter,
+    /// Frames that were copied since there was no room before them for another header.
+    pub headroom_copied: Counter,
     /// Frames received and dropped before any port was known (`rx` of the identity includes them).
     pub portless: DropCounters,
 }

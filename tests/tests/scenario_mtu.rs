@@ -468,3 +468,18 @@ fn the_largest_frames_are_dealt_with() {
     lab.run();
     lab.expect([dropped("small", MtuExceeded, 1)]);
 }
+
+#[test]
+fn a_frame_without_room_for_headers_is_copied() {
+    let mut lab = Lab::new([port("p1").access(10), vxlan("vx0", 5000, B)]);
+    let packet = eth("aa→ff").udp(100);
+    let bytes = packet.frame().bytes().to_vec();
+    // It needs 4 bytes for a tag, of the 8 that there are to be, and then 8 for the tunnel's header.
+    for (room, moved) in [(12, 0), (11, 1), (8, 1), (7, 1), (0, 1)] {
+        let mut tight = Frame::new([vec![0; room], bytes.clone()].concat().into_boxed_slice(), room);
+        tight.set_len(bytes.len());
+        lab.inject("p1", tight);
+        lab.run();
+        lab.expect([to("vx0", packet.clone().vlan(10)), Expect::Count("headroom_moved".to_owned(), moved)]);
+    }
+}

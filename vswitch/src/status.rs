@@ -227,7 +227,7 @@ pub fn port_statistics(stats: &PortStats) -> Datum {
     let tx_errors = sum(&[R::TxError, R::TxNoRoute]);
     // A port that is down is mostly sent to: nothing comes from it.
     let too_large = sum(&[R::MtuExceeded, R::MtuTold, R::MtuUntold, R::TxTooBig]);
-    let tx_dropped = too_large + sum(&[R::PortDown, R::Headroom, R::Unsegmentable, R::EgressRate, R::TxQueueFull]);
+    let tx_dropped = too_large + sum(&[R::PortDown, R::Unsegmentable, R::EgressRate, R::TxQueueFull]);
     let all: u64 = stats.drops.iter().map(|(_, n)| n).sum();
     let rx_dropped = all - rx_errors - tx_errors - tx_dropped;
     let mut counters = vec![
@@ -267,6 +267,7 @@ pub fn switch_statistics(totals: &Totals) -> Datum {
         ("generated".to_owned(), totals.generated.to_string()),
         ("split".to_owned(), totals.split.to_string()),
         ("merged".to_owned(), totals.merged.to_string()),
+        ("headroom_copied".to_owned(), totals.headroom_copied.to_string()),
     ];
     counters.extend(totals.portless.iter().map(|(reason, n)| (format!("drop_{}", reason.name()), n.to_string())));
     Datum::map_of_strings(counters)

@@ -131,6 +131,7 @@ impl Datapath {
             split: c.split.get(),
             merged: c.merged.get(),
             static_none_move: c.static_none_move.get(),
+            headroom_copied: c.headroom_copied.get(),
             portless: seen(&c.portless),
         }
     }

@@ -312,6 +312,8 @@ pub struct Totals {
     pub merged: u64,
     /// Frames whose sender a static entry says to be elsewhere.
     pub static_none_move: u64,
+    /// Frames that were copied since there was no room before them for another header.
+    pub headroom_copied: u64,
     /// Frames received and dropped before any port was known.
     pub portless: Vec<(DropReason, u64)>,
 }

@@ -18,7 +18,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU8;
 use std::ops::{Deref, DerefMut};
 
-/// Bytes kept free before a received frame: VXLAN or Geneve over IPv6 with room for options, or a vnet header.
+/// Bytes kept free before a received frame: more than all tags and headers that it gets on its way, the deepest encapsulation
+/// included; where they are not enough ([`super::Pool::make_room`]), it is copied.
 pub const HEADROOM: usize = 256;
 /// The largest frame taken: a 65,535-byte IP packet with Ethernet header and two VLAN tags.
 pub const MAX_FRAME: usize = 65_535 + 14 + 8;

@@ -14,13 +14,14 @@ pub const BUFFER: usize = HEADROOM + MAX_FRAME + 499;
 pub struct Pool {
     spare: Vec<Frame>,
     spare_limit: usize,
+    relocated: u64,
 }
 
 impl Pool {
     /// A pool that keeps up to `spare_limit` unused buffers of [`BUFFER`] bytes.
     #[must_use]
     pub fn new(spare_limit: usize) -> Self {
-        Self { spare: Vec::with_capacity(spare_limit), spare_limit }
+        Self { spare: Vec::with_capacity(spare_limit), spare_limit, relocated: 0 }
     }
 
     /// An empty frame with the usual headroom and room for [`MAX_FRAME`] bytes.
@@ -37,6 +38,27 @@ impl Pool {
         copy.bytes_mut().copy_from_slice(of.bytes());
         copy.meta = of.meta;
         copy
+    }
+
+    /// Sees to it that `n` bytes, [`HEADROOM`] at most, are free before the frame: it is copied where there are not.
+    #[inline]
+    pub fn make_room(&mut self, frame: &mut Frame, n: usize) {
+        if frame.headroom() < n {
+            self.relocate(frame);
+        }
+    }
+
+    #[cold]
+    fn relocate(&mut self, frame: &mut Frame) {
+        let roomy = self.copy(frame);
+        let tight = std::mem::replace(frame, roomy);
+        self.recycle(tight);
+        self.relocated += 1;
+    }
+
+    /// How many frames have been copied for want of room before them, since this was asked last.
+    pub fn take_relocated(&mut self) -> u64 {
+        std::mem::take(&mut self.relocated)
     }
 
     /// Takes the memory of a frame that is finished with; the caller has counted where it went.
@@ -68,6 +90,24 @@ mod tests {
         a.bytes_mut()[0] = 9;
         assert_eq!(b.bytes(), &[1, 2, 3]);
         assert_eq!(b.meta, a.meta);
+    }
+
+    #[test]
+    fn a_frame_without_room_before_it_is_copied_and_counted() {
+        let mut pool = Pool::new(4);
+        let mut frame = pool.alloc();
+        frame.set_len(3);
+        frame.bytes_mut().copy_from_slice(&[1, 2, 3]);
+        frame.meta.hops = 7;
+        let front = HEADROOM - 8;
+        frame.push_front(front).fill(9);
+        let before = (frame.bytes().to_vec(), frame.meta);
+        pool.make_room(&mut frame, 8);
+        assert_eq!((frame.headroom(), pool.take_relocated()), (8, 0));
+        pool.make_room(&mut frame, 9);
+        assert_eq!((frame.headroom(), pool.spare()), (HEADROOM, 1));
+        assert_eq!((frame.bytes().to_vec(), frame.meta), before);
+        assert_eq!([pool.take_relocated(), pool.take_relocated()], [1, 0]);
     }
 
     #[test]

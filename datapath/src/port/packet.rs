@@ -123,7 +123,7 @@ impl Device for PacketSocket {
     }
 
     fn send(&mut self, pool: &mut Pool, frames: &mut Vec<Frame>, unsent: &mut Unsent) -> u64 {
-        vnet::prepend(frames, unsent);
+        vnet::prepend(frames, pool);
         send_all(pool, frames, unsent, vnet::LEN, |frames| {
             let out = frames.iter().map(|f| Outgoing { bytes: f.bytes(), to: None, control: None });
             self.sending.send(self.fd.as_fd(), out)

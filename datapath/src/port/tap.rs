@@ -172,7 +172,7 @@ impl Device for Tap {
     }
 
     fn send(&mut self, pool: &mut Pool, frames: &mut Vec<Frame>, unsent: &mut Unsent) -> u64 {
-        vnet::prepend(frames, unsent);
+        vnet::prepend(frames, pool);
         send_all(pool, frames, unsent, vnet::LEN, |frames| {
             let Some(frame) = frames.first() else { return Ok(0) };
             rustix::io::write(&*self.fd, frame.bytes())?;

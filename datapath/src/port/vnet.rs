@@ -8,9 +8,8 @@
 //! The kernel writes this header from what a sender in a container or VM asked for, so offsets are checked against the
 //! frame before anybody uses them.
 
-use super::{Unsent, Unsupported};
-use crate::packet::{ChecksumState, Frame, Gso, GsoKind};
-use crate::switch::verdict::DropReason;
+use super::Unsupported;
+use crate::packet::{ChecksumState, Frame, Gso, GsoKind, Pool};
 
 /// Bytes of the header.
 pub const LEN: usize = 10;
@@ -29,17 +28,12 @@ pub fn decode_received(frame: &mut Frame) -> Result<(), Unsupported> {
     decode(header, frame)
 }
 
-/// Puts each frame's header before it; a frame without room for that goes to `unsent`.
-pub fn prepend(frames: &mut Vec<Frame>, unsent: &mut Unsent) {
-    let mut i = 0;
-    while let Some(frame) = frames.get_mut(i) {
-        if frame.headroom() < LEN {
-            unsent.push((frames.remove(i), DropReason::Headroom));
-            continue;
-        }
+/// Puts each frame's header before it.
+pub fn prepend(frames: &mut [Frame], pool: &mut Pool) {
+    for frame in frames {
+        pool.make_room(frame, LEN);
         let header = encode(frame);
         frame.push_front(LEN)[..LEN].copy_from_slice(&header);
-        i += 1;
     }
 }
 

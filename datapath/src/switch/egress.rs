@@ -57,6 +57,7 @@ impl Egress<'_> {
     /// Sends the frame out by `port`, which is up; by a tunnel with several remote ends to that one, or to all.
     #[inline]
     pub fn send(&mut self, port: &Port, mut frame: Frame, tagging: Tagging, remote: Option<RemoteIndex>) {
+        self.pool.make_room(&mut frame, vlan::ROOM);
         if let Err(reason) = vlan::egress(&port.vlan, port.rules.priority_tags, &mut frame, tagging) {
             return self.discard(frame, &port.counters, reason);
         }

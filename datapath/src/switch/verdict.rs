@@ -56,7 +56,6 @@ drop_reasons! {
     MtuExceeded = "mtu_exceeded": "It is larger than the way out of the port carries, and its sender could not be told.",
     MtuTold = "mtu_told": "It is larger than the way out of the port carries, and its sender was told what fits.",
     MtuUntold = "mtu_untold": "It is larger than the way out carries; too many behind its port were told in that second.",
-    Headroom = "headroom": "There was no room for another header before the frame.",
     Unsegmentable = "unsegmentable": "A super-frame whose headers do not allow segmentation.",
     IngressRate = "ingress_rate": "It came in faster than the interface's ingress_policing columns allow.",
     EgressRate = "egress_rate": "It was to leave faster than the port's QoS allows.",

@@ -24,7 +24,10 @@ use super::verdict::DropReason;
 use crate::packet::Frame;
 use crate::types::VlanId;
 use crate::wire::ethernet::ETHERTYPE;
-use crate::wire::vlan::{CUSTOMER, Tag};
+use crate::wire::vlan::{CUSTOMER, TAG_LEN, Tag};
+
+/// Bytes of all tags that a frame may get at one port.
+pub const ROOM: usize = 2 * TAG_LEN;
 
 /// The bits of a tag that are not the VLAN: priority and drop eligibility.
 pub(super) const PRIORITY_BITS: u16 = 0xf000;
@@ -110,7 +113,7 @@ pub fn carries(mode: &VlanMode, vlan: VlanId, customer: VlanId) -> bool {
     }
 }
 
-/// Gives the frame the tag that it has on the wire behind a port of this mode.
+/// Gives the frame, which has [`ROOM`] before it, the tag that it has on the wire behind a port of this mode.
 #[inline]
 pub fn egress(
     mode: &VlanMode,
@@ -120,7 +123,7 @@ pub fn egress(
 ) -> Result<(), DropReason> {
     let plain = tagging.stack == Stack::Plain && priority_tags == PriorityTags::Never;
     let done = if plain { one_tag(mode, frame, tagging) } else { qinq::egress(mode, priority_tags, frame, tagging) };
-    if done { Ok(()) } else { Err(DropReason::Headroom) }
+    if done { Ok(()) } else { Err(DropReason::Malformed) }
 }
 
 /// The same for a frame that leaves with one tag or with none.
@@ -294,13 +297,12 @@ mod tests {
     }
 
     #[test]
-    fn no_room_for_a_tag_is_said() {
-        let mut tight = Frame::new(vec![0; 60].into_boxed_slice(), 0);
-        tight.set_len(60);
+    fn a_frame_too_short_for_a_tag_gets_none() {
         for stack in [Stack::Plain, Stack::Service(SERVICE)] {
             let tagging = Tagging { vlan: vlan(10), tag: None, stack, below: 0 };
-            let done = egress(&VlanMode::Trunk(Trunks::All), PriorityTags::Never, &mut tight, tagging);
-            assert_eq!(done, Err(DropReason::Headroom));
+            let mut short = Frame::from_bytes(&UNTAGGED[..13]);
+            let done = egress(&VlanMode::Trunk(Trunks::All), PriorityTags::Never, &mut short, tagging);
+            assert_eq!(done, Err(DropReason::Malformed));
         }
     }
 }

@@ -34,12 +34,16 @@ pub fn encap(
     pool: &mut Pool,
     out: &mut Vec<Frame>,
 ) -> Result<Encapped, (Frame, DropReason)> {
-    let cut = match prepare(&mut frame, tunnel) {
+    let cut = match fit(&mut frame, udp::MAX_PAYLOAD - tunnel.header_len()) {
         Ok(cut) => cut,
         Err(reason) => return Err((frame, reason)),
     };
     let (header, outer) = (tunnel.header(), tunnel.outer(&frame));
     let Some((cut, segments)) = cut else {
+        if let Err(reason) = checksum::finish(&mut frame) {
+            return Err((frame, reason));
+        }
+        pool.make_room(&mut frame, header.len);
         header.write(frame.push_front(header.len));
         frame.meta.outer = Some(outer);
         out.push(frame);
@@ -64,17 +68,6 @@ pub fn encap(
     }
     pool.recycle(frame);
     Ok(Encapped { segments: segments as u32, runs })
-}
-
-/// Makes `frame` fit to be the payload of one datagram, or says how it must be cut, and into how many.
-fn prepare(frame: &mut Frame, tunnel: &Tunnel) -> Result<Option<(Cut, usize)>, DropReason> {
-    if let Some(cut) = fit(frame, udp::MAX_PAYLOAD - tunnel.header_len())? {
-        return Ok(Some(cut));
-    }
-    if frame.headroom() < tunnel.header_len() {
-        return Err(DropReason::Headroom);
-    }
-    checksum::finish(frame).map(|()| None)
 }
 
 /// How `frame` is to be cut so that no piece is longer than `limit`, and into how many; `None`: not at all.

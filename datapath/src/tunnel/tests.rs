@@ -195,10 +195,12 @@ fn all_segments_of_a_flow_leave_by_one_source_port() {
 }
 
 #[test]
-fn without_headroom_or_sense_the_frame_is_handed_back() {
-    let mut tight = Frame::new(vec![0; 60].into_boxed_slice(), 7);
-    tight.set_len(53);
-    assert_eq!(encapped(tight).unwrap_err(), DropReason::Headroom);
+fn a_frame_without_headroom_is_copied_and_one_without_sense_handed_back() {
+    let packet = Packet::tcp4(9).bytes();
+    let mut tight = Frame::new([&[0; 7][..], &packet].concat().into_boxed_slice(), 7);
+    tight.set_len(packet.len());
+    let (_, out) = encapped(tight).unwrap();
+    assert_eq!(datagrams(&out[0]), [packet]);
     let mut broken = Frame::from_bytes(&[0; 60]);
     broken.meta.csum = ChecksumState::Partial { start: 60, offset: 0 };
     assert_eq!(encapped(broken).unwrap_err(), DropReason::Malformed);

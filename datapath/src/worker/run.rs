@@ -82,6 +82,7 @@ impl Worker {
             let (devices, pool) = (&mut self.devices, &mut self.pool);
             self.transmit.send(devices, device, frames, pool, &self.snapshot, &self.counters);
         }
+        self.counters.headroom_copied.add(self.pool.take_relocated());
     }
 
     /// One batch: receive, switch, send.

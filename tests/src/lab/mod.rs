@@ -384,6 +384,7 @@ impl Lab {
         put("split".to_owned(), worker.split.get());
         put("merged".to_owned(), worker.merged.get());
         put("static_none_move".to_owned(), worker.static_none_move.get());
+        put("headroom_moved".to_owned(), worker.headroom_copied.get());
         worker.portless.nonzero().for_each(|(reason, n)| put(format!("drop_{}", reason.name()), n));
         all
     }

@@ -142,7 +142,7 @@ mod tests {
     fn seen(hairpin: i64, lost: i64) -> Vec<Value> {
         vec![
             json!({"bridge": "br0", "port": "p1", "mirror": null, "reason": "hairpin", "count": hairpin, "text": "Back."}),
-            json!({"bridge": "br0", "port": null, "mirror": "m0", "reason": "headroom", "count": 7, "text": "Tight."}),
+            json!({"bridge": "br0", "port": null, "mirror": "m0", "reason": "tx_error", "count": 7, "text": "Tight."}),
             json!({"bridge": null, "port": null, "mirror": null, "reason": "unknown_vni", "count": lost, "text": "Whose?"}),
         ]
     }
@@ -160,7 +160,7 @@ mod tests {
 bridge port mirror reason      count meaning
 ------ ---- ------ ----------- ----- -------
                    unknown_vni 2     Whose?
-br0         m0     headroom    7     Tight.
+br0         m0     tx_error    7     Tight.
 br0    p1          hairpin     3     Back.
 "
         );

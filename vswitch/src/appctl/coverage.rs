@@ -31,9 +31,10 @@ pub enum Count {
 }
 
 const COUNTS: [&str; 5] = ["control_request", "db_commit", "device_lost", "network_event", "reconciliation"];
-const TRAFFIC: [&str; 9] = [
+const TRAFFIC: [&str; 10] = [
     "copied",
     "generated",
+    "headroom_copied",
     "mac_learning_static_none_move",
     "merged",
     "rx_bytes",
@@ -112,6 +113,7 @@ impl Coverage {
         let traffic = [
             totals.copied,
             totals.generated,
+            totals.headroom_copied,
             totals.static_none_move,
             totals.merged,
             ports.rx_bytes,
@@ -177,14 +179,22 @@ mod tests {
         let drops = vec![(DropReason::Malformed, 1), (DropReason::TxError, 20)];
         let ports = PortStats { rx_packets: 11, rx_bytes: 12, tx_packets: 13, tx_bytes: 14, drops };
         let portless = vec![(DropReason::UnknownVni, 30), (DropReason::TxError, 1)];
-        let totals = Totals { copied: 41, generated: 42, split: 43, merged: 44, static_none_move: 45, portless };
+        let totals = Totals {
+            copied: 41,
+            generated: 42,
+            split: 43,
+            merged: 44,
+            static_none_move: 45,
+            headroom_copied: 46,
+            portless,
+        };
         let values = coverage.values(&ports, &totals);
         assert_eq!(values.len(), names().count());
         let shown: Vec<_> = names().zip(values).filter(|(_, n)| *n > 0).map(|(k, n)| format!("{k}={n}")).collect();
         assert_eq!(
             shown.join(" "),
-            "control_request=1 reconciliation=5 copied=41 generated=42 mac_learning_static_none_move=45 merged=44 \
-             rx_bytes=12 rx_packets=42 split=43 tx_bytes=14 tx_packets=13 drop_malformed=1 drop_unknown_vni=30 drop_tx_error=21"
+            "control_request=1 reconciliation=5 copied=41 generated=42 headroom_copied=46 mac_learning_static_none_move=45 \
+             merged=44 rx_bytes=12 rx_packets=42 split=43 tx_bytes=14 tx_packets=13 drop_malformed=1 drop_unknown_vni=30 drop_tx_error=21"
         );
     }
 
