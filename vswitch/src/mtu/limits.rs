@@ -15,11 +15,26 @@ pub struct Limit<'a> {
     pub mtu: u32,
     /// The tunnel.
     pub tunnel: &'a str,
+    /// Its bridge.
+    pub bridge: &'a str,
     /// Whether a VLAN tag that the frames carry in the tunnel is accounted for.
     pub tagged: bool,
 }
 
-/// The narrowest tunnel of a bridge for every VLAN.
+/// A tunnel among others.
+#[derive(Clone, Copy, Debug)]
+pub struct Way<'a> {
+    /// The tunnel.
+    pub tunnel: &'a str,
+    /// Its bridge.
+    pub bridge: &'a str,
+    /// Its mode.
+    pub mode: &'a VlanMode,
+    /// Its MTU.
+    pub mtu: u32,
+}
+
+/// The narrowest tunnel of a bridge, and of those that patch ports join to it, for every VLAN.
 #[derive(Default, Debug)]
 pub struct Limits<'a> {
     least: Option<Limit<'a>>,
@@ -30,11 +45,11 @@ pub struct Limits<'a> {
 }
 
 impl<'a> Limits<'a> {
-    /// Of these tunnels, each with its mode and MTU.
-    pub fn of(tunnels: impl IntoIterator<Item = (&'a str, &'a VlanMode, u32)>) -> Self {
+    /// Of these tunnels.
+    pub fn of(tunnels: impl IntoIterator<Item = Way<'a>>) -> Self {
         let mut limits = Self::default();
-        for (tunnel, mode, mtu) in tunnels {
-            let limit = Limit { mtu, tunnel, tagged: false };
+        for Way { tunnel, bridge, mode, mtu } in tunnels {
+            let limit = Limit { mtu, tunnel, bridge, tagged: false };
             lower(&mut limits.least, limit);
             match trunks(mode) {
                 Some(Trunks::All) if matches!(mode, VlanMode::Trunk(_)) => lower(&mut limits.trunks, limit),
@@ -114,6 +129,10 @@ mod tests {
         VlanId::new(id).unwrap()
     }
 
+    fn limits<'a>(tunnels: &[(&'a str, &'a VlanMode, u32)]) -> Limits<'a> {
+        Limits::of(tunnels.iter().map(|&(tunnel, mode, mtu)| Way { tunnel, bridge: "br0", mode, mtu }))
+    }
+
     fn only(ids: &[u16]) -> Trunks {
         Trunks::Only(ids.iter().map(|id| vlan(*id)).collect())
     }
@@ -141,21 +160,21 @@ mod tests {
             (Access(vlan(5)), Trunk(only(&[6, 7])), None),
             (Trunk(only(&[4, 5])), Trunk(only(&[6, 7])), None),
         ] {
-            let limits = Limits::of([("vx0", &tunnel, 1450)]);
-            assert_eq!(limits.of_port(&port).map(|l| l.mtu), expected, "{port:?} and {tunnel:?}");
-            assert_eq!(limits.least().map(|l| l.mtu), Some(1450));
+            let all = limits(&[("vx0", &tunnel, 1450)]);
+            assert_eq!(all.of_port(&port).map(|l| l.mtu), expected, "{port:?} and {tunnel:?}");
+            assert_eq!(all.least().map(|l| l.mtu), Some(1450));
         }
     }
 
     #[test]
     fn the_narrowest_of_several() {
         let modes = [VlanMode::Access(vlan(5)), VlanMode::Access(vlan(6)), VlanMode::Trunk(Trunks::All)];
-        let limits = Limits::of([("a", &modes[0], 1400), ("b", &modes[1], 1300), ("c", &modes[2], 1450)]);
-        let of = |mode: &VlanMode| limits.of_port(mode).map(|l| (l.mtu, l.tunnel, l.tagged)).unwrap();
+        let all = limits(&[("a", &modes[0], 1400), ("b", &modes[1], 1300), ("c", &modes[2], 1450)]);
+        let of = |mode: &VlanMode| all.of_port(mode).map(|l| (l.mtu, l.tunnel, l.tagged)).unwrap();
         assert_eq!(of(&modes[0]), (1400, "a", false));
         assert_eq!(of(&VlanMode::Access(vlan(7))), (1446, "c", true));
         assert_eq!(of(&modes[2]), (1300, "b", false));
-        assert_eq!(limits.least().unwrap().tunnel, "b");
-        assert_eq!(Limits::of([]).of_port(&modes[2]), None);
+        assert_eq!(all.least().unwrap().tunnel, "b");
+        assert_eq!(Limits::default().of_port(&modes[2]), None);
     }
 }

@@ -1,16 +1,17 @@
 //! What the ports of a bridge make of each other's MTUs: which each gets from us, why, and what to warn of. Pure.
 //!
 //! A device gets the MTU that `mtu_request` asks for; without one it keeps its own. An internal port without one gets
-//! what goes everywhere: the least of the other ports', tunnels included, up as well as down. What others have set is
-//! never changed, only told.
+//! what goes everywhere: the least of the other ports', and of the tunnels of bridges that patch ports join to its own, up
+//! as well as down. What others have set is never changed, only told.
 
-use super::limits::{Limit, Limits};
+use super::limits::{Limit, Limits, Way};
 use super::warning::Ends;
 use crate::config::interface::{Interface, Kind, Wanted};
 use crate::config::{Bridge, Config, Notes};
 use crate::netlink::far_end::Spaces;
 use crate::netlink::link::{Link, LinkTable};
 use crate::reconcile::desired::Desired;
+use crate::reconcile::loops;
 use datapath::control::PortSpec;
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
@@ -73,9 +74,17 @@ impl Past {
 
 /// Adds to `desired` the MTUs to set, where each comes from, and what to warn of.
 pub fn settle(config: &Config, links: &LinkTable, spaces: &Spaces, memory: &mut Memory, desired: &mut Desired) {
-    for bridge in &config.bridges {
-        let members = members(bridge, links, &desired.specs.ports);
-        let settled = Settled::of(bridge, &members, links, spaces, memory);
+    let members = config.bridges.iter().map(|bridge| members(bridge, links, &desired.specs.ports)).collect::<Vec<_>>();
+    let groups = loops::joined(config);
+    let group = |bridge: &Bridge| groups.get(&bridge.uuid).copied().unwrap_or_default();
+    let mut tunnels: BTreeMap<usize, Vec<Way<'_>>> = BTreeMap::new();
+    for (bridge, members) in config.bridges.iter().zip(&members) {
+        tunnels.entry(group(bridge)).or_default().extend(members.iter().filter_map(|member| member.way(bridge)));
+    }
+    let limits: BTreeMap<_, _> = tunnels.into_iter().map(|(group, ways)| (group, Limits::of(ways))).collect();
+    for (bridge, members) in config.bridges.iter().zip(&members) {
+        let Some(limits) = limits.get(&group(bridge)) else { continue };
+        let settled = Settled::of(bridge, members, limits, (links, spaces), memory);
         for (row, notes) in settled.notes {
             desired.notes.entry(row).or_default().extend(notes);
         }
@@ -100,6 +109,12 @@ struct Member<'a> {
 impl Member<'_> {
     fn name(&self) -> &str {
         &self.interface.name
+    }
+
+    /// As a way out of its bridge, if it is a tunnel.
+    fn way<'b>(&'b self, bridge: &'b Bridge) -> Option<Way<'b>> {
+        let (tunnel, mode, bridge) = (self.name(), &self.wanted.vlan, bridge.name.as_str());
+        self.is_tunnel().then_some(Way { tunnel, bridge, mode, mtu: self.mtu? })
     }
 
     fn is_tunnel(&self) -> bool {
@@ -132,7 +147,8 @@ fn members<'a>(bridge: &'a Bridge, links: &'a LinkTable, ports: &BTreeMap<String
 
 /// What follows for one bridge.
 struct Settled<'a> {
-    limits: Limits<'a>,
+    bridge: &'a str,
+    limits: &'a Limits<'a>,
     /// The least MTU of the ports that are no tunnels, and whose it is.
     least: Option<(u32, &'a str)>,
     /// The greatest that any of them may need.
@@ -147,19 +163,18 @@ struct Settled<'a> {
 
 impl<'a> Settled<'a> {
     fn of(
-        bridge: &Bridge,
+        bridge: &'a Bridge,
         members: &'a [Member<'a>],
-        links: &'a LinkTable,
-        spaces: &'a Spaces,
+        limits: &'a Limits<'a>,
+        (links, spaces): (&'a LinkTable, &'a Spaces),
         memory: &mut Memory,
     ) -> Self {
-        let tunnels = members.iter().filter(|m| m.is_tunnel());
-        let limits = Limits::of(tunnels.filter_map(|m| Some((m.name(), &m.wanted.vlan, m.mtu?))));
         let others = || members.iter().filter(|m| !m.is_tunnel()).filter_map(|m| Some((m.mtu?, m.name())));
         let bound = limits.least();
         let past = memory.bridges.entry(bridge.uuid).or_default();
         past.note(bound);
         let mut settled = Self {
+            bridge: &bridge.name,
             least: others().min(),
             greatest: others().map(|(mtu, _)| mtu).fold(ETHERNET, u32::max).min(bound.map_or(u32::MAX, |b| b.mtu)),
             former: past.former.clone(),
@@ -214,15 +229,16 @@ impl<'a> Settled<'a> {
     /// The MTU of an internal port that nobody has asked for, and where it comes from.
     fn automatic(&self, member: &Member<'_>) -> (u32, String) {
         let tunnels = [self.limits.of_port(&member.wanted.vlan), self.limits.least()];
-        let tunnels = tunnels.into_iter().flatten().min().map(|limit| (limit.mtu, limit.tunnel, limit.tagged));
-        let others = self.least.map(|(mtu, port)| (mtu, port, false));
-        match tunnels.into_iter().chain(others).min() {
-            Some((mtu, port, tagged)) => {
-                let tag = if tagged { ", with the VLAN tag" } else { "" };
-                (mtu, format!("min of the bridge's ports: {port}{tag}"))
-            }
-            None => (ETHERNET, "the bridge has no other ports".to_owned()),
-        }
+        let other = self.least.map(|(mtu, tunnel)| Limit { mtu, tunnel, bridge: self.bridge, tagged: false });
+        let Some(least) = tunnels.into_iter().chain([other]).flatten().min() else {
+            return (ETHERNET, "the bridge has no other ports".to_owned());
+        };
+        let tag = if least.tagged { ", with the VLAN tag" } else { "" };
+        let beyond = match least.bridge == self.bridge {
+            true => String::new(),
+            false => format!(" of {}, beyond patch ports", least.bridge),
+        };
+        (least.mtu, format!("min of the bridge's ports: {}{beyond}{tag}", least.tunnel))
     }
 
     fn warning(&mut self, member: &Member<'_>, link: &Link, mtu: u32) -> Option<String> {
@@ -258,7 +274,9 @@ mod tests {
         links: LinkTable,
         memory: Memory,
         route: Route,
-        bridge: Value,
+        row: Uuid,
+        /// The ports of br1.
+        second: Vec<Value>,
     }
 
     fn device(ifindex: u32, name: &str, mtu: u32, tun: bool) -> RouteNetlinkMessage {
@@ -271,13 +289,29 @@ mod tests {
         RouteNetlinkMessage::NewLink(m)
     }
 
+    /// Adds ports with these interfaces (`tag` is their port's); references to them.
+    fn add(ops: &mut Vec<Value>, interfaces: &[Value]) -> Vec<Value> {
+        let mut ports = Vec::new();
+        for interface in interfaces {
+            let (mut interface, n) = (interface.clone(), ops.len());
+            let tag = interface.as_object_mut().and_then(|columns| columns.remove("tag"));
+            let mut port = json!({"name": interface["name"], "interfaces": ["named-uuid", format!("i{n}")]});
+            tag.into_iter().for_each(|tag| port["tag"] = tag);
+            ops.push(json!({"op": "insert", "table": "Port", "uuid-name": format!("p{n}"), "row": port}));
+            ops.push(json!({"op": "insert", "table": "Interface", "uuid-name": format!("i{n}"), "row": interface}));
+            ports.push(json!(["named-uuid", format!("p{n}")]));
+        }
+        ports
+    }
+
     impl Host {
         fn new() -> Self {
             let mut host = Host {
                 links: LinkTable::default(),
                 memory: Memory::default(),
                 route: Route::Via { ifindex: 4, mtu: None },
-                bridge: json!({}),
+                row: Uuid::nil(),
+                second: Vec::new(),
             };
             host.has(4, "eth0", 1500);
             host.links.apply(&device(2, "br0", 1500, true));
@@ -291,26 +325,28 @@ mod tests {
 
         /// What becomes of it with these columns of the interface p1 and these other ports; the settings are carried out.
         fn settled(&mut self, p1: Value, more: &[Value]) -> Outcome {
-            let mut ops = br0_p1(json!({}), self.bridge.clone(), json!({}), p1);
+            let mut ops = br0_p1(json!({}), json!({}), json!({}), p1);
             let mut ports = vec![json!(["named-uuid", "own"]), json!(["named-uuid", "p"])];
-            for (n, interface) in more.iter().enumerate() {
-                let name = &interface["name"];
-                ports.push(json!(["named-uuid", format!("p{n}")]));
-                ops.push(json!({"op": "insert", "table": "Port", "uuid-name": format!("p{n}"),
-                    "row": {"name": name, "interfaces": ["named-uuid", format!("i{n}")]}}));
-                ops.push(json!({"op": "insert", "table": "Interface", "uuid-name": format!("i{n}"), "row": interface}));
-            }
+            ports.extend(add(&mut ops, more));
             ops[1]["row"]["ports"] = json!(["set", ports]);
+            if !self.second.is_empty() {
+                let own = json!({"name": "br1", "type": "internal"});
+                let ports = add(&mut ops, &[&self.second[..], &[own]].concat());
+                ops.push(json!({"op": "insert", "table": "Bridge", "uuid-name": "c",
+                    "row": {"name": "br1", "ports": ["set", ports]}}));
+                ops[0]["row"]["bridges"] = json!(["set", [["named-uuid", "b"], ["named-uuid", "c"]]]);
+            }
             let config = Config::read(&database(&ops));
             let routes = paths(&config).map(|path| (path, self.route.clone())).collect();
             let mut wanted = desired(&config, &self.links, &routes);
             // The same bridge each time, whatever row a new database gives it.
             let bridge = config.bridges[0].uuid;
-            let past = self.memory.bridges.pop_first().map(|(_, past)| (bridge, past));
+            let past = self.memory.bridges.remove(&self.row).map(|past| (bridge, past));
             self.memory.bridges.extend(past);
+            self.row = bridge;
             settle(&config, &self.links, &Spaces::default(), &mut self.memory, &mut wanted);
             for set in &wanted.mtus {
-                self.links.apply(&device(set.ifindex, &set.port, set.mtu, set.port == "br0"));
+                self.links.apply(&device(set.ifindex, &set.port, set.mtu, set.port.starts_with("br")));
             }
             let set = wanted.mtus.iter().map(|s| format!("{} {}→{}: {}", s.port, s.was, s.mtu, s.why)).collect();
             let named = config.interfaces().filter_map(|(_, i)| Some((i.name.clone(), wanted.notes.remove(&i.uuid)?)));
@@ -414,6 +450,25 @@ mod tests {
         assert!(host.settled(json!({}), &[vx0()]).warning("p1").contains("mtu_request=1500"));
         host.has(3, "p1", 1500);
         assert_eq!(host.settled(json!({}), &[vx0()]).warning("p1"), "");
+    }
+
+    #[test]
+    fn a_tunnel_beyond_patch_ports_counts_unless_they_keep_vlans_back() {
+        let mut host = Host::new();
+        host.links.apply(&device(7, "br1", 1500, true));
+        let patch =
+            |name: &str, peer: &str| json!({"name": name, "type": "patch", "options": ["map", [["peer", peer]]]});
+        let [mut a, b] = [patch("a", "b"), patch("b", "a")];
+        a["tag"] = json!(7);
+        host.second = vec![vx0(), b];
+        let joined = host.settled(json!({}), &[patch("a", "b")]);
+        let why = "min of the bridge's ports: vx0 of br1, beyond patch ports";
+        assert_eq!(
+            joined.set,
+            [format!("br0 1500→1450: {why}"), "br1 1500→1450: min of the bridge's ports: vx0".into()]
+        );
+        assert!(joined.warning("p1").starts_with("MTU 1500 is more than vx0 carries"), "{:?}", joined.notes);
+        assert_eq!(host.settled(json!({}), &[a]).set, ["br0 1450→1500: min of the bridge's ports: p1"]);
     }
 
     #[test]

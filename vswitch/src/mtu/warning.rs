@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn more_than_a_tunnel_carries() {
-        let limit = Limit { mtu: 1450, tunnel: "vx0", tagged: false };
+        let limit = Limit { mtu: 1450, tunnel: "vx0", bridge: "br0", tagged: false };
         let tell = |ends: &Ends<'_>| ends.too_large(&limit, HAPPENS);
         assert_eq!(
             told(1500, false, Some(&eth0(1500, Some(7))), tell),

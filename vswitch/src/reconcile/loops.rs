@@ -5,7 +5,7 @@
 
 use crate::config::interface::{Interface, Kind, Wanted};
 use crate::config::{Bridge, Config, Refusal};
-use datapath::switch::state::VlanMode;
+use datapath::switch::state::{Trunks, VlanMode};
 use datapath::switch::vlan;
 use datapath::types::VlanId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,6 +50,21 @@ fn reach(config: &Config, bridge: Uuid, port: &VlanMode) -> Reach {
         }
     }
     reach
+}
+
+/// The bridges that patch ports join, as groups by bridge: those count that are trunks of all VLANs at both ends, through
+/// which every frame gets as it is.
+pub fn joined(config: &Config) -> BTreeMap<Uuid, usize> {
+    let mut group: BTreeMap<_, _> = config.bridges.iter().map(|b| b.uuid).zip(0..).collect();
+    let whole = |mode: &VlanMode| *mode == VlanMode::Trunk(Trunks::All);
+    for patch in patches(config).iter().filter(|patch| whole(patch.out) && whole(patch.into)) {
+        if let (Some(&from), Some(&to)) = (group.get(&patch.from), group.get(&patch.to))
+            && from != to
+        {
+            group.values_mut().filter(|g| **g == to).for_each(|g| *g = from);
+        }
+    }
+    group
 }
 
 /// One direction of a pair of patch ports.
@@ -120,7 +135,7 @@ fn vlans() -> impl Iterator<Item = VlanId> {
 mod tests {
     use super::*;
     use crate::config::tests::database;
-    use datapath::switch::state::{Service, Trunks};
+    use datapath::switch::state::Service;
     use serde_json::{Value, json};
 
     fn named(name: &str) -> Value {
