@@ -161,3 +161,27 @@ fn a_bridge_without_its_tunnel_keeps_nothing_that_we_set_and_warns_of_what_other
     becomes(&host, "p1", "status", |status| !status.contains("mtu_warning"));
     assert_eq!(["p1", "br0", "in0", "eth0"].map(|port| mtu(&host, port)), ["1500"; 4]);
 }
+
+#[test]
+fn a_strict_bridge_refuses_whichever_comes_last() {
+    let Some(lab) = Lab::open() else { return };
+    let (host, pod) = host_with_pod(&lab);
+    host.vsctl("set bridge br0 other_config:mtu-policy=strict");
+    let add_vx0 = || host.try_vsctl(ADD_VX0);
+    let refused = add_vx0();
+    assert_eq!(refused.code, 65, "{refused}");
+    assert!(refused.stderr.contains("vx0: MTU 1500 of p1 cannot cross it (limit 1450)"), "{refused}");
+    assert_eq!(get(&host, "p1", "error"), "[]", "who is there is left in peace");
+    host.vsctl("set interface p1 mtu_request=1450");
+    becomes(&host, "vx0", "error", |error| error == "[]");
+    pod.run("ip link set eth0 mtu 1450");
+
+    let raised = host.try_vsctl("set interface p1 mtu_request=1500");
+    assert_eq!(raised.code, 65, "{raised}");
+    assert!(raised.stderr.contains("p1: MTU 1500 cannot cross vx0 (limit 1450)"), "{raised}");
+    assert_eq!((mtu(&host, "p1").as_str(), get(&host, "vx0", "error").as_str()), ("1450", "[]"));
+    host.vsctl("set interface p1 mtu_request=1400");
+    assert_eq!((mtu(&host, "p1").as_str(), get(&host, "p1", "error").as_str()), ("1400", "[]"));
+    host.vsctl("clear bridge br0 other_config -- set interface p1 mtu_request=1500");
+    assert!(get(&host, "p1", "status:mtu_warning").starts_with("MTU 1500 is more than vx0 carries"));
+}

@@ -5,6 +5,7 @@
 
 pub mod limits;
 pub mod settle;
+pub mod strict;
 pub mod warning;
 
 use crate::netlink::link::LinkTable;

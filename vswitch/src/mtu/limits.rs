@@ -19,6 +19,8 @@ pub struct Limit<'a> {
     pub bridge: &'a str,
     /// Whether a VLAN tag that the frames carry in the tunnel is accounted for.
     pub tagged: bool,
+    /// What becomes of larger ones, in words.
+    pub happens: &'a str,
 }
 
 /// A tunnel among others.
@@ -32,6 +34,8 @@ pub struct Way<'a> {
     pub mode: &'a VlanMode,
     /// Its MTU.
     pub mtu: u32,
+    /// What becomes of packets that are larger, in words.
+    pub happens: &'a str,
 }
 
 /// The narrowest tunnel of a bridge, and of those that patch ports join to it, for every VLAN.
@@ -48,8 +52,8 @@ impl<'a> Limits<'a> {
     /// Of these tunnels.
     pub fn of(tunnels: impl IntoIterator<Item = Way<'a>>) -> Self {
         let mut limits = Self::default();
-        for Way { tunnel, bridge, mode, mtu } in tunnels {
-            let limit = Limit { mtu, tunnel, bridge, tagged: false };
+        for Way { tunnel, bridge, mode, mtu, happens } in tunnels {
+            let limit = Limit { mtu, tunnel, bridge, tagged: false, happens };
             lower(&mut limits.least, limit);
             match trunks(mode) {
                 Some(Trunks::All) if matches!(mode, VlanMode::Trunk(_)) => lower(&mut limits.trunks, limit),
@@ -130,7 +134,7 @@ mod tests {
     }
 
     fn limits<'a>(tunnels: &[(&'a str, &'a VlanMode, u32)]) -> Limits<'a> {
-        Limits::of(tunnels.iter().map(|&(tunnel, mode, mtu)| Way { tunnel, bridge: "br0", mode, mtu }))
+        Limits::of(tunnels.iter().map(|&(tunnel, mode, mtu)| Way { tunnel, bridge: "br0", mode, mtu, happens: "" }))
     }
 
     fn only(ids: &[u16]) -> Trunks {

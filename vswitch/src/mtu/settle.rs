@@ -5,7 +5,7 @@
 //! as well as down. What others have set is never changed, only told.
 
 use super::limits::{Limit, Limits, Way};
-use super::warning::Ends;
+use super::warning::{Ends, happens};
 use crate::config::interface::{Interface, Kind, Wanted};
 use crate::config::{Bridge, Config, Notes};
 use crate::netlink::far_end::Spaces;
@@ -97,27 +97,29 @@ pub fn settle(config: &Config, links: &LinkTable, spaces: &Spaces, memory: &mut 
 }
 
 /// A port that has an MTU.
-struct Member<'a> {
-    interface: &'a Interface,
-    wanted: &'a Wanted,
+pub(super) struct Member<'a> {
+    pub interface: &'a Interface,
+    pub wanted: &'a Wanted,
     /// Its device; a tunnel has none.
-    link: Option<&'a Link>,
+    pub link: Option<&'a Link>,
     /// The MTU that it has, or will have when all is done; `None`: it gets what goes everywhere.
-    mtu: Option<u32>,
+    pub mtu: Option<u32>,
 }
 
 impl Member<'_> {
-    fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         &self.interface.name
     }
 
     /// As a way out of its bridge, if it is a tunnel.
-    fn way<'b>(&'b self, bridge: &'b Bridge) -> Option<Way<'b>> {
+    pub fn way<'b>(&'b self, bridge: &'b Bridge) -> Option<Way<'b>> {
+        let Kind::Tunnel(tunnel) = &self.wanted.kind else { return None };
+        let happens = happens(tunnel.dont_fragment, self.wanted.mtu_policy);
         let (tunnel, mode, bridge) = (self.name(), &self.wanted.vlan, bridge.name.as_str());
-        self.is_tunnel().then_some(Way { tunnel, bridge, mode, mtu: self.mtu? })
+        Some(Way { tunnel, bridge, mode, mtu: self.mtu?, happens })
     }
 
-    fn is_tunnel(&self) -> bool {
+    pub fn is_tunnel(&self) -> bool {
         matches!(self.wanted.kind, Kind::Tunnel(_))
     }
 
@@ -127,7 +129,11 @@ impl Member<'_> {
 }
 
 /// The ports of a bridge that count: those that are attached and whose MTU is known.
-fn members<'a>(bridge: &'a Bridge, links: &'a LinkTable, ports: &BTreeMap<String, PortSpec>) -> Vec<Member<'a>> {
+pub(super) fn members<'a>(
+    bridge: &'a Bridge,
+    links: &'a LinkTable,
+    ports: &BTreeMap<String, PortSpec>,
+) -> Vec<Member<'a>> {
     let members = bridge.interfaces.iter().filter_map(|interface| {
         let (wanted, spec) = (interface.wanted.as_ref().ok()?, ports.get(&interface.name)?);
         let link = match wanted.kind {
@@ -228,31 +234,33 @@ impl<'a> Settled<'a> {
 
     /// The MTU of an internal port that nobody has asked for, and where it comes from.
     fn automatic(&self, member: &Member<'_>) -> (u32, String) {
-        let tunnels = [self.limits.of_port(&member.wanted.vlan), self.limits.least()];
-        let other = self.least.map(|(mtu, tunnel)| Limit { mtu, tunnel, bridge: self.bridge, tagged: false });
-        let Some(least) = tunnels.into_iter().chain([other]).flatten().min() else {
+        let tunnels = [self.limits.of_port(&member.wanted.vlan), self.limits.least()].into_iter().flatten();
+        let tunnels = tunnels.map(|limit| (limit.mtu, limit.tunnel, limit.bridge, limit.tagged));
+        let other = self.least.map(|(mtu, port)| (mtu, port, self.bridge, false));
+        let Some((mtu, port, bridge, tagged)) = tunnels.chain(other).min() else {
             return (ETHERNET, "the bridge has no other ports".to_owned());
         };
-        let tag = if least.tagged { ", with the VLAN tag" } else { "" };
-        let beyond = match least.bridge == self.bridge {
+        let tag = if tagged { ", with the VLAN tag" } else { "" };
+        let beyond = match bridge == self.bridge {
             true => String::new(),
-            false => format!(" of {}, beyond patch ports", least.bridge),
+            false => format!(" of {bridge}, beyond patch ports"),
         };
-        (least.mtu, format!("min of the bridge's ports: {}{beyond}{tag}", least.tunnel))
+        (mtu, format!("min of the bridge's ports: {port}{beyond}{tag}"))
     }
 
     fn warning(&mut self, member: &Member<'_>, link: &Link, mtu: u32) -> Option<String> {
         let far = self.links.far_end(link);
+        let far = far.as_deref();
         let (requested, internal) = (member.wanted.mtu.is_some(), member.is_internal());
-        let ends = Ends { port: member.name(), mtu, requested, internal, far: far.as_ref(), spaces: self.spaces };
+        let ends = Ends { port: member.name(), mtu, requested, internal, far, spaces: self.spaces };
         let text = match self.limits.of_port(&member.wanted.vlan).filter(|limit| limit.mtu < mtu) {
-            Some(limit) => ends.too_large(&limit, "TCP is cut to fit, other senders are told"),
+            Some(limit) => ends.too_large(&limit),
             None => ends.unequal().or_else(|| {
                 let tunnel = self.former.get(&mtu).filter(|_| mtu < self.greatest)?;
                 Some(ends.left_over(tunnel, self.greatest))
             })?,
         };
-        let space = far.as_ref().and_then(|far| far.space);
+        let space = far.and_then(|far| far.space);
         self.unnamed.extend(space.filter(|space| self.spaces.name(*space).is_none()));
         Some(text)
     }

@@ -4,9 +4,21 @@
 //! both ends.
 
 use super::limits::Limit;
+use crate::config::mtu_policy::MtuPolicy;
 use crate::netlink::far_end::Spaces;
 use crate::netlink::link::FarEnd;
 use std::cmp::Ordering;
+
+/// What becomes of packets that are larger than a tunnel carries.
+#[must_use]
+pub fn happens(dont_fragment: bool, policy: MtuPolicy) -> &'static str {
+    match policy {
+        _ if !dont_fragment => "what is larger is fragmented on its way",
+        MtuPolicy::Fit | MtuPolicy::Strict => "TCP is cut to fit, other senders are told",
+        MtuPolicy::Icmp => "senders are told",
+        MtuPolicy::Drop => "what is larger is dropped",
+    }
+}
 
 /// A port with a device, and the other end of that if it is a veth.
 #[derive(Clone, Copy, Debug)]
@@ -26,16 +38,17 @@ pub struct Ends<'a> {
 }
 
 impl Ends<'_> {
-    /// It is larger than what a tunnel carries. `happens`: what becomes of packets that are.
+    /// It is larger than what a tunnel carries.
     #[must_use]
-    pub fn too_large(&self, limit: &Limit<'_>, happens: &str) -> String {
+    pub fn too_large(&self, limit: &Limit<'_>) -> String {
         let tag = if limit.tagged { " with the VLAN tag" } else { "" };
         let target = self.far.map_or(limit.mtu, |far| limit.mtu.min(far.mtu));
         format!(
-            "MTU {} is more than {} carries ({}{tag}): {happens}. Lower it{}:{}",
+            "MTU {} is more than {} carries ({}{tag}): {}. Lower it{}:{}",
             self.mtu,
             limit.tunnel,
             limit.mtu,
+            limit.happens,
             self.place(),
             self.commands(target)
         )
@@ -105,8 +118,6 @@ impl Ends<'_> {
 mod tests {
     use super::*;
 
-    const HAPPENS: &str = "TCP is cut to fit, other senders are told";
-
     fn told(mtu: u32, requested: bool, far: Option<&FarEnd>, tell: impl Fn(&Ends<'_>) -> String) -> String {
         let spaces = Spaces::of([(7, "pod1")]);
         tell(&Ends { port: "p1", mtu, requested, internal: false, far, spaces: &spaces })
@@ -118,8 +129,9 @@ mod tests {
 
     #[test]
     fn more_than_a_tunnel_carries() {
-        let limit = Limit { mtu: 1450, tunnel: "vx0", bridge: "br0", tagged: false };
-        let tell = |ends: &Ends<'_>| ends.too_large(&limit, HAPPENS);
+        let limit =
+            Limit { mtu: 1450, tunnel: "vx0", bridge: "br0", tagged: false, happens: happens(true, MtuPolicy::Fit) };
+        let tell = |ends: &Ends<'_>| ends.too_large(&limit);
         assert_eq!(
             told(1500, false, Some(&eth0(1500, Some(7))), tell),
             "MTU 1500 is more than vx0 carries (1450): TCP is cut to fit, other senders are told. Lower it at both ends of \
@@ -137,6 +149,18 @@ mod tests {
             let text = told(1500, false, far.as_ref(), tell);
             assert_eq!(text.split_once('\n').unwrap().1, commands);
             assert_eq!(text.contains("both ends of the veth"), far.is_some(), "{text}");
+        }
+        for (dont_fragment, policy, expected) in [
+            (true, MtuPolicy::Strict, "TCP is cut to fit, other senders are told"),
+            (true, MtuPolicy::Icmp, "senders are told"),
+            (true, MtuPolicy::Drop, "what is larger is dropped"),
+            (false, MtuPolicy::Drop, "what is larger is fragmented on its way"),
+        ] {
+            let limit = Limit { tagged: true, happens: happens(dont_fragment, policy), ..limit };
+            let text = told(1500, false, None, |ends| ends.too_large(&limit));
+            let start =
+                format!("MTU 1500 is more than vx0 carries (1450 with the VLAN tag): {expected}. Lower it here");
+            assert!(text.starts_with(&start), "{text}");
         }
     }
 

@@ -10,6 +10,7 @@ use datapath::types::MacAddr;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::net::IpAddr;
@@ -131,11 +132,12 @@ impl LinkTable {
 
     /// The other end of a veth, where it is in this namespace or somebody has asked for it.
     #[must_use]
-    pub fn far_end(&self, link: &Link) -> Option<FarEnd> {
+    pub fn far_end(&self, link: &Link) -> Option<Cow<'_, FarEnd>> {
         match link.peer? {
-            Peer { space: Some(_), .. } => self.far_ends.get(&link.ifindex)?.clone(),
+            Peer { space: Some(_), .. } => self.far_ends.get(&link.ifindex)?.as_ref().map(Cow::Borrowed),
             Peer { ifindex, space: None } => {
-                self.links.get(&ifindex).map(|far| FarEnd { name: far.name.clone(), mtu: far.mtu, space: None })
+                let far = self.links.get(&ifindex)?;
+                Some(Cow::Owned(FarEnd { name: far.name.clone(), mtu: far.mtu, space: None }))
             }
         }
     }
@@ -386,14 +388,14 @@ pub(crate) mod tests {
         assert_eq!(t.far_end(t.by_name("a").unwrap()), None, "not there yet");
         t.apply(&cable(4, "b", 3, None));
         let far = FarEnd { name: "b".to_owned(), mtu: 1500, space: None };
-        assert_eq!(t.far_end(t.by_name("a").unwrap()), Some(far));
+        assert_eq!(t.far_end(t.by_name("a").unwrap()).as_deref(), Some(&far));
 
         t.apply(&cable(5, "p1", 2, Some(7)));
         let p1 = t.by_name("p1").unwrap().clone();
         assert!(t.is_far_end_unknown(&p1) && !t.is_far_end_unknown(t.by_name("a").unwrap()));
         let far = FarEnd { name: "eth0".to_owned(), mtu: 1400, space: Some(7) };
         assert!(t.set_far_end(5, Some(far.clone())) && !t.set_far_end(5, Some(far.clone())));
-        assert_eq!((t.far_end(&p1), t.is_far_end_unknown(&p1)), (Some(far), false));
+        assert_eq!((t.far_end(&p1).as_deref(), t.is_far_end_unknown(&p1)), (Some(&far), false));
         assert!(!t.set_far_end(9, None), "there is no such device");
         t.apply(&cable(5, "p1", 2, Some(8)));
         assert!(t.is_far_end_unknown(t.by_name("p1").unwrap()));

@@ -69,6 +69,10 @@ pub fn desired(config: &Config, links: &LinkTable, routes: &Routes) -> Desired {
             }
             desired.notes.insert(interface.uuid, notes);
         }
+        for (interface, why) in mtu::strict::refused(bridge, links, &desired.specs.ports) {
+            desired.specs.ports.remove(&interface.name);
+            desired.refused.insert(interface.uuid, why);
+        }
     }
     desired.incomplete = patches_without_peer(config, &desired.specs);
     let broken = desired.refused.iter().chain(&desired.incomplete).map(|(row, why)| (*row, why.clone())).collect();
