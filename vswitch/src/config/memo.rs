@@ -4,7 +4,7 @@
 //! notes them, so that none is overlooked.
 
 use super::Columns;
-use ovsdb::db::Database;
+use ovsdb::db::{Database, Row};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use uuid::Uuid;
@@ -31,14 +31,14 @@ impl<'d> Source<'d> {
     /// A row, if it is there.
     pub fn row(&self, table: &'static str, uuid: Uuid) -> Option<Columns<'d>> {
         let row = self.database.row(table, &uuid);
-        self.seen.borrow_mut().push(Seen { table, row: uuid, version: row.map(|row| row.version()) });
+        self.seen.borrow_mut().push(Seen { table, row: uuid, version: row.map(Row::version) });
         row.map(Columns)
     }
 }
 
 impl Seen {
     fn is_so_in(&self, database: &Database) -> bool {
-        database.row(self.table, &self.row).map(|row| row.version()) == self.version
+        database.row(self.table, &self.row).map(Row::version) == self.version
     }
 }
 
