@@ -9,7 +9,7 @@ use crate::Args;
 use crate::appctl::coverage::Count;
 use crate::appctl::edit::Edit;
 use crate::appctl::{Control, Demand, Farewell, View};
-use crate::config::interface::{Kind, Wanted};
+use crate::config::interface::{Interface, Kind, Wanted};
 use crate::config::mirror::Mirror;
 use crate::config::{Config, Notes, Reader};
 use crate::log::Log;
@@ -337,7 +337,8 @@ impl Daemon {
 
     /// The internal ports whose TAP is still to be made.
     fn missing_taps(&self) -> BTreeSet<Uuid> {
-        let missing = self.config.interfaces().filter(|(_, i)| self.network.links().by_name(&i.name).is_none());
+        let internal = self.config.interfaces().filter(|(_, i)| i.is_internal());
+        let missing = internal.filter(|(_, i)| self.network.links().by_name(&i.name).is_none());
         missing.map(|(_, i)| i.uuid).collect()
     }
 
@@ -390,11 +391,12 @@ impl Daemon {
         self.number_ports(wanted);
         let (config, applier, links) = (&self.config, &self.applier, self.network.links());
         let outcome = Outcome { config, desired: wanted, applier, links, ofports: &self.ofports };
-        let mut rows = outcome.rows(|i, basis| self.told.knows(self.server.database(), &i.uuid, basis));
-        let news = config.interfaces().filter(|(_, i)| rows.contains_key(&("Interface", i.uuid)));
-        let news: Vec<_> = news.map(|(_, i)| (i.uuid, outcome.basis(i).into_owned())).collect();
-        let errors = outcome.errors();
-        for (_, interface) in config.interfaces().filter(|(_, i)| outcome.error(i).is_none()) {
+        let all = outcome.interfaces();
+        let errors = outcome.errors(&all);
+        let known = |(i, basis): &(&Interface, _)| self.told.knows(self.server.database(), &i.uuid, basis);
+        let news: Vec<_> = all.into_iter().filter(|interface| !known(interface)).collect();
+        let mut rows = outcome.rows(&news);
+        for (interface, _) in news.iter().filter(|(_, basis)| basis.error.is_none()) {
             // Counters are there from the start; later on they have their own pace.
             let row = self.server.database().row("Interface", &interface.uuid);
             if row.and_then(|r| r.get("statistics")).is_some_and(Datum::is_empty) {
@@ -412,6 +414,7 @@ impl Daemon {
         }
         rows.extend(status::controllers(self.server.database()));
         rows.extend(self.managers.rows(self.server.database()));
+        let news = news.into_iter().map(|(interface, basis)| (interface.uuid, basis.into_owned())).collect();
         self.log_errors(errors);
         if self.write(&rows) {
             self.told.remember(self.server.database(), news);

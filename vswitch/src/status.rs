@@ -56,15 +56,9 @@ impl Outcome<'_> {
         (!self.applier.has(&interface.name)).then_some("its bridge could not be made; see the daemon's log")
     }
 
-    /// Why an interface that is attached carries nothing yet.
+    /// All rows but for statistics, and of interfaces only these.
     #[must_use]
-    pub fn incomplete(&self, interface: &Interface) -> Option<&str> {
-        self.desired.incomplete.get(&interface.uuid).map(String::as_str)
-    }
-
-    /// All rows but for statistics, and for those of interfaces that `told` says so of.
-    #[must_use]
-    pub fn rows(&self, told: impl Fn(&Interface, &Basis<'_>) -> bool) -> Rows {
+    pub fn rows(&self, interfaces: &[(&Interface, Basis<'_>)]) -> Rows {
         let mut rows = Rows::new();
         for bridge in &self.config.bridges {
             rows.insert(("Bridge", bridge.uuid), self.bridge_columns(bridge));
@@ -76,13 +70,8 @@ impl Outcome<'_> {
                 let status = Datum::map_of_strings(port.notes.clone());
                 rows.insert(("Port", port.uuid), BTreeMap::from([("status", status)]));
             }
-            for interface in &bridge.interfaces {
-                let basis = self.basis(interface);
-                if !told(interface, &basis) {
-                    rows.insert(("Interface", interface.uuid), basis.columns());
-                }
-            }
         }
+        rows.extend(interfaces.iter().map(|(interface, basis)| (("Interface", interface.uuid), basis.columns())));
         if let Some(root) = self.config.root {
             let cur_cfg = BTreeMap::from([("cur_cfg", Datum::integer(self.config.next_cfg))]);
             rows.insert(("Open_vSwitch", root), cur_cfg);
@@ -92,9 +81,9 @@ impl Outcome<'_> {
 
     /// Everything that is wrong, by the row of the interface or mirror: what it is, and why.
     #[must_use]
-    pub fn errors(&self) -> BTreeMap<Uuid, (String, String)> {
-        let interfaces = self.config.interfaces().filter_map(|(_, i)| {
-            let why = self.error(i).or_else(|| self.incomplete(i))?;
+    pub fn errors(&self, interfaces: &[(&Interface, Basis<'_>)]) -> BTreeMap<Uuid, (String, String)> {
+        let interfaces = interfaces.iter().filter_map(|(i, basis)| {
+            let why = basis.error.as_deref().or(basis.incomplete.as_deref())?;
             Some((i.uuid, (format!("port {}", i.name), why.to_owned())))
         });
         let mirrors = self.config.mirrors().filter_map(|(b, m)| {
@@ -134,15 +123,19 @@ impl Outcome<'_> {
         bridge_columns(bridge, notes)
     }
 
-    /// What the columns of an interface follow from.
+    /// All interfaces, each with what its columns follow from.
     #[must_use]
-    pub fn basis<'a>(&'a self, interface: &'a Interface) -> Basis<'a> {
+    pub fn interfaces(&self) -> Vec<(&Interface, Basis<'_>)> {
+        self.config.interfaces().map(|(_, interface)| (interface, self.basis(interface))).collect()
+    }
+
+    fn basis<'a>(&'a self, interface: &'a Interface) -> Basis<'a> {
         // A tunnel or a patch has no device, and is up.
         let bare = matches!(&interface.wanted, Ok(w) if matches!(w.kind, Kind::Tunnel(_) | Kind::Patch { .. }));
         let link = self.links.by_name(&interface.name).filter(|_| !bare);
         Basis {
             error: self.error(interface).map(Cow::Borrowed),
-            incomplete: self.incomplete(interface).map(Cow::Borrowed),
+            incomplete: self.desired.incomplete.get(&interface.uuid).map(|why| Cow::Borrowed(why.as_str())),
             notes: self.desired.notes.get(&interface.uuid).map(Cow::Borrowed),
             bare,
             link: link.map(Cow::Borrowed),
@@ -342,7 +335,7 @@ mod tests {
         let outcome =
             Outcome { config: &config, desired: &desired, applier: &applier, links: &links, ofports: &ofports };
         assert_eq!(outcome.error(p1), None);
-        let columns = &outcome.rows(|_, _| false)[&("Interface", p1.uuid)];
+        let columns = &outcome.rows(&outcome.interfaces())[&("Interface", p1.uuid)];
         // As in Open vSwitch.
         assert!(columns["error"].as_str().unwrap().starts_with("No usable peer 'p2' exists in 'netdev' datapath."));
         assert_eq!((&columns["ofport"], &columns["ifindex"]), (&Datum::integer(1), &Datum::integer(0)));
@@ -363,7 +356,7 @@ mod tests {
             links: &LinkTable::default(),
             ofports: &BTreeMap::from([(own.uuid, 65_534)]),
         };
-        let rows = outcome.rows(|_, _| false);
+        let rows = outcome.rows(&outcome.interfaces());
         let columns = &rows[&("Interface", p1.uuid)];
         assert_eq!(columns["ofport"], Datum::integer(-1));
         assert!(columns["error"].as_str().unwrap().starts_with("type=stt"));

@@ -33,6 +33,14 @@ pub struct Interface {
     pub notes: Notes,
 }
 
+impl Interface {
+    /// Whether it is a TAP of ours, if it can be tried.
+    #[must_use]
+    pub fn is_internal(&self) -> bool {
+        matches!(&self.wanted, Ok(wanted) if matches!(wanted.kind, Kind::Internal { .. }))
+    }
+}
+
 /// A port that can be tried.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Wanted {

@@ -109,9 +109,9 @@ impl Desired {
     /// An internal port that works (`has`) and whose interface is no longer among the links has been moved to another
     /// network namespace, or been renamed: it goes on working there, up as far as anybody can see from here.
     pub fn keep_moved(&mut self, config: &Config, links: &LinkTable, has: impl Fn(&PortSpec) -> bool) {
-        for (_, interface) in config.interfaces() {
+        for (_, interface) in config.interfaces().filter(|(_, i)| i.is_internal()) {
             let Some(spec) = self.specs.ports.get_mut(&interface.name) else { continue };
-            if spec.kind == PortKind::Internal && links.by_name(&spec.name).is_none() && has(spec) {
+            if links.by_name(&spec.name).is_none() && has(spec) {
                 spec.up = true;
                 let text = "not here under this name: it is in another network namespace, or renamed, and works there";
                 let notes = self.notes.entry(interface.uuid).or_default();

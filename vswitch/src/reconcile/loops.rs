@@ -3,7 +3,7 @@
 //! Packets that leave the host by an internal port are frames of that port's bridge. Where they may be flooded into the
 //! tunnel that sent them, on the same bridge or through patch ports on another, one frame becomes thousands.
 
-use crate::config::interface::{Interface, Kind, Wanted};
+use crate::config::interface::{Kind, Wanted};
 use crate::config::{Bridge, Config, Refusal};
 use datapath::switch::state::{Trunks, VlanMode};
 use datapath::switch::vlan;
@@ -17,8 +17,7 @@ type Reach = BTreeMap<Uuid, BTreeSet<VlanId>>;
 
 /// Refuses a tunnel on `bridge` that is `wanted` if what it sends to `remote`, by the device `egress`, comes back to it.
 pub fn refuse(config: &Config, bridge: &Bridge, wanted: &Wanted, remote: IpAddr, egress: &str) -> Result<(), Refusal> {
-    let internal = |i: &Interface| matches!(&i.wanted, Ok(w) if matches!(w.kind, Kind::Internal { .. }));
-    let own = config.interfaces().find(|(_, i)| i.name == egress && internal(i));
+    let own = config.interfaces().find(|(_, i)| i.name == egress && i.is_internal());
     let Some((from, Ok(port))) = own.map(|(b, i)| (b, &i.wanted)) else { return Ok(()) };
     let reached = if from.uuid == bridge.uuid {
         vlans().filter(|&vlan| carries(&port.vlan, vlan)).collect()
