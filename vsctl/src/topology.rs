@@ -86,16 +86,16 @@ pub(crate) fn need(needs: &mut Needs) {
     }
 }
 
-/// Asks for what a [`Topology`] looks at to put a port on a bridge, as long as nothing is in the way: no row of all the
-/// other ports.
-pub(crate) fn need_for(bridge: &str, port: &str, needs: &mut Needs) {
+/// Asks for what a [`Topology`] looks at to put a port on a bridge or take it off, by their names, as long as nothing is in
+/// the way: no row of all the other ports.
+pub(crate) fn need_for<'a>(names: impl IntoIterator<Item = &'a String>, needs: &mut Needs) {
     needs.column("Open_vSwitch", "bridges");
     ["name", "ports"].iter().for_each(|column| needs.column("Bridge", column));
     ["interfaces", "tag"].iter().for_each(|column| needs.also("Port", column));
     needs.rows("Port", "fake_bridge", true);
-    for name in [bridge, port] {
-        needs.rows("Port", "name", name);
-        needs.rows("Interface", "name", name);
+    for name in names {
+        needs.rows("Port", "name", name.as_str());
+        needs.rows("Interface", "name", name.as_str());
     }
 }
 

@@ -165,7 +165,7 @@ fn errors_name_the_value_and_a_way_out() {
     assert_eq!(quietly(&server, "get port p1 tag qos"), "5\n[]\n");
 }
 
-/// `add-port` reads few rows at first; what stands in the way may be in others.
+/// `add-port` and `del-port` read few rows at first; what stands in the way may be in others.
 #[test]
 fn what_takes_a_name_is_found_wherever_it_is() {
     let server = Server::ours();
@@ -182,6 +182,11 @@ fn what_takes_a_name_is_found_wherever_it_is() {
     quietly(&server, "add-port vlan9 p9 -- --may-exist add-port br0 p1");
     assert_eq!(quietly(&server, "get port p9 tag"), "9\n");
     assert_eq!(quietly(&server, "list-ports br0"), "bond0\np1\n");
+    refused(&server, "del-port br0 p9", 1, "port p9 is on bridge vlan9, not on br0");
+    refused(&server, "del-port e1", 1, "no port named e1; there are: bond0, p1, p9");
+    quietly(&server, "--if-exists del-port e1 -- del-port bond0 -- add-port br0 e1 -- add-bond br0 bond1 e2 e3");
+    quietly(&server, "--if-exists --with-iface del-port e3 -- del-port vlan9 p9");
+    assert_eq!(quietly(&server, "list-ports br0 -- list-ports vlan9"), "e1\np1\n");
 }
 
 #[test]

@@ -44,7 +44,7 @@ Everything else that a port can be given is set in the same transaction by 'set'
         ],
         related: &["del-port", "set", "list-ports", "show"],
         needs: |args, schema, needs| {
-            topology::need_for(args.arg(0), args.arg(1), needs);
+            topology::need_for(args.args.iter().take(2), needs);
             short_form::need(schema, &short_form::read(schema, args.args_from(2))?, needs)
         },
         run: add_port,
@@ -63,7 +63,14 @@ A network device stays on the host; a tunnel or an internal port is gone. With B
 be on that bridge.",
         examples: &["vsctl del-port eth1", "vsctl --if-exists del-port br0 eth1"],
         related: &["add-port", "del-br"],
-        needs: needs_topology,
+        needs: |args, _, needs| {
+            // Any port may have the interface.
+            match args.has("--with-iface") {
+                true => topology::need(needs),
+                false => topology::need_for(&args.args, needs),
+            }
+            Ok(())
+        },
         run: del_port,
     },
     Command {
