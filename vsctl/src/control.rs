@@ -56,10 +56,18 @@ impl Control {
         }
     }
 
-    /// Asks for what the switch tells in JSON: a list of objects.
-    pub(crate) fn rows(&self, method: &str, params: &[&str]) -> Result<Vec<Value>> {
+    /// Asks for what the switch tells in JSON.
+    pub(crate) fn json(&self, method: &str, params: &[&str]) -> Result<Value> {
         let answer = self.ask(method, params)?;
         serde_json::from_str(&answer).map_err(|e| failed!("what the switch answers to {method} cannot be read: {e}"))
+    }
+
+    /// The same when it is a list.
+    pub(crate) fn rows(&self, method: &str, params: &[&str]) -> Result<Vec<Value>> {
+        match self.json(method, params)? {
+            Value::Array(rows) => Ok(rows),
+            other => fail!("the switch answers {method} with {other}, which is no list"),
+        }
     }
 }
 

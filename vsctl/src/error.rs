@@ -16,6 +16,8 @@ pub(crate) enum Error {
     NotYet(String),
     /// `br-exists`: there is no such bridge. Says nothing, only exits.
     Absent,
+    /// `doctor` has found something. Says nothing more, only exits.
+    Found,
     /// Committed, but the switch reports some interface in error. One line each.
     Degraded(Vec<String>),
     /// Patience ran out.
@@ -34,7 +36,7 @@ impl Error {
     /// The exit code that this error ends the process with.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Error::Failed(_) | Error::NotYet(_) => 1,
+            Error::Failed(_) | Error::NotYet(_) | Error::Found => 1,
             Error::Absent => 2,
             Error::Degraded(_) => 65,
             Error::TimedOut(_) => 142,
@@ -46,7 +48,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Failed(text) | Error::NotYet(text) | Error::TimedOut(text) => f.write_str(text),
-            Error::Absent => Ok(()),
+            Error::Absent | Error::Found => Ok(()),
             Error::Degraded(lines) => f.write_str(&lines.join("\n")),
         }
     }

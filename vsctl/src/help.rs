@@ -27,7 +27,7 @@ from (vsctl, jsonrpc), joined by ':'.";
 /// How a run ends.
 pub(crate) const EXIT_CODES: [(u8, &str); 5] = [
     (0, "done"),
-    (1, "error; nothing was changed"),
+    (1, "error; nothing was changed. Of doctor: something was found"),
     (2, "br-exists: there is no such bridge"),
     (65, "done, but the switch could not set up an interface of this transaction; it says why"),
     (142, "timed out"),

@@ -143,6 +143,9 @@ impl Table {
     /// The first so many columns.
     fn aligned(&self, style: &Style, shown: usize) -> String {
         let mut lines: Vec<Vec<String>> = Vec::new();
+        if shown == 0 {
+            return String::new();
+        }
         if style.headings {
             lines.push(self.headings());
         }

@@ -114,6 +114,7 @@ impl Run<'_> {
                     self.stage.replace(Stage::Following);
                     follow.run(control, &self.globals.style).await?;
                 }
+                Then::Fail => return Err(Error::Found),
             }
         }
         Ok(())

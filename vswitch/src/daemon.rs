@@ -12,6 +12,7 @@ use crate::appctl::{Control, Demand, Farewell, View};
 use crate::config::interface::{Interface, Kind, Wanted};
 use crate::config::mirror::Mirror;
 use crate::config::{Config, Notes, Reader};
+use crate::doctor;
 use crate::log::Log;
 use crate::managers::Managers;
 use crate::mtu::settle::{Memory, Setting, settle};
@@ -159,6 +160,11 @@ impl Daemon {
                             self.control.answer(caller, made);
                             continue;
                         }
+                        Some(Demand::Examine(bridges, caller)) => {
+                            let found = self.examine(&bridges).await;
+                            self.control.tell(caller, found);
+                            continue;
+                        }
                         Some(Demand::End(farewell)) => {
                             info!("stopping: asked to on the control socket");
                             Some(farewell)
@@ -188,6 +194,12 @@ impl Daemon {
             self.reconcile().await?;
         }
         Ok(made)
+    }
+
+    /// What is wrong with the bridges with these rows, that their rows do not tell.
+    async fn examine(&self, bridges: &[Uuid]) -> Result<String, String> {
+        let hops = self.network.hops(doctor::paths(&self.config, bridges)).await?;
+        Ok(doctor::report(&self.config, &self.datapath, self.network.links(), &hops, bridges).to_string())
     }
 
     /// Lets go of everything, and answers who asked for it when it is gone.

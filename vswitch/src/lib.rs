@@ -14,6 +14,7 @@ pub mod appctl;
 pub mod args;
 pub mod config;
 pub mod daemon;
+pub mod doctor;
 pub mod log;
 pub mod managers;
 pub mod mtu;

@@ -201,9 +201,9 @@ impl Datapath {
         self.ask_worker("what came of probes", |switch, _| switch.probed().to_vec())
     }
 
-    /// Whose tunnel packets have arrived in the last minute that no port takes, and how many.
+    /// Whose tunnel packets have arrived in the last minute that no port takes, how many, and how long ago the last.
     #[must_use]
-    pub fn unclaimed(&self) -> Option<Vec<(Stray, u64)>> {
+    pub fn unclaimed(&self) -> Option<Vec<(Stray, u64, Duration)>> {
         self.ask_worker("unclaimed tunnel packets", |switch, now| switch.unclaimed(now))
     }
 

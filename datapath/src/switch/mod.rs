@@ -161,9 +161,9 @@ impl Switch {
         self.probes.results()
     }
 
-    /// Whose tunnel packets have arrived lately that no port takes, and how many.
+    /// Whose tunnel packets have arrived lately that no port takes, how many, and how long ago the last.
     #[must_use]
-    pub fn unclaimed(&self, now: Instant) -> Vec<(Stray, u64)> {
+    pub fn unclaimed(&self, now: Instant) -> Vec<(Stray, u64, Duration)> {
         let claimed =
             |stray: &Stray, local| self.adopted.demux.find(stray.endpoint, stray.key, stray.remote, local).is_some();
         self.unclaimed.recent(now, claimed).collect()

@@ -53,14 +53,15 @@ impl Unclaimed {
         *seen = Seen { frames: seen.frames + u64::from(frames), local, at: now };
     }
 
-    /// What has arrived in the last minute, with the number of frames; not what `claimed` says to have a port by now.
+    /// What has arrived in the last minute, with the number of frames and how long ago the last one came; not what
+    /// `claimed` says to have a port by now.
     pub fn recent(
         &self,
         now: Instant,
         claimed: impl Fn(&Stray, Option<IpAddr>) -> bool,
-    ) -> impl Iterator<Item = (Stray, u64)> {
+    ) -> impl Iterator<Item = (Stray, u64, Duration)> {
         let recent = self.seen.iter().filter(move |(stray, seen)| now - seen.at < FRESH && !claimed(stray, seen.local));
-        recent.map(|(stray, seen)| (*stray, seen.frames))
+        recent.map(move |(stray, seen)| (*stray, seen.frames, now - seen.at))
     }
 }
 
@@ -82,7 +83,7 @@ mod tests {
         }
         let seen = |now, claimed: u32| {
             let recent = unclaimed.recent(now, move |stray, _| stray.key.0 == claimed);
-            let mut keys: Vec<_> = recent.map(|(stray, frames)| (stray.key.0, frames)).collect();
+            let mut keys: Vec<_> = recent.map(|(stray, frames, _)| (stray.key.0, frames)).collect();
             keys.sort_unstable();
             keys
         };
@@ -96,7 +97,7 @@ mod tests {
         let mut unclaimed = Unclaimed::default();
         let now = Instant::from_secs(1);
         (0..1000).for_each(|key| unclaimed.note(stray(key), None, 1, now));
-        let keys: Vec<_> = unclaimed.recent(now, |_, _| false).map(|(stray, _)| stray.key.0).collect();
+        let keys: Vec<_> = unclaimed.recent(now, |_, _| false).map(|(stray, ..)| stray.key.0).collect();
         assert_eq!((keys.len(), keys.iter().min()), (64, Some(&936)));
     }
 }

@@ -28,7 +28,8 @@ impl Lab {
     #[must_use]
     pub fn unclaimed(&self) -> Vec<String> {
         let seen = self.engine.switch().unclaimed(self.now);
-        let mut lines: Vec<_> = seen.iter().map(|(stray, n)| format!("{} {} {n}", stray.key, stray.remote)).collect();
+        let mut lines: Vec<_> =
+            seen.iter().map(|(stray, n, _)| format!("{} {} {n}", stray.key, stray.remote)).collect();
         lines.sort();
         lines
     }

@@ -34,7 +34,7 @@ packets that nobody claims.
 
 With --follow it goes on until it is interrupted, or for as long as --timeout says.",
     examples: &["vsctl drops", "vsctl drops br0 --follow", "vsctl drops br0 -f json"],
-    related: &["mtu", "fdb show"],
+    related: &["doctor", "mtu"],
     needs: needs_topology,
     run: |cx, args| {
         let bridge = match args.arg(0) {

@@ -7,6 +7,7 @@ mod bridge;
 mod condition;
 mod conntrack;
 mod controller;
+mod doctor;
 mod drops;
 mod edit;
 mod fdb;
@@ -105,7 +106,7 @@ pub(crate) static FAMILIES: [&Family; 12] = [
 ];
 
 /// What goes wrong, and why.
-static HEALTH: Family = Family { title: "Health", commands: &[mtu::COMMAND, drops::COMMAND] };
+static HEALTH: Family = Family { title: "Health", commands: &[doctor::COMMAND, mtu::COMMAND, drops::COMMAND] };
 
 /// Of `set-controller` and `set-manager`.
 const INACTIVITY_PROBE: Opt =
@@ -134,6 +135,8 @@ pub(crate) struct Context<'m, 's> {
 pub(crate) enum Then {
     /// Goes on printing what is dropped.
     Follow(drops::Follow),
+    /// Ends with the exit status of an error and no word more.
+    Fail,
 }
 
 impl Context<'_, '_> {

@@ -26,7 +26,7 @@ the commands that mend it.
 
 'vsctl mtu br0 -f json' prints it for programs, with the text of each warning.",
     examples: &["vsctl mtu", "vsctl mtu br0 -f json"],
-    related: &["drops"],
+    related: &["doctor", "drops"],
     needs,
     run: |cx, args| {
         let mut rows = Vec::new();

@@ -2,11 +2,12 @@
 
 use super::coverage::{self, Coverage};
 use super::edit::Edit;
-use super::{View, drops, fdb, vlog};
+use super::{View, doctor, drops, fdb, vlog};
 use crate::log::Log;
 use crate::status;
 use serde_json::Value;
 use std::fmt::Write;
+use uuid::Uuid;
 
 /// What a command works on.
 pub struct Context<'a> {
@@ -20,6 +21,8 @@ pub struct Context<'a> {
     pub exit: Option<Exit>,
     /// Set if the configuration is to change.
     pub edit: Option<Edit>,
+    /// Set if bridges, with these rows, are to be examined.
+    pub examine: Option<Vec<Uuid>>,
 }
 
 /// A request to end the daemon.
@@ -45,9 +48,11 @@ const fn row(name: &'static str, usage: &'static str, arguments: (usize, usize),
 }
 
 /// All of them, by name.
-const COMMANDS: [Command; 16] = [
+const COMMANDS: [Command; 18] = [
     row("coverage/read-counter", "COUNTER", (1, 1), coverage::read_counter),
     row("coverage/show", "", (0, 0), coverage::show),
+    row("doctor/list", "[bridge]", (0, 1), doctor::list),
+    row("doctor/start", "[bridge]", (0, 1), doctor::start),
     row("drops/list", "[bridge]", (0, 1), drops::list),
     row("exit", "[--cleanup]", (0, 1), exit),
     row("fdb/add", "bridge port vlan mac", (4, 4), fdb::add),
@@ -122,7 +127,6 @@ mod tests {
     use serde_json::json;
     use std::collections::BTreeMap;
     use std::time::Instant;
-    use uuid::Uuid;
 
     /// A bridge br0 with its own port and p1 (number 7), in memory.
     struct Switch {
@@ -174,7 +178,8 @@ mod tests {
 
         fn run(&mut self, method: &str, params: &[Value]) -> (Result<String, String>, Option<Exit>) {
             let view = View { config: &self.config, datapath: &self.datapath, ofports: &self.ofports };
-            let mut cx = Context { view, log: &mut self.log, coverage: &self.coverage, exit: None, edit: None };
+            let mut cx =
+                Context { view, log: &mut self.log, coverage: &self.coverage, exit: None, edit: None, examine: None };
             let result = run(&mut cx, method, params);
             (result, cx.exit)
         }
@@ -226,6 +231,8 @@ mod tests {
             ("fdb/list br1", "no such bridge"),
             ("fdb/moves br1", "no such bridge"),
             ("drops/list br1", "no such bridge"),
+            ("doctor/start br1", "no such bridge"),
+            ("doctor/list br1", "no such bridge"),
             ("fdb/add br1 p1 0 02:00:00:00:00:01", "no such bridge"),
             ("fdb/add br0 p1", "\"fdb/add\" command requires at least 4 arguments"),
             ("fdb/add br0 p9 0 02:00:00:00:00:01", "no port 'p9' on bridge br0; it has br0, p1"),
@@ -287,7 +294,7 @@ mod tests {
             let words: Vec<_> = line.split(' ').collect();
             let view = View { config: &switch.config, datapath: &switch.datapath, ofports: &switch.ofports };
             let (log, coverage) = (&mut switch.log, &switch.coverage);
-            let mut cx = Context { view, log, coverage, exit: None, edit: None };
+            let mut cx = Context { view, log, coverage, exit: None, edit: None, examine: None };
             let params: Vec<_> = words[1..].iter().map(|word| json!(word)).collect();
             let says = run(&mut cx, words[0], &params).unwrap();
             (says, cx.edit.map(|e| (e.vlan.get(), e.mac.to_string(), e.place)))

@@ -10,6 +10,7 @@
 
 pub mod command;
 pub mod coverage;
+mod doctor;
 mod drops;
 pub mod edit;
 mod fdb;
@@ -96,12 +97,22 @@ impl Control {
             SessionEvent::Message { session, message: Message::Request { id, method, params } } => {
                 debug!("{session}: {method} {params:?}");
                 self.coverage.count(Count::ControlRequest);
-                let mut cx = Context { view, log: &mut self.log, coverage: &self.coverage, exit: None, edit: None };
+                let mut cx = Context {
+                    view,
+                    log: &mut self.log,
+                    coverage: &self.coverage,
+                    exit: None,
+                    edit: None,
+                    examine: None,
+                };
                 let result = command::run(&mut cx, &method, &params);
-                match (cx.exit, cx.edit, result) {
+                match (cx.exit, cx.edit, cx.examine, result) {
                     (Some(exit), ..) => return Some(Demand::End(Farewell { exit, session, id })),
-                    (None, Some(edit), Ok(says)) => return Some(Demand::Edit(edit, Caller { session, id, says })),
-                    (None, _, result) => self.reply(session, id, result),
+                    (None, Some(edit), _, Ok(says)) => return Some(Demand::Edit(edit, Caller { session, id, says })),
+                    (None, None, Some(bridges), Ok(says)) => {
+                        return Some(Demand::Examine(bridges, Caller { session, id, says }));
+                    }
+                    (None, _, _, result) => self.reply(session, id, result),
                 }
             }
             SessionEvent::Message { session, .. } => self.refuse(session, "it sent something that is no request"),
@@ -114,6 +125,11 @@ impl Control {
     /// Answers who asked for an edit, when it is made.
     pub fn answer(&mut self, caller: Caller, made: Result<(), String>) {
         self.reply(caller.session, caller.id, made.map(|()| caller.says));
+    }
+
+    /// Answers who asked for an examination, with what it brought.
+    pub fn tell(&mut self, caller: Caller, found: Result<String, String>) {
+        self.reply(caller.session, caller.id, found);
     }
 
     fn reply(&mut self, session: SessionId, id: Value, result: Result<String, String>) {
@@ -158,9 +174,11 @@ pub enum Demand {
     End(Farewell),
     /// To change the configuration, answered by [`Control::answer`].
     Edit(Edit, Caller),
+    /// To examine the bridges with these rows, answered by [`Control::tell`].
+    Examine(Vec<Uuid>, Caller),
 }
 
-/// Who asked for an edit, and what he is told if it is made.
+/// Who asked for something, and what he is told if an edit is made.
 #[derive(Debug)]
 pub struct Caller {
     session: SessionId,

@@ -6,6 +6,7 @@
 pub mod ethtool;
 pub mod far_end;
 pub mod link;
+pub mod neighbour;
 pub mod route;
 pub mod watch;
 
@@ -14,10 +15,11 @@ use ethtool::Ethtool;
 use far_end::Spaces;
 use futures::TryStreamExt;
 use link::{LinkTable, Peer};
+use neighbour::Hop;
 use route::{Path, Routes};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use tracing::warn;
@@ -125,6 +127,11 @@ impl Network {
             changed |= std::mem::replace(route, now.clone()) != now;
         }
         changed
+    }
+
+    /// The next hops of those of `paths` that have one, and whether they are mute, as of now.
+    pub async fn hops(&self, paths: Vec<Path>) -> Result<BTreeMap<Path, (Hop, bool)>, String> {
+        neighbour::hops(&self.handle, paths).await.map_err(|e| format!("the neighbours cannot be asked for: {e}"))
     }
 
     /// Asks for the link modes of those of `devices` that are not known.

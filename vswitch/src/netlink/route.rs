@@ -56,7 +56,8 @@ fn plain(e: &io::Error) -> String {
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
-fn question(path: Path) -> RouteMessage {
+/// The question for a path.
+pub(super) fn question(path: Path) -> RouteMessage {
     let mut m = RouteMessage::default();
     let bits = if path.remote.is_ipv4() { 32 } else { 128 };
     m.header.address_family = if path.remote.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
