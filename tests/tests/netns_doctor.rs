@@ -177,3 +177,62 @@ fn drops_are_told_at_once_and_followed() {
     assert!(text.lines().any(|line| line.trim_start().starts_with("unknown_vni ")), "{text}");
     assert!(!one.vsctl("drops br0").contains("unknown_vni"), "it belongs to no bridge");
 }
+
+#[test]
+fn a_tunnel_that_is_too_small_for_the_pods_is_told_when_it_is_added() {
+    let Some(lab) = Lab::open() else { return };
+    let host = lab.host("host");
+    let other = lab.space("other");
+    lab.cable(&host, "eth0", &other, "eth0");
+    host.run("ip addr add 192.0.2.1/24 dev eth0");
+    let _pod = lab.pod("pod", &host, "p1", "10.0.0.1/24");
+    host.vsctl("add-br br0 -- add-port br0 p1");
+    let told = host.try_vsctl("add-port br0 vx0 type=vxlan key=5000 remote_ip=192.0.2.2");
+    let warning = "p1: MTU 1500 is more than vx0 carries (1450)";
+    let command = "\nvsctl set interface p1 mtu_request=1450\n";
+    assert!(told.ok() && told.stdout.is_empty(), "{told}");
+    assert!(told.stderr.starts_with(&format!("vsctl: warning: {warning}")) && told.stderr.contains(command), "{told}");
+    let shown = host.vsctl("mtu br0");
+    for line in [
+        "br0    p1   system   1500                               no",
+        "br0    vx0  vxlan    1450         eth0     1500         yes  1500 (eth0, way to 192.0.2.2) less 50 for VXLAN",
+        "br0: packets of up to 1450 bytes get everywhere, no larger ones by vx0",
+        warning,
+    ] {
+        assert!(shown.lines().any(|shown| shown.starts_with(line)), "{line}: {shown}");
+    }
+    assert!(shown.contains(command), "{shown}");
+    let told = host.try_vsctl("doctor");
+    assert!(told.code == 1 && told.stdout.contains(warning) && told.stdout.contains(command), "{told}");
+    let told = host.try_vsctl("set interface p1 mtu_request=1450");
+    assert!(!told.stderr.contains(warning), "{told}");
+    assert!(!host.vsctl("mtu").contains(warning));
+}
+
+#[test]
+fn a_router_with_a_smaller_mtu_is_seen() {
+    let Some(lab) = Lab::open() else { return };
+    let (one, two, router) = (lab.host("one"), lab.host("two"), lab.space("router"));
+    lab.cable(&one, "eth0", &router, "to1");
+    lab.cable(&two, "eth0", &router, "to2");
+    router.run("sysctl -q -w net.ipv4.ip_forward=1");
+    for (host, n) in [(&one, 1), (&two, 2)] {
+        host.run(&format!("ip addr add 192.0.{n}.1/24 dev eth0"));
+        router.run(&format!("ip addr add 192.0.{n}.254/24 dev to{n}"));
+        host.run(&format!("ip route add default via 192.0.{n}.254"));
+        let other = 3 - n;
+        host.vsctl(&format!("add-br br0 -- add-port br0 vx0 type=vxlan key=5000 remote_ip=192.0.{other}.1"));
+    }
+    let says = |at: &Host, line: &str| {
+        eventually(line, || {
+            let told = at.try_vsctl("doctor");
+            if told.stdout.lines().any(|told| told == line) { Ok(()) } else { Err(told.to_string()) }
+        });
+    };
+    says(&one, "note: vx0: 192.0.2.1 answers, MTU 1450 passes both ways");
+    router.run("ip link set to2 mtu 1400");
+    two.run("ip link set eth0 mtu 1400");
+    // The router says so, to the probe as to any other packet.
+    says(&one, "note: vx0: 192.0.2.1 answers, MTU 1350 passes both ways");
+    says(&two, "note: vx0: 192.0.1.1 answers, MTU 1350 passes both ways");
+}

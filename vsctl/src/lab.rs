@@ -208,24 +208,26 @@ fn how_large_packets_may_be() {
         "set interface br0 mtu=1450 -- set interface p1 mtu=1500 mtu_request=1500 -- set interface vx0 mtu=1450",
         "set interface br0 status:mtu_reason='min of the ports: vx0'",
         "set interface p1 status:mtu_warning='1500 exceeds vx0 (1450):\nvsctl set interface p1 mtu_request=1450'",
-        "set interface vx0 status:mtu_reason='1500 (eth0) less 50' status:tunnel_egress_iface=eth0",
+        "set interface vx0 status:mtu_reason='1500 (eth0) less 50' status:tunnel_egress_iface=eth0 status:tunnel_egress_iface_mtu=1500",
     ]);
     let shown = "\
-bridge port type     mtu  request underlay fits reason
------- ---- -------- ---- ------- -------- ---- ---------------------
-br0    br0  internal 1450                  yes  min of the ports: vx0
-br0    p1   system   1500 1500             no
-br0    vx0  vxlan    1450         eth0     yes  1500 (eth0) less 50
+bridge port type     mtu  request underlay underlay_mtu fits reason
+------ ---- -------- ---- ------- -------- ------------ ---- ---------------------
+br0    br0  internal 1450                               yes  min of the ports: vx0
+br0    p1   system   1500 1500                          no
+br0    vx0  vxlan    1450         eth0     1500         yes  1500 (eth0) less 50
 p1: 1500 exceeds vx0 (1450):
 vsctl set interface p1 mtu_request=1450
-br0: packets of up to 1450 bytes get everywhere, no larger ones by br0
+br0: packets of up to 1450 bytes get everywhere, no larger ones by vx0
 ";
     let trimmed = |text: String| text.lines().map(|line| format!("{}\n", line.trim_end())).collect::<String>();
     assert_eq!(trimmed(lab.prints("mtu br0")), shown);
     assert!(lab.prints("mtu").contains("\nbr1    br1  internal"));
     let json = lab.prints("mtu br0 -f json");
     assert!(
-        json.contains(r#"["br0","p1","system",1500,1500,["set",[]],"no",["set",[]],"1500 exceeds vx0 (1450):\nvsctl"#),
+        json.contains(
+            r#"["br0","p1","system",1500,1500,["set",[]],["set",[]],"no",["set",[]],"1500 exceeds vx0 (1450):\nvsctl"#
+        ),
         "{json}"
     );
     assert!(lab.refuses("mtu br9").starts_with("no bridge named br9"));

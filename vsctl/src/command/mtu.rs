@@ -20,9 +20,9 @@ pub(super) const COMMAND: Command = Command {
     summary: "print how large packets may be, and what does not fit",
     help: "\
 Of every port: its MTU, of a tunnel what it carries without fragmentation; the one that was asked
-for; the device that a tunnel's packets leave by; why it is so. A port whose packets may be too
-large for another one of the bridge does not fit; below the table stands what becomes of those, and
-the commands that mend it.
+for; the device that a tunnel's packets leave by, and its MTU; why it is so. A port whose packets
+may be too large for another one of the bridge does not fit; below the table stands what becomes of
+those, and the commands that mend it.
 
 'vsctl mtu br0 -f json' prints it for programs, with the text of each warning.",
     examples: &["vsctl mtu", "vsctl mtu br0 -f json"],
@@ -41,6 +41,7 @@ the commands that mend it.
             ("mtu", Integer),
             ("request", Integer),
             ("underlay", String),
+            ("underlay_mtu", Integer),
             ("fits", String),
             ("reason", String),
             ("warning", String),
@@ -58,7 +59,7 @@ fn needs(args: &Parsed, schema: &DatabaseSchema, needs: &mut Needs) -> Result<()
 /// The rows of a bridge; what is wrong goes below the table.
 fn members(cx: &mut Context<'_, '_>, bridge: &Bridge) -> Result<Vec<Vec<Datum>>> {
     let mut rows = Vec::new();
-    let mut least: Option<(i64, String)> = None;
+    let mut least: Option<(i64, bool, String)> = None;
     for (name, row) in Topology::of(cx.model).members(bridge)? {
         let get = |column| cx.model.get("Interface", &row, column);
         let (mtu, status) = (get("mtu")?.clone(), get("status")?);
@@ -71,17 +72,19 @@ fn members(cx: &mut Context<'_, '_>, bridge: &Bridge) -> Result<Vec<Vec<Datum>>>
         let (underlay, reason) = (told("tunnel_egress_iface"), told("mtu_reason"));
         let bridge = Datum::string(&bridge.name);
         let request = get("mtu_request")?.clone();
-        if let Some(mtu) = mtu.as_i64().filter(|mtu| least.as_ref().is_none_or(|(least, _)| mtu < least)) {
-            least = Some((mtu, name.clone()));
-        }
+        let underlay_mtu = told("tunnel_egress_iface_mtu").as_str().and_then(|mtu| mtu.parse().ok());
+        let underlay_mtu = underlay_mtu.map_or_else(Datum::empty_set, Datum::integer);
+        // Of equals, the tunnel is the cause.
+        let here = mtu.as_i64().map(|mtu| (mtu, underlay.is_empty(), name.clone()));
+        least = [least, here].into_iter().flatten().min();
         let kind = Datum::string(kind(cx, &row, &name, bridge.as_str())?);
         if let Some(text) = warning.as_str() {
             let text = format!("{name}: {text}");
             cx.line(&text);
         }
-        rows.push(vec![bridge, Datum::string(name), kind, mtu, request, underlay, fits, reason, warning]);
+        rows.push(vec![bridge, Datum::string(name), kind, mtu, request, underlay, underlay_mtu, fits, reason, warning]);
     }
-    if let Some((mtu, port)) = least {
+    if let Some((mtu, _, port)) = least {
         let name = &bridge.name;
         cx.line(&format!("{name}: packets of up to {mtu} bytes get everywhere, no larger ones by {port}"));
     }

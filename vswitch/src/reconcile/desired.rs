@@ -287,6 +287,7 @@ fn underlay(
         Route::Via { ifindex, .. } => {
             if let Some(link) = links.by_index(*ifindex) {
                 notes.insert("tunnel_egress_iface".to_owned(), link.name.clone());
+                notes.insert("tunnel_egress_iface_mtu".to_owned(), link.mtu.to_string());
                 let carrier = if link.is_up() { "up" } else { "down" };
                 notes.insert("tunnel_egress_iface_carrier".to_owned(), carrier.to_owned());
             }
