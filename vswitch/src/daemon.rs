@@ -197,9 +197,11 @@ impl Daemon {
     }
 
     /// What is wrong with the bridges with these rows, that their rows do not tell.
-    async fn examine(&self, bridges: &[Uuid]) -> Result<String, String> {
+    async fn examine(&mut self, bridges: &[Uuid]) -> Result<String, String> {
         let hops = self.network.hops(doctor::paths(&self.config, bridges)).await?;
-        Ok(doctor::report(&self.config, &self.datapath, self.network.links(), &hops, bridges).to_string())
+        let merging = self.network.merging(doctor::devices(&self.config, bridges));
+        let host = doctor::Host { links: self.network.links(), hops, merging };
+        Ok(doctor::report(&self.config, &self.datapath, &host, bridges).to_string())
     }
 
     /// Lets go of everything, and answers who asked for it when it is gone.

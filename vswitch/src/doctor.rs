@@ -1,5 +1,5 @@
 //! What `vsctl doctor` cannot read from rows: what came of the probes of tunnels, neighbours that do not answer, tunnel
-//! packets that no port takes. Each finding is a sentence with its remedy.
+//! packets that no port takes, devices whose offloads harm what is forwarded. Each finding is a sentence with its remedy.
 
 use crate::config::interface::{Interface, Kind, Wanted};
 use crate::config::{Bridge, Config};
@@ -58,22 +58,40 @@ pub fn tunnels<'a>(config: &'a Config, rows: &[Uuid]) -> impl Iterator<Item = (&
     })
 }
 
+/// The devices that are ports of the bridges with these rows.
+pub fn devices<'a>(config: &'a Config, rows: &[Uuid]) -> impl Iterator<Item = &'a str> {
+    let interfaces = chosen(config, rows).flat_map(|bridge| &bridge.interfaces);
+    let attached = interfaces.filter(|i| matches!(&i.wanted, Ok(Wanted { kind: Kind::Netdev, .. })));
+    attached.map(|interface| interface.name.as_str())
+}
+
 /// The ways to the remote ends of these tunnels.
 pub fn paths(config: &Config, rows: &[Uuid]) -> Vec<Path> {
     let of = |tunnel: &Tunnel| tunnel.ends().map(|(_, remote)| (remote, tunnel.local)).collect::<Vec<_>>();
     tunnels(config, rows).flat_map(|(_, t)| of(t)).map(|(remote, local)| Path { remote, local }).collect()
 }
 
+/// What the host's network says.
+#[derive(Debug)]
+pub struct Host<'a> {
+    /// Its devices.
+    pub links: &'a LinkTable,
+    /// The next hops of the bridges' tunnels.
+    pub hops: Hops,
+    /// The devices that merge what they receive.
+    pub merging: Vec<String>,
+}
+
 /// All that is found at the bridges with these rows, and how many probes wait for an answer, in JSON.
-pub fn report(config: &Config, datapath: &Datapath, links: &LinkTable, hops: &Hops, rows: &[Uuid]) -> Value {
+pub fn report(config: &Config, datapath: &Datapath, host: &Host<'_>, rows: &[Uuid]) -> Value {
     let probed = datapath.probed().unwrap_or_default();
     let waiting: usize = probed.iter().map(|end| end.answers.iter().filter(|answer| answer.is_none()).count()).sum();
-    let mut findings = Vec::new();
+    let mut findings: Vec<_> = host.merging.iter().map(|device| merging(device)).collect();
     for (interface, tunnel) in tunnels(config, rows) {
         let name = &interface.name;
         for (index, remote) in tunnel.ends() {
-            let way = hops.get(&Path { remote, local: tunnel.local }).filter(|(_, mute)| *mute);
-            findings.extend(way.map(|(hop, _)| mute(name, remote, hop, links)));
+            let way = host.hops.get(&Path { remote, local: tunnel.local }).filter(|(_, mute)| *mute);
+            findings.extend(way.map(|(hop, _)| mute(name, remote, hop, host.links)));
             let end = probed
                 .iter()
                 .find(|end| end.place.remote == index && datapath.port_name(end.place.port) == Some(name.as_str()));
@@ -91,6 +109,15 @@ pub fn report(config: &Config, datapath: &Datapath, links: &LinkTable, hops: &Ho
     }
     let object = |f: &Finding| json!({"fine": f.fine, "at": f.at, "what": f.what, "remedy": f.remedy});
     json!({"waiting": waiting, "findings": findings.iter().map(object).collect::<Vec<_>>()})
+}
+
+/// A device that merges what it receives.
+fn merging(device: &str) -> Finding {
+    Finding::of(
+        device,
+        "large receive offload is on: what it merges cannot be forwarded as it was sent".to_owned(),
+        format!("'ethtool -K {device} lro off'"),
+    )
 }
 
 fn mute(name: &str, remote: IpAddr, hop: &Hop, links: &LinkTable) -> Finding {
@@ -245,6 +272,18 @@ mod tests {
     }
 
     #[test]
+    fn devices_that_merge() {
+        let config = Config::read(&database(&br0_p1(json!({}), json!({}), json!({}), json!({}))));
+        let rows = [config.bridges[0].uuid];
+        assert_eq!(
+            devices(&config, &rows).collect::<Vec<_>>(),
+            ["p1"],
+            "the bridge's own port is no device of the host"
+        );
+        assert_eq!(merging("eth1").remedy, "'ethtool -K eth1 lro off'");
+    }
+
+    #[test]
     fn whose_packets_nobody_takes() {
         let vxlan = json!({"type": "vxlan", "options": ["map", [["remote_ip", "192.0.2.2"], ["key", "5000"]]]});
         let config = Config::read(&database(&br0_p1(json!({}), json!({}), json!({}), vxlan)));
@@ -278,6 +317,7 @@ mod tests {
             stranger.starts_with("'vsctl add-port BRIDGE PORT type=vxlan key=7 remote_ip=192.0.2.9'"),
             "{stranger}"
         );
+        assert_eq!(devices(&config, &rows).count(), 0);
         assert_eq!(paths(&config, &rows), [Path { remote: REMOTE, local: None }]);
         assert!(paths(&config, &[]).is_empty());
     }

@@ -288,6 +288,47 @@ fn static_addresses_as_with_open_vswitch() {
 }
 
 #[test]
+fn drops_and_the_doctor_are_answered_in_json() {
+    let Some(daemon) = Daemon::start("drops_and_the_doctor_are_answered_in_json") else { return };
+    daemon.bridge();
+    let listed = |line: &str| serde_json::from_str::<Value>(&daemon.says(line)).unwrap();
+    // The bridge's own port is down, so there is nowhere to go.
+    daemon.knock();
+    let drop = eventually("a drop is listed", || listed("drops/list br0").as_array()?.first().cloned());
+    let text = "No other port of the bridge carries the frame's VLAN.";
+    let named = json!({"bridge": "br0", "port": "p1", "mirror": null, "reason": "no_output", "text": text});
+    let named = |key: &str| (drop[key].clone(), named[key].clone());
+    for (is, wanted) in ["bridge", "port", "mirror", "reason", "text"].map(named) {
+        assert_eq!(is, wanted, "{drop}");
+    }
+    assert!(drop["count"].as_u64() > Some(0), "{drop}");
+    // A tunnel to an address where nobody is.
+    daemon.ip("link add u1 type veth peer name u2");
+    daemon.ip("link set u1 up");
+    daemon.ip("link set u2 up");
+    daemon.ip("addr add 198.51.100.1/24 dev u1");
+    let options = json!(["map", [["remote_ip", "198.51.100.2"]]]);
+    let interface = json!({"name": "vx0", "type": "vxlan", "options": options});
+    let port = json!({"name": "vx0", "interfaces": ["named-uuid", "i2"]});
+    let more = json!([["ports", "insert", ["set", [["named-uuid", "p2"]]]]]);
+    daemon.transact(vec![
+        json!({"op": "insert", "table": "Interface", "uuid-name": "i2", "row": interface}),
+        json!({"op": "insert", "table": "Port", "uuid-name": "p2", "row": port}),
+        json!({"op": "mutate", "table": "Bridge", "where": [], "mutations": more}),
+    ]);
+    assert_eq!(daemon.says("doctor/start br0"), "");
+    let found = eventually("nobody answers", || {
+        let found = listed("doctor/list br0");
+        (found["findings"].as_array()?.iter().any(|finding| finding["fine"] == false)).then_some(found)
+    });
+    assert_eq!(found["waiting"], 3, "{found}");
+    assert_eq!(found["findings"].as_array().unwrap().len(), 1, "{found}");
+    let finding = &found["findings"][0];
+    assert_eq!(finding["at"], "vx0");
+    assert_eq!(finding["what"], "198.51.100.2 does not answer ARP on u1, so nothing gets there");
+}
+
+#[test]
 fn log_levels_change_while_it_runs() {
     let Some(daemon) = Daemon::start("log_levels_change_while_it_runs") else { return };
     assert!(daemon.says("vlog/list").contains("\nappctl            INFO        OFF        OFF\n"));

@@ -1,4 +1,5 @@
-//! How fast a device says it is: link modes over ethtool's generic netlink (linux/ethtool_netlink.h; Linux 5.6).
+//! How fast a device says it is and what it does to frames: link modes and features over ethtool's generic netlink
+//! (linux/ethtool_netlink.h; Linux 5.6, features 5.7).
 //!
 //! Not from /sys, which shows the network namespace that it was mounted in, not the daemon's. The kernel answers before
 //! the system call that asks returns, so nothing here ever waits.
@@ -18,6 +19,12 @@ const ETHTOOL_MSG_LINKMODES_GET: u8 = 4;
 const ETHTOOL_A_LINKMODES_HEADER: u16 = 1;
 const ETHTOOL_A_LINKMODES_SPEED: u16 = 5;
 const ETHTOOL_A_LINKMODES_DUPLEX: u16 = 6;
+const ETHTOOL_MSG_FEATURES_GET: u8 = 11;
+const ETHTOOL_A_FEATURES_HEADER: u16 = 1;
+const ETHTOOL_A_FEATURES_ACTIVE: u16 = 4;
+const ETHTOOL_A_BITSET_BITS: u16 = 3;
+const ETHTOOL_A_BITSET_BITS_BIT: u16 = 1;
+const ETHTOOL_A_BITSET_BIT_NAME: u16 = 2;
 const ETHTOOL_A_HEADER_DEV_INDEX: u16 = 1;
 const ETHTOOL_A_HEADER_FLAGS: u16 = 3;
 const ETHTOOL_FLAG_COMPACT_BITSETS: u32 = 1;
@@ -70,6 +77,20 @@ impl Ethtool {
             Err(e) => {
                 debug!("device {ifindex}: no link mode: {e}");
                 LinkMode::default()
+            }
+        }
+    }
+
+    /// The names of the features that a device has on, as `ethtool -k` calls their bits; none if it does not tell.
+    pub fn features(&mut self, ifindex: u32) -> Vec<String> {
+        let device = attribute(ETHTOOL_A_HEADER_DEV_INDEX, &ifindex.to_ne_bytes());
+        // Without the flag for compact bitsets, what is on is listed by name.
+        let header = attribute(ETHTOOL_A_FEATURES_HEADER | NLA_F_NESTED, &device);
+        match self.ask(ETHTOOL_MSG_FEATURES_GET, &header) {
+            Ok(reply) => features(&reply),
+            Err(e) => {
+                debug!("device {ifindex}: no features: {e}");
+                Vec::new()
             }
         }
     }
@@ -133,6 +154,19 @@ fn family(attributes: &[u8]) -> Option<u16> {
     Some(u16::from_ne_bytes(*id.value().first_chunk()?))
 }
 
+fn features(attributes: &[u8]) -> Vec<String> {
+    // Each level is a list of attributes; those of another kind are passed over.
+    let nested = |attributes: &[u8], kind: u16| -> Vec<Vec<u8>> {
+        let found = NlasIterator::new(attributes).flatten().filter(|a| a.kind() == kind);
+        found.map(|a| a.value().to_vec()).collect()
+    };
+    let active = nested(attributes, ETHTOOL_A_FEATURES_ACTIVE);
+    let bits = active.iter().flat_map(|set| nested(set, ETHTOOL_A_BITSET_BITS));
+    let each = bits.flat_map(|bits| nested(&bits, ETHTOOL_A_BITSET_BITS_BIT));
+    let names = each.flat_map(|bit| nested(&bit, ETHTOOL_A_BITSET_BIT_NAME));
+    names.map(|name| String::from_utf8_lossy(&name).trim_end_matches('\0').to_owned()).collect()
+}
+
 fn link_mode(attributes: &[u8]) -> LinkMode {
     let mut mode = LinkMode::default();
     for attribute in NlasIterator::new(attributes).flatten() {
@@ -187,6 +221,20 @@ mod tests {
     }
 
     #[test]
+    fn features_as_the_kernel_lists_them() {
+        let nested = |kind: u16, value: &[u8]| attribute(kind | NLA_F_NESTED, value);
+        let bit = |name: &[u8]| nested(ETHTOOL_A_BITSET_BITS_BIT, &attribute(ETHTOOL_A_BITSET_BIT_NAME, name));
+        let set = |bits: &[u8]| [attribute(1, &[]), nested(ETHTOOL_A_BITSET_BITS, bits)].concat();
+        let on = set(&[bit(b"rx-lro\0"), bit(b"rx-gro\0")].concat());
+        let other = set(&bit(b"rx-fcs\0"));
+        let reply = [nested(2, &other), nested(ETHTOOL_A_FEATURES_ACTIVE, &on), nested(5, &other)].concat();
+        assert_eq!(features(&reply), ["rx-lro", "rx-gro"]);
+        for cut in 0..reply.len() {
+            let _ = features(&reply[..cut]);
+        }
+    }
+
+    #[test]
     fn a_request_on_the_wire() {
         let name = attribute(CTRL_ATTR_FAMILY_NAME, b"ethtool\0");
         assert_eq!(name[..4], [12u16.to_ne_bytes(), 2u16.to_ne_bytes()].concat());
@@ -223,5 +271,10 @@ mod tests {
         let mut ethtool = Ethtool::open().unwrap();
         // The loopback device has no link mode; a device that does not exist has none either.
         assert_eq!((ethtool.link_mode(1), ethtool.link_mode(u32::MAX)), (LinkMode::default(), LinkMode::default()));
+        assert!(ethtool.features(u32::MAX).is_empty());
+        // It is looped back, and its frames are never merged beyond repair.
+        let loopback = ethtool.features(1);
+        assert!(loopback.iter().any(|name| name == "loopback"), "{loopback:?}");
+        assert!(!loopback.iter().any(|name| name == "rx-lro"));
     }
 }

@@ -129,6 +129,19 @@ impl Network {
         changed
     }
 
+    /// Those of `devices` that merge frames on arrival in a way that cannot be undone (large receive offload), as of now.
+    pub fn merging<'a>(&mut self, devices: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+        let mut merging = Vec::new();
+        for name in devices {
+            if let (Some(link), Some(ethtool)) = (self.links.by_name(name), &mut self.ethtool)
+                && ethtool.features(link.ifindex).iter().any(|feature| feature == "rx-lro")
+            {
+                merging.push(name.to_owned());
+            }
+        }
+        merging
+    }
+
     /// The next hops of those of `paths` that have one, and whether they are mute, as of now.
     pub async fn hops(&self, paths: Vec<Path>) -> Result<BTreeMap<Path, (Hop, bool)>, String> {
         neighbour::hops(&self.handle, paths).await.map_err(|e| format!("the neighbours cannot be asked for: {e}"))
