@@ -7,7 +7,7 @@ use crate::netlink::link::LinkTable;
 use crate::netlink::neighbour::Hop;
 use crate::netlink::route::Path;
 use datapath::control::Datapath;
-use datapath::switch::probes::{Answer, Probed};
+use datapath::switch::probes::{Answer, MAX_ENDS, Probed};
 use datapath::switch::unclaimed::Stray;
 use datapath::tunnel::Tunnel;
 use datapath::types::L3Mtu;
@@ -82,33 +82,38 @@ pub struct Host<'a> {
     pub merging: Vec<String>,
 }
 
-/// All that is found at the bridges with these rows, and how many probes wait for an answer, in JSON.
+/// All that is found at the bridges with these rows, in JSON.
 pub fn report(config: &Config, datapath: &Datapath, host: &Host<'_>, rows: &[Uuid]) -> Value {
-    let probed = datapath.probed().unwrap_or_default();
-    let waiting: usize = probed.iter().map(|end| end.answers.iter().filter(|answer| answer.is_none()).count()).sum();
     let mut findings: Vec<_> = host.merging.iter().map(|device| merging(device)).collect();
-    for (interface, tunnel) in tunnels(config, rows) {
-        let name = &interface.name;
-        for (index, remote) in tunnel.ends() {
-            let way = host.hops.get(&Path { remote, local: tunnel.local }).filter(|(_, mute)| *mute);
-            findings.extend(way.map(|(hop, _)| mute(name, remote, hop, host.links)));
-            let end = probed
-                .iter()
-                .find(|end| end.place.remote == index && datapath.port_name(end.place.port) == Some(name.as_str()));
-            findings.extend(end.filter(|_| way.is_none()).map(|end| of_probe(name, remote, end)));
-        }
+    let probed = datapath.probed().unwrap_or_default();
+    let name = |end: &Probed| Some((datapath.port_name(end.place.port)?, end.place.remote));
+    let probed: BTreeMap<_, _> = probed.iter().filter_map(|end| Some((name(end)?, end))).collect();
+    let ends = || tunnels(config, rows).flat_map(|(i, tunnel)| tunnel.ends().map(move |end| (i, tunnel, end)));
+    for (interface, tunnel, (index, remote)) in ends() {
+        let name = interface.name.as_str();
+        let mute_hop = host.hops.get(&Path { remote, local: tunnel.local }).filter(|(_, mute)| *mute);
+        let end = probed.get(&(name, index)).filter(|_| mute_hop.is_none());
+        findings.extend(mute_hop.map(|(hop, _)| mute(name, remote, hop, host.links)));
+        findings.extend(end.map(|end| of_probe(name, remote, end)));
     }
-    let all = rows.len() == config.bridges.len();
-    let mut strays = datapath.unclaimed().unwrap_or_default();
-    strays.sort();
-    for (stray, frames, ago) in strays {
-        let from_there = |tunnel: &Tunnel| tunnel.ends().any(|(_, end)| end == stray.remote);
-        if all || tunnels(config, rows).any(|(_, tunnel)| from_there(tunnel)) {
-            findings.push(unclaimed(config, rows, &stray, (frames, ago)));
-        }
+    let all = ends().count();
+    if all > MAX_ENDS {
+        let what = format!("{all} remote ends, of which {MAX_ENDS} were probed");
+        findings.push(Finding::note("tunnels", what, "'vsctl doctor BRIDGE' probes those of one bridge"));
     }
+    findings.extend(strays(config, datapath, rows));
     let object = |f: &Finding| json!({"fine": f.fine, "at": f.at, "what": f.what, "remedy": f.remedy});
-    json!({"waiting": waiting, "findings": findings.iter().map(object).collect::<Vec<_>>()})
+    findings.iter().map(object).collect()
+}
+
+/// Tunnel packets that no port takes; those from remote ends of these bridges, if not all bridges are asked about.
+fn strays(config: &Config, datapath: &Datapath, rows: &[Uuid]) -> Vec<Finding> {
+    let all = rows.len() == config.bridges.len();
+    let known = |remote: IpAddr| tunnels(config, rows).any(|(_, tunnel)| tunnel.ends().any(|(_, end)| end == remote));
+    let mut strays = datapath.unclaimed().unwrap_or_default();
+    strays.retain(|(stray, ..)| all || known(stray.remote));
+    strays.sort();
+    strays.iter().map(|(stray, frames, ago)| unclaimed(config, rows, stray, (*frames, *ago))).collect()
 }
 
 /// A device that merges what it receives.

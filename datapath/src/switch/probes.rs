@@ -17,8 +17,8 @@ use std::collections::HashMap;
 
 /// Answers to one remote end, a second and at once.
 const ANSWERS: Tokens = Tokens { rate: 10, burst: 10 };
-/// The most remote ends that one request of control probes.
-const MAX_ENDS: usize = 256;
+/// The most remote ends that are probed at once.
+pub const MAX_ENDS: usize = 256;
 
 /// What came back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,7 +50,7 @@ pub struct Probes {
     /// Of the last request: the number of its first probe, three for each end.
     first_id: u64,
     ends: Vec<Probed>,
-    /// How many of `ends` the probes are still to be sent to, the last ones.
+    /// How many of `ends`, the first ones, are still to be sent theirs.
     unsent: usize,
     answered: HashMap<Place, Bucket>,
 }

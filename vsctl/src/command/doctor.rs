@@ -153,28 +153,29 @@ fn of_interface(cx: &Context<'_, '_>, name: &str, row: &Uuid) -> Result<Vec<Find
     Ok(findings)
 }
 
-/// Has the switch look for itself, and waits for the answers to its probes.
+/// Has the switch look for itself.
 fn examine(control: &Control, bridge: Option<&str>) -> Result<Vec<Finding>> {
-    let mut report = Value::Null;
     for patience in PATIENCE {
         control.ask("doctor/start", bridge.as_slice())?;
-        let end = Instant::now() + patience;
-        loop {
-            report = control.json("doctor/list", bridge.as_slice())?;
-            if report["waiting"].as_u64().unwrap_or_default() == 0 {
-                return Ok(read(&report));
-            }
-            if Instant::now() >= end {
-                break;
-            }
-            std::thread::sleep(PACE);
+        if are_answered(control, patience)? {
+            break;
         }
     }
-    Ok(read(&report))
+    Ok(control.rows("doctor/list", bridge.as_slice())?.iter().map(Finding::read).collect())
 }
 
-fn read(report: &Value) -> Vec<Finding> {
-    report["findings"].as_array().into_iter().flatten().map(Finding::read).collect()
+/// Whether all probes are answered so soon.
+fn are_answered(control: &Control, patience: Duration) -> Result<bool> {
+    let end = Instant::now() + patience;
+    loop {
+        if control.json("doctor/waiting", &[])? == 0 {
+            return Ok(true);
+        }
+        if Instant::now() >= end {
+            return Ok(false);
+        }
+        std::thread::sleep(PACE);
+    }
 }
 
 #[cfg(test)]
@@ -187,11 +188,11 @@ mod tests {
         let told = Finding::of("p1", "192.0.2.1/24 on p1 cannot be reached; move it:\nip addr del 192.0.2.1/24 dev p1");
         assert_eq!(told.text(), "p1: 192.0.2.1/24 on p1 cannot be reached; move it:\nip addr del 192.0.2.1/24 dev p1");
         assert_eq!(Finding::of("p1", "no such device").text(), "p1: no such device");
-        let report = json!({"waiting": 0, "findings": [
+        let report = json!([
             {"fine": true, "at": "vx0", "what": "192.0.2.2 answers, MTU 1450 passes both ways", "remedy": ""},
             {"fine": false, "at": "vx1", "what": "192.0.2.3 does not answer ARP", "remedy": "see that it is up"},
-        ]});
-        let lines: Vec<_> = read(&report).iter().map(Finding::text).collect();
+        ]);
+        let lines: Vec<_> = report.as_array().into_iter().flatten().map(|value| Finding::read(value).text()).collect();
         assert_eq!(
             lines,
             [

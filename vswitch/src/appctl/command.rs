@@ -48,11 +48,12 @@ const fn row(name: &'static str, usage: &'static str, arguments: (usize, usize),
 }
 
 /// All of them, by name.
-const COMMANDS: [Command; 18] = [
+const COMMANDS: [Command; 19] = [
     row("coverage/read-counter", "COUNTER", (1, 1), coverage::read_counter),
     row("coverage/show", "", (0, 0), coverage::show),
     row("doctor/list", "[bridge]", (0, 1), doctor::list),
     row("doctor/start", "[bridge]", (0, 1), doctor::start),
+    row("doctor/waiting", "", (0, 0), doctor::waiting),
     row("drops/list", "[bridge]", (0, 1), drops::list),
     row("exit", "[--cleanup]", (0, 1), exit),
     row("fdb/add", "bridge port vlan mac", (4, 4), fdb::add),

@@ -1,5 +1,5 @@
-//! `doctor/…`: an examination of the tunnels of bridges, in two steps: `doctor/start` has their ends probed, and
-//! `doctor/list` tells what is known then, and how many probes still wait for an answer.
+//! `doctor/…`: an examination of bridges. `doctor/start` has the ends of their tunnels probed, `doctor/waiting` tells how
+//! many probes still wait for an answer, and `doctor/list` what is found then, in JSON.
 
 use super::{Context, bridges};
 use crate::doctor::tunnels;
@@ -18,6 +18,11 @@ pub(super) fn start(cx: &mut Context<'_>, args: &[&str]) -> Result<String, Strin
         true => Ok(String::new()),
         false => Err("the datapath does not answer; see the daemon's log".to_owned()),
     }
+}
+
+pub(super) fn waiting(cx: &mut Context<'_>, _: &[&str]) -> Result<String, String> {
+    let probed = cx.view.datapath.probed().unwrap_or_default();
+    Ok(probed.iter().flat_map(|end| end.answers).filter(Option::is_none).count().to_string())
 }
 
 pub(super) fn list(cx: &mut Context<'_>, args: &[&str]) -> Result<String, String> {
