@@ -1,87 +1,17 @@
 //! The walk of a frame through the switch, alone: no kernel, no device, one core.
 //!
-//! `forward…` and `flood` are batches of 32 small frames, some beside a port from which a flood of new senders comes; `encapsulate` and `decapsulate` move a 64 KB TCP super-frame,
-//! as a container hands it over, through VXLAN with its checksums and segments.
+//! Batches of 32 small frames, some beside a port from which a flood of new senders comes; `encapsulate` and
+//! `decapsulate` move a 64 KB TCP super-frame, as a container hands it over, through VXLAN with its checksums and segments.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use datapath::packet::{Batch, ChecksumState, Frame, Gso, GsoKind, Pool};
-use datapath::port::Caps;
-use datapath::stats::WorkerCounters;
-use datapath::switch::state::{Attachment, Bridge, Port, Snapshot};
-use datapath::switch::{Switch, TxQueues};
-use datapath::time::Instant;
-use datapath::tunnel::{Demux, Protocol, Tunnel};
-use datapath::types::{BridgeId, DeviceId, L3Mtu, PortId, TunnelKey};
+use datapath::packet::{ChecksumState, Frame, Gso, GsoKind};
+use datapath::types::MacAddr;
 use std::hint::black_box;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
-
-const REMOTE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 2, 7, 201));
-const NOW: Instant = Instant::from_secs(1);
-
-/// One bridge with `plain` ports on devices of the same number, and a VXLAN tunnel as the last port and device.
-struct Lab {
-    snap: Arc<Snapshot>,
-    switch: Switch,
-    pool: Pool,
-    batch: Batch,
-    counters: WorkerCounters,
-    tx: TxQueues,
-}
-
-impl Lab {
-    fn new(plain: u32) -> Self {
-        let vxlan = Tunnel::new(Protocol::Vxlan, SocketAddr::new(REMOTE, 4789), TunnelKey(5000));
-        let port = |n: u32| Port {
-            tunnel: (n == plain).then(|| vxlan.clone()),
-            mtu: Some(L3Mtu(if n < plain { 1500 } else { 1450 })),
-            ..Port::new(PortId(n), BridgeId(0), DeviceId(n), if n < plain { Caps::ALL } else { Caps::NONE })
-        };
-        let bridge = Bridge { ports: (0..=plain).map(PortId).collect(), ..Bridge::new(BridgeId(0)) };
-        let mut demux = Demux::default();
-        demux.insert(&vxlan, PortId(plain));
-        let attachment =
-            |n| Some(if n < plain { Attachment::Port(PortId(n)) } else { Attachment::Tunnels(vxlan.endpoint()) });
-        let snap = Arc::new(Snapshot {
-            generation: 1,
-            bridges: vec![Some(Arc::new(bridge))],
-            ports: (0..=plain).map(|n| Some(Arc::new(port(n)))).collect(),
-            attachments: (0..=plain).map(attachment).collect(),
-            demux,
-        });
-        let mut switch = Switch::new();
-        switch.adopt(&snap, NOW);
-        let (pool, counters, tx) = (Pool::new(1024), WorkerCounters::default(), TxQueues::new());
-        Self { snap, switch, pool, batch: Batch::new(), counters, tx }
-    }
-
-    /// Switches `frames` (32 at most) as received by `device`; what comes out, with the devices.
-    fn pass(&mut self, device: u32, frames: impl IntoIterator<Item = Frame>) -> Vec<Frame> {
-        for frame in frames {
-            self.batch.push(frame).expect("room in the batch");
-        }
-        let Self { snap, switch, pool, batch, counters, tx } = self;
-        switch.process(NOW, snap, DeviceId(device), batch, pool, counters, tx);
-        let mut out = Vec::new();
-        while let Some((_, queue)) = tx.next_ready() {
-            out.append(queue);
-        }
-        out
-    }
-}
-
-/// An Ethernet frame of `len` bytes from station `from` to station `to`, 0xff for all.
-fn small(to: u8, from: u8, len: usize) -> Frame {
-    let mut bytes = vec![0; len];
-    bytes[..6].copy_from_slice(&if to == 0xff { [0xff; 6] } else { [2, 0, 0, 0, 0, to] });
-    bytes[6..12].copy_from_slice(&[2, 0, 0, 0, 0, from]);
-    bytes[12..14].copy_from_slice(&[0x88, 0xb5]);
-    Frame::from_bytes(&bytes)
-}
+use vswitch_benches::walk::{Lab, REMOTE, small, station};
 
 /// A TCP super-frame with `payload` bytes of data and an unfinished checksum, from station 1 to station 2.
 fn super_frame(payload: usize) -> Frame {
-    let mut frame = small(2, 1, 54 + payload);
+    let mut frame = small(station(2), station(1), 54 + payload);
     let total = (40 + payload) as u16;
     let bytes = frame.bytes_mut();
     bytes[12..14].copy_from_slice(&[0x08, 0x00]);
@@ -109,8 +39,8 @@ fn fold(bytes: &[u8], start: u32) -> u16 {
 
 fn forward(c: &mut Criterion) {
     let mut lab = Lab::new(2);
-    let _ = lab.pass(1, [small(0xff, 2, 64)]);
-    let mut frames: Vec<Frame> = (0..32).map(|_| small(2, 1, 64)).collect();
+    let _ = lab.pass(1, [small(MacAddr::BROADCAST, station(2), 64)]);
+    let mut frames: Vec<Frame> = (0..32).map(|_| small(station(2), station(1), 64)).collect();
     let mut group = c.benchmark_group("32 frames of 64 B");
     group.throughput(Throughput::Elements(32));
     group.bench_function("forward", |b| {
@@ -140,9 +70,9 @@ fn flood_of_senders(c: &mut Criterion) {
     for (name, new) in [("forward beside known senders", false), ("forward beside a flood of new senders", true)] {
         let mut lab = Lab::new(3);
         let mut senders = Senders::default();
-        let _ = lab.pass(1, [small(0xff, 2, 64)]);
-        let mut frames: Vec<Frame> = (0..32).map(|_| small(2, 1, 64)).collect();
-        let mut others: Vec<Frame> = (0..32).map(|_| small(2, 3, 64)).collect();
+        let _ = lab.pass(1, [small(MacAddr::BROADCAST, station(2), 64)]);
+        let mut frames: Vec<Frame> = (0..32).map(|_| small(station(2), station(1), 64)).collect();
+        let mut others: Vec<Frame> = (0..32).map(|_| small(station(2), station(3), 64)).collect();
         // The table is full before anything is timed.
         for _ in 0..1000 {
             senders.renew(&mut others, new);

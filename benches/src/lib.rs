@@ -6,6 +6,8 @@
 //! - `src/bin/rate-limits.rs` measures what TCP gets through rate limits of 100 and 200 Mbit/s;
 //! - `benches/` holds criterion suites of single stages.
 
+pub mod walk;
+
 use std::fmt::Write as _;
 
 /// The middle one of the values (of an even number, the lower of the two in the middle); 0 of none.
