@@ -19,6 +19,17 @@ pub struct Targets<'a> {
     pub rest: Flood<'a>,
 }
 
+impl<'a> Targets<'a> {
+    /// One port alone.
+    #[inline]
+    #[must_use]
+    pub fn only(snap: &'a Snapshot, first: &'a Port, remote: RemoteIndex) -> Self {
+        let (ingress, vlan) = (first.id, VlanId::UNTAGGED);
+        let rest = Flood { snap, ports: [].iter(), ingress, protected: false, vlan, customer: vlan };
+        Self { first, remote: Some(remote), rest }
+    }
+}
+
 /// Every port of a bridge that is up, carries the VLAN and may be reached from the one that the frame came from.
 #[derive(Clone, Debug)]
 pub struct Flood<'a> {
@@ -75,7 +86,7 @@ pub fn forward<'a>(
             if !vlan::carries(&first.vlan, vlan, customer) {
                 return Err(DropReason::VlanNotAllowed);
             }
-            Ok(Targets { first, remote: Some(place.remote), rest: flood(&[]) })
+            Ok(Targets::only(snap, first, place.remote))
         }
         None => {
             let mut rest = flood(&bridge.ports);

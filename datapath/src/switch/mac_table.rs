@@ -88,6 +88,17 @@ impl Key {
     }
 }
 
+/// What a frame has taught.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lesson {
+    /// Nothing that stored verdicts rest on has changed.
+    Fine,
+    /// A static entry says that the sender is elsewhere, and goes on saying so.
+    Elsewhere,
+    /// An entry that a stored verdict may rest on ([`MacTable::rely_on`]) is another now, or gone.
+    Changed,
+}
+
 /// 16 bytes, so that a hit touches one line of the cache beside the index.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
@@ -95,13 +106,15 @@ struct Entry {
     remote: RemoteIndex,
     /// Whether it was heard again at its port after it was learned.
     regular: bool,
+    /// Whether a stored verdict may rest on it.
+    relied_on: bool,
     seen: Instant,
 }
 
 impl Entry {
     #[inline]
     fn new(Place { port, remote }: Place, regular: bool, seen: Instant) -> Self {
-        Self { port, remote, regular, seen }
+        Self { port, remote, regular, relied_on: false, seen }
     }
 
     #[inline]
@@ -174,63 +187,80 @@ impl MacTable {
         self.entries.get(&Key::new(vlan, mac)).filter(|e| now - e.seen <= self.aging).map(|e| e.place())
     }
 
-    /// Takes note that `mac` sent in `vlan` from `place`. Whoever calls has refused group addresses. Returns whether a
-    /// static entry says that it is elsewhere, and goes on saying so.
+    /// Takes note that `mac` sent in `vlan` from `place`. Whoever calls has refused group addresses.
     #[inline]
-    pub fn learn(&mut self, vlan: VlanId, mac: MacAddr, place: Place, now: Instant) -> bool {
+    pub fn learn(&mut self, vlan: VlanId, mac: MacAddr, place: Place, now: Instant) -> Lesson {
         let key = Key::new(vlan, mac);
         match self.entries.get(&key) {
-            Some(entry) if entry.place() == place && now - entry.seen < self.grain => {}
-            Some(entry) if entry.is_static() => return entry.place() != place,
+            Some(entry) if entry.place() == place && now - entry.seen < self.grain => Lesson::Fine,
+            Some(entry) if entry.is_static() && entry.place() != place => Lesson::Elsewhere,
+            Some(entry) if entry.is_static() => Lesson::Fine,
             Some(&entry) => self.refresh(key, entry, place, now),
             None => self.insert(key, place, now),
         }
-        false
+    }
+
+    /// How long a verdict holds that rests on where `src` and `dst` are now: both are known.
+    pub fn rely_on(&mut self, vlan: VlanId, src: MacAddr, dst: MacAddr) -> Option<Instant> {
+        let src = self.entries.get_mut(&Key::new(vlan, src))?;
+        src.relied_on = true;
+        let renew = src.seen + self.grain;
+        let dst = self.entries.get_mut(&Key::new(vlan, dst))?;
+        dst.relied_on = true;
+        Some(renew.min(dst.seen + self.aging))
     }
 
     /// Renews an entry, and moves it if it was elsewhere.
-    fn refresh(&mut self, key: Key, was: Entry, place: Place, now: Instant) {
+    fn refresh(&mut self, key: Key, was: Entry, place: Place, now: Instant) -> Lesson {
         let expired = now - was.seen > self.aging;
+        let moved = was.place() != place;
         if expired {
             self.stats.expired += 1;
             self.stats.learned += 1;
-        } else if was.place() != place {
+        } else if moved {
             self.stats.moves += 1;
             self.moves.note(key, was.place(), place, now);
         }
         let regular = !expired && was.port == place.port;
-        self.entries.insert(key, Entry::new(place, regular, now));
+        let relied_on = was.relied_on && !moved;
+        self.entries.insert(key, Entry { relied_on, ..Entry::new(place, regular, now) });
         if regular && was.regular {
             self.regulars.renew(place.port, key);
         } else {
             self.shares(was.regular).remove(was.port, key);
             self.shares(regular).add(place.port, key);
         }
+        if moved && was.relied_on { Lesson::Changed } else { Lesson::Fine }
     }
 
     #[cold]
-    fn insert(&mut self, key: Key, place: Place, now: Instant) {
-        if self.entries.len() >= self.capacity && !(self.capacity > 0 && self.evict(Some(place.port))) {
-            return;
+    fn insert(&mut self, key: Key, place: Place, now: Instant) -> Lesson {
+        let mut lesson = Lesson::Fine;
+        if self.entries.len() >= self.capacity {
+            match self.evict(Some(place.port)) {
+                Some(evicted) if evicted.relied_on => lesson = Lesson::Changed,
+                Some(_) => {}
+                None => return lesson,
+            }
         }
         self.stats.learned += 1;
         self.entries.insert(key, Entry::new(place, false, now));
         self.newcomers.add(place.port, key);
+        lesson
     }
 
     /// Forgets what no longer fits.
     fn shrink(&mut self) {
-        while self.entries.len() > self.capacity && self.evict(None) {}
+        while self.entries.len() > self.capacity && self.evict(None).is_some() {}
     }
 
-    /// Makes room at the port with the most entries: at `learner`, if none has more. Whether there was anything.
-    fn evict(&mut self, learner: Option<PortId>) -> bool {
+    /// Makes room at the port with the most entries: at `learner`, if none has more. What went, if there was anything.
+    fn evict(&mut self, learner: Option<PortId>) -> Option<Entry> {
         let regular = self.newcomers.len() <= self.capacity / NURSERY && !self.regulars.is_empty();
         let victim = self.shares(regular).largest(learner).and_then(|port| self.shares(regular).take_oldest(port));
-        let Some(key) = victim else { return false };
-        self.entries.remove(&key);
+        let evicted = self.entries.remove(&victim?);
         self.stats.evicted += 1;
-        true
+        evicted
     }
 
     /// Frees entries that have expired; whether some may be left for another sweep.
@@ -473,6 +503,27 @@ mod tests {
     }
 
     #[test]
+    fn what_a_verdict_rests_on_tells_when_it_changes() {
+        let rely = |t: &mut MacTable| t.rely_on(vlan(0), mac(1), mac(2));
+        let mut t = MacTable::new(AGING, 3);
+        t.learn(vlan(0), mac(1), P1, at(0));
+        assert_eq!(rely(&mut t), None, "one of them is not known");
+        t.learn(vlan(0), mac(2), P2, at(0));
+        assert_eq!(rely(&mut t), Some(at(1)), "then the sender is to be heard again");
+        // Heard again where it was, it is relied on as before.
+        assert_eq!(t.learn(vlan(0), mac(2), P2, at(200)), Lesson::Fine);
+        t.learn(vlan(0), mac(1), P1, at(499));
+        assert_eq!(rely(&mut t), Some(at(500)), "then the receiver expires, or the sender is to be heard again");
+        assert_eq!(t.learn(vlan(0), mac(2), P1, at(499)), Lesson::Changed, "it moved");
+        assert_eq!(t.learn(vlan(0), mac(2), P2, at(499)), Lesson::Fine, "nobody has relied on it since");
+        let mut t = MacTable::new(AGING, 2);
+        (1..3).for_each(|n| _ = t.learn(vlan(0), mac(n), P1, at(0)));
+        rely(&mut t);
+        assert_eq!(t.learn(vlan(0), mac(3), P1, at(0)), Lesson::Changed, "one of them has made room");
+        check(&t);
+    }
+
+    #[test]
     fn a_full_table_is_shared_by_halves_and_then_stays_so() {
         let mut t = MacTable::new(AGING, 100);
         (0..100).for_each(|i| _ = t.learn(vlan(0), mac(i), P2, at(0)));
@@ -510,9 +561,9 @@ mod tests {
         t.learn(vlan(10), mac(1), P2, at(0));
         t.set_statics(&[entry(10, 1, P1), entry(0, 2, P2)]);
         check(&t);
-        assert!(t.learn(vlan(10), mac(1), P2, at(1)), "it is elsewhere");
-        assert!(!t.learn(vlan(10), mac(1), P1, at(1)));
-        assert!(!t.learn(vlan(11), mac(1), P2, at(1)), "another VLAN");
+        assert_eq!(t.learn(vlan(10), mac(1), P2, at(1)), Lesson::Elsewhere, "it is elsewhere");
+        assert_eq!(t.learn(vlan(10), mac(1), P1, at(1)), Lesson::Fine);
+        assert_eq!(t.learn(vlan(11), mac(1), P2, at(1)), Lesson::Fine, "another VLAN");
         (100..200).for_each(|i| _ = t.learn(vlan(0), mac(i), P1, at(1)));
         assert!(!t.sweep(at(5000)));
         t.flush_ports(|_| true);
@@ -546,7 +597,7 @@ mod tests {
     fn without_ageing_time_a_static_entry_holds_all_the_same() {
         let mut t = MacTable::new(Duration::ZERO, 3);
         t.set_statics(&[entry(0, 1, P1)]);
-        assert!(!t.learn(vlan(0), mac(1), P1, at(9)) && t.learn(vlan(0), mac(1), P2, at(9)));
+        assert_eq!([P1, P2].map(|p| t.learn(vlan(0), mac(1), p, at(9))), [Lesson::Fine, Lesson::Elsewhere]);
         assert_eq!(t.lookup(vlan(0), mac(1), at(9)), Some(P1));
     }
 
@@ -630,7 +681,7 @@ mod tests {
                     _ => {
                         let held = t.learn(vlan(0), mac(address), at_port(port), at(now));
                         let found = t.lookup(vlan(0), mac(address), at(now));
-                        proptest::prop_assert_eq!(found == Some(at_port(port)), !held);
+                        proptest::prop_assert_eq!(found == Some(at_port(port)), held != Lesson::Elsewhere);
                     }
                 }
                 check(&t);

@@ -11,6 +11,7 @@
 pub mod admit;
 pub mod bucket;
 pub mod egress;
+pub mod flow_cache;
 pub mod forward;
 pub mod mac_table;
 pub mod mirror;
@@ -33,6 +34,7 @@ use crate::packet::Frame;
 use crate::time::{Duration, Instant};
 use crate::tunnel::{Inner, Remotes};
 use crate::types::{BridgeId, PortId};
+use flow_cache::FlowCache;
 use mac_table::{FdbEntry, MacTable, TableStats};
 use mirror::Copies;
 use moves::{Flap, RecentMove};
@@ -51,6 +53,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub struct Switch {
     adopted: Arc<Snapshot>,
+    flows: FlowCache,
     tables: Tables,
     copies: Copies,
     probes: Probes,
@@ -77,6 +80,7 @@ impl Switch {
     /// bridges and ports that are gone, down, or no longer lead where they led, and applies new limits. What waits for
     /// its turn at a port goes on waiting; at a port that is gone it is dropped.
     pub fn adopt(&mut self, snap: &Arc<Snapshot>, now: Instant) {
+        self.flows.forget();
         self.tables.0.resize_with(snap.bridges.len(), || None);
         for (table, bridge) in self.tables.0.iter_mut().zip(&snap.bridges) {
             let Some(bridge) = bridge else {
@@ -138,6 +142,7 @@ impl Switch {
 
     /// Forgets all addresses that `bridge` has learned.
     pub fn flush(&mut self, bridge: BridgeId) {
+        self.flows.forget();
         if let Some(Some(table)) = self.tables.0.get_mut(bridge.0 as usize) {
             table.flush();
         }

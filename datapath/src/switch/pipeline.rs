@@ -19,7 +19,9 @@
 
 use super::admit::admit;
 use super::egress::Egress;
+use super::flow_cache::{Flow, FlowCache, Verdict};
 use super::forward::{Targets, forward};
+use super::mac_table::Lesson;
 use super::mirror::Copies;
 use super::patch;
 use super::probes::Probes;
@@ -122,7 +124,16 @@ impl Switch {
         let out = Egress { snap, pool, counters, tx, pieces, crossing, shapers, tellers, told: false, now };
         let (probes, unclaimed) = (&mut self.probes, &mut self.unclaimed);
         (
-            Walk { now, snap, tables: &mut self.tables, copies: &mut self.copies, probes, unclaimed, out },
+            Walk {
+                now,
+                snap,
+                flows: &mut self.flows,
+                tables: &mut self.tables,
+                copies: &mut self.copies,
+                probes,
+                unclaimed,
+                out,
+            },
             &mut self.inner,
         )
     }
@@ -132,6 +143,7 @@ impl Switch {
 pub(super) struct Walk<'a> {
     pub(super) now: Instant,
     pub(super) snap: &'a Snapshot,
+    pub(super) flows: &'a mut FlowCache,
     pub(super) tables: &'a mut Tables,
     pub(super) copies: &'a mut Copies,
     pub(super) probes: &'a mut Probes,
@@ -205,10 +217,17 @@ impl<'a> Walk<'a> {
 
     /// Where the frame goes, and what its sender teaches.
     fn decide(&mut self, ingress: &Port, frame: &mut Frame) -> Result<(Tagging, Targets<'a>), DropReason> {
-        let bridge = self.snap.bridge(ingress.bridge).ok_or(DropReason::PortDown)?;
         if frame.meta.hops > patch::MAX_HOPS {
             return Err(DropReason::HopLimit);
         }
+        // A tunnel's frames have been carried by packets that differ: each is looked at.
+        let flow = if ingress.tunnel.is_none() { Flow::of(ingress.id, frame.bytes()) } else { None };
+        if let Some(verdict) = flow.and_then(|flow| self.flows.find(flow, self.now))
+            && let Some(first) = self.snap.port(verdict.egress)
+        {
+            return Ok((verdict.tagging, Targets::only(self.snap, first, verdict.remote)));
+        }
+        let bridge = self.snap.bridge(ingress.bridge).ok_or(DropReason::PortDown)?;
         let headers = parse(frame.bytes())?;
         if ingress.tunnel.is_some() {
             ecn::decap(frame.meta.outer_tos, frame, &headers)?;
@@ -219,15 +238,24 @@ impl<'a> Walk<'a> {
         let tagging = admit(bridge, ingress, &headers)?;
         let table = self.tables.of(bridge);
         let learning = ingress.tunnel.as_ref().is_none_or(|tunnel| tunnel.learning);
-        if learning
-            && !bridge.vlans.flood.contains(tagging.vlan)
-            && table.learn(tagging.vlan, headers.src, frame.meta.ingress, self.now)
-        {
-            self.out.counters.static_none_move.add(1);
+        let mut lesson = Lesson::Fine;
+        if learning && !bridge.vlans.flood.contains(tagging.vlan) {
+            lesson = table.learn(tagging.vlan, headers.src, frame.meta.ingress, self.now);
+        }
+        match lesson {
+            Lesson::Fine => {}
+            Lesson::Elsewhere => self.out.counters.static_none_move.add(1),
+            Lesson::Changed => self.flows.forget(),
         }
         let targets = forward(self.snap, bridge, table, ingress, &tagging, headers.dst, self.now)?;
         if mirrored {
             self.copy_leaving(bridge, served, frame, headers.dst, tagging, targets.clone());
+        } else if let (Some(flow), Some(remote)) = (flow, targets.remote)
+            && lesson != Lesson::Elsewhere
+            && !(bridge.vlans.two_tags && tagging.tag.is_some())
+            && let Some(until) = table.rely_on(tagging.vlan, headers.src, headers.dst)
+        {
+            self.flows.store(flow, Verdict { tagging, egress: targets.first.id, remote }, until);
         }
         Ok((tagging, targets))
     }

@@ -1,0 +1,164 @@
+//! Verdicts that hold for the next frame, too: same port, same addresses, same tag.
+//!
+//! Most frames are like one that came just before. For those, one look into a slot replaces parsing, admission and two
+//! look-ups in the MAC table. A verdict is stored only where nothing but these fields made it: the destination was known,
+//! no mirror copied the frame, no second tag was looked at.
+//!
+//! Whatever may make a stored verdict wrong forgets all of them at once ([`FlowCache::forget`]): another snapshot, a
+//! flush, an address that moved or made room while a verdict rested on it. What only passes with time is a time in the
+//! slot: it ends when the sender's entry wants to be renewed or the destination's expires.
+//!
+//! An attacker who varies addresses misses every time, which costs a look, and overwrites slots, which costs others the
+//! long way.
+
+use super::vlan::{Stack, Tagging};
+use crate::time::Instant;
+use crate::types::{PortId, RemoteIndex, VlanId};
+use crate::wire::vlan;
+
+/// Slots of 64 bytes: what a core's cache has room for beside the frames.
+const SLOTS: usize = 4096;
+
+/// The fields of a frame that a stored verdict depends on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Flow {
+    /// The port it came in by.
+    port: PortId,
+    /// Both addresses, and the outermost tag, if there is one.
+    head: u128,
+}
+
+impl Flow {
+    /// That of a frame which came in by `port`; `None` for one that is too short to tell.
+    #[inline]
+    #[must_use]
+    pub fn of(port: PortId, bytes: &[u8]) -> Option<Self> {
+        let head: &[u8; 18] = bytes.first_chunk()?;
+        let tpid = u16::from_be_bytes([head[12], head[13]]);
+        let tagged = if vlan::is_tpid(tpid) { u128::MAX } else { u128::MAX << 32 };
+        Some(Self { port, head: u128::from_be_bytes(*head.first_chunk()?) & tagged })
+    }
+
+    /// Where it is stored.
+    #[inline]
+    fn slot(self) -> usize {
+        let (high, low) = ((self.head >> 64) as u64, self.head as u64);
+        let port = u64::from(self.port.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let product = u128::from(high ^ port) * u128::from(low ^ 0xd6e8_feb8_6659_fd93);
+        (((product >> 64) as u64 ^ product as u64) as usize) % SLOTS
+    }
+}
+
+/// Where a frame goes: to one place, or nowhere.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Verdict {
+    /// Its VLAN and tag.
+    pub tagging: Tagging,
+    /// The port that it leaves by.
+    pub egress: PortId,
+    /// To which of that port's remote ends.
+    pub remote: RemoteIndex,
+}
+
+/// One line of the core's cache.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+struct Slot {
+    flow: Flow,
+    verdict: Verdict,
+    /// Until when it holds.
+    until: Instant,
+    /// The cache's when it was stored.
+    epoch: u32,
+}
+
+/// The verdicts of one worker.
+#[derive(Debug)]
+pub struct FlowCache {
+    slots: Box<[Slot]>,
+    epoch: u32,
+}
+
+impl Default for FlowCache {
+    fn default() -> Self {
+        let tagging = Tagging { vlan: VlanId::UNTAGGED, tag: None, stack: Stack::Plain };
+        let verdict = Verdict { tagging, egress: PortId(0), remote: RemoteIndex(0) };
+        let empty = Slot { flow: Flow { port: PortId(0), head: 0 }, verdict, until: Instant::default(), epoch: 0 };
+        Self { slots: vec![empty; SLOTS].into_boxed_slice(), epoch: 1 }
+    }
+}
+
+impl FlowCache {
+    /// What is known of frames of `flow`.
+    #[inline]
+    #[must_use]
+    pub fn find(&self, flow: Flow, now: Instant) -> Option<&Verdict> {
+        let slot = &self.slots[flow.slot()];
+        (slot.flow == flow && slot.epoch == self.epoch && now <= slot.until).then_some(&slot.verdict)
+    }
+
+    /// Has frames of `flow` go the same way until then.
+    pub fn store(&mut self, flow: Flow, verdict: Verdict, until: Instant) {
+        self.slots[flow.slot()] = Slot { flow, verdict, until, epoch: self.epoch };
+    }
+
+    /// Forgets everything.
+    pub fn forget(&mut self) {
+        self.epoch = self.epoch.wrapping_add(1);
+        if self.epoch == 0 {
+            *self = Self::default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADDRESSES: [u8; 12] = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+    const THEN: Instant = Instant::from_secs(9);
+
+    fn flow(port: u32, rest: [u8; 6]) -> Flow {
+        Flow::of(PortId(port), &[&ADDRESSES[..], &rest].concat()).unwrap()
+    }
+
+    fn verdict(egress: u32) -> Verdict {
+        Verdict { egress: PortId(egress), ..FlowCache::default().slots[0].verdict }
+    }
+
+    #[test]
+    fn a_flow_is_port_addresses_and_tag() {
+        let untagged = flow(1, [8, 0, 0x45, 0, 0, 60]);
+        assert_eq!(untagged, flow(1, [8, 6, 0, 1, 8, 0]), "the same way for every protocol");
+        assert_ne!(untagged, flow(2, [8, 0, 0x45, 0, 0, 60]));
+        let tagged = flow(1, [0x81, 0, 0x20, 10, 8, 0]);
+        assert_eq!(tagged, flow(1, [0x81, 0, 0x20, 10, 8, 6]));
+        for other in [[0x81, 0, 0x20, 11, 8, 0], [0x81, 0, 0x40, 10, 8, 0], [0x88, 0xa8, 0x20, 10, 8, 0]] {
+            assert_ne!(tagged, flow(1, other));
+        }
+        assert_eq!(Flow::of(PortId(1), &ADDRESSES), None);
+    }
+
+    #[test]
+    fn a_verdict_holds_until_its_time_or_until_all_are_forgotten() {
+        let (mut cache, one) = (FlowCache::default(), flow(1, [8, 0, 0, 0, 0, 0]));
+        assert_eq!(cache.find(one, Instant::default()), None);
+        // What no slot may be taken for: an empty one.
+        assert_eq!(cache.find(Flow { port: PortId(0), head: 0 }, Instant::default()), None);
+        cache.store(one, verdict(7), THEN);
+        assert_eq!(cache.find(one, THEN), Some(&verdict(7)));
+        assert_eq!(cache.find(one, Instant::from_secs(10)), None);
+        assert_eq!(cache.find(flow(2, [8, 0, 0, 0, 0, 0]), THEN), None);
+        cache.forget();
+        assert_eq!(cache.find(one, THEN), None);
+        cache.epoch = u32::MAX;
+        cache.store(one, verdict(7), THEN);
+        cache.forget();
+        assert_eq!(cache.find(one, THEN), None, "epochs begin again with empty slots");
+    }
+
+    #[test]
+    fn a_slot_is_a_line_of_the_cache() {
+        assert_eq!(size_of::<Slot>(), 64);
+    }
+}
