@@ -2,7 +2,7 @@
 //!
 //! Most frames are like one that came just before. For those, one look into a slot replaces parsing, admission and two
 //! look-ups in the MAC table. A verdict is stored only where nothing but these fields made it: the destination was known,
-//! no mirror copied the frame, no second tag was looked at.
+//! no mirror copied the frame.
 //!
 //! Whatever may make a stored verdict wrong forgets all of them at once ([`FlowCache::forget`]): another snapshot, a
 //! flush, an address that moved or made room while a verdict rested on it. What only passes with time is a time in the
@@ -29,14 +29,18 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// That of a frame which came in by `port`; `None` for one that is too short to tell.
+    /// That of a frame which came in by `port`; `None` for one that is too short to tell, or has more than one tag.
     #[inline]
     #[must_use]
     pub fn of(port: PortId, bytes: &[u8]) -> Option<Self> {
         let head: &[u8; 18] = bytes.first_chunk()?;
-        let tpid = u16::from_be_bytes([head[12], head[13]]);
-        let tagged = if vlan::is_tpid(tpid) { u128::MAX } else { u128::MAX << 32 };
-        Some(Self { port, head: u128::from_be_bytes(*head.first_chunk()?) & tagged })
+        let is_tag = |at: usize| vlan::is_tpid(u16::from_be_bytes([head[at], head[at + 1]]));
+        let fields = match (is_tag(12), is_tag(16)) {
+            (true, true) => return None,
+            (true, false) => u128::MAX,
+            (false, _) => u128::MAX << 32,
+        };
+        Some(Self { port, head: u128::from_be_bytes(*head.first_chunk()?) & fields })
     }
 
     /// Where it is stored.
@@ -81,7 +85,7 @@ pub struct FlowCache {
 
 impl Default for FlowCache {
     fn default() -> Self {
-        let tagging = Tagging { vlan: VlanId::UNTAGGED, tag: None, stack: Stack::Plain };
+        let tagging = Tagging { vlan: VlanId::UNTAGGED, tag: None, stack: Stack::Plain, below: 0 };
         let verdict = Verdict { tagging, egress: PortId(0), remote: RemoteIndex(0) };
         let empty = Slot { flow: Flow { port: PortId(0), head: 0 }, verdict, until: Instant::default(), epoch: 0 };
         Self { slots: vec![empty; SLOTS].into_boxed_slice(), epoch: 1 }
@@ -137,6 +141,8 @@ mod tests {
             assert_ne!(tagged, flow(1, other));
         }
         assert_eq!(Flow::of(PortId(1), &ADDRESSES), None);
+        let two_tags = [&ADDRESSES[..], &[0x81, 0, 0x20, 10, 0x81, 0]].concat();
+        assert_eq!(Flow::of(PortId(1), &two_tags), None);
     }
 
     #[test]

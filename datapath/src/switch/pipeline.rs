@@ -252,7 +252,6 @@ impl<'a> Walk<'a> {
             self.copy_leaving(bridge, served, frame, headers.dst, tagging, targets.clone());
         } else if let (Some(flow), Some(remote)) = (flow, targets.remote)
             && lesson != Lesson::Elsewhere
-            && !(bridge.vlans.two_tags && tagging.tag.is_some())
             && let Some(until) = table.rely_on(tagging.vlan, headers.src, headers.dst)
         {
             self.flows.store(flow, Verdict { tagging, egress: targets.first.id, remote }, until);
