@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(offered("add port p vlan_mode tr"), "trunk");
         assert_eq!(offered("--id=@x get port p -- set mirror m output_port="), "output_port=@x");
         assert_eq!(offered("add-port b p vlan"), "vlan_mode=");
-        assert_eq!(offered("add-port b p mt"), "mtu_request=");
+        assert_eq!(offered("add-port b p mt"), "mtu-policy= mtu_request=");
         assert_eq!(offered("add-port b p rem"), "remote_ip= remote_ips=");
         assert_eq!(offered("add-port b p vlan_mode=a"), "vlan_mode=access");
         assert_eq!(offered("set-fail-mode b s"), "secure standalone");
