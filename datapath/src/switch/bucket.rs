@@ -58,6 +58,16 @@ impl Bucket {
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
+    /// Whether something that costs so much may pass now; it has paid then.
+    pub fn pass(&mut self, cost: u64, now: Instant) -> bool {
+        self.fill(now, Duration::ZERO);
+        let passes = self.wait(cost).is_zero();
+        if passes {
+            self.take(cost);
+        }
+        passes
+    }
+
     /// Takes the cost of something that passes.
     #[inline]
     pub fn take(&mut self, cost: u64) {
@@ -72,25 +82,15 @@ mod tests {
 
     const START: Instant = Instant::from_secs(5);
 
-    /// Whether so much passes at `now`.
-    fn offer(bucket: &mut Bucket, cost: u64, now: Instant) -> bool {
-        bucket.fill(now, Duration::ZERO);
-        let passes = bucket.wait(cost).is_zero();
-        if passes {
-            bucket.take(cost);
-        }
-        passes
-    }
-
     #[test]
     fn it_starts_full_and_fills_at_its_rate_up_to_its_burst() {
         let mut bucket = Bucket::new(Tokens { rate: 1000, burst: 500 }, START);
-        assert!(offer(&mut bucket, 500, START));
-        assert!(!offer(&mut bucket, 1, START));
+        assert!(bucket.pass(500, START));
+        assert!(!bucket.pass(1, START));
         assert_eq!(bucket.wait(1), Duration::from_millis(1));
-        assert!(offer(&mut bucket, 1, START + Duration::from_millis(1)));
+        assert!(bucket.pass(1, START + Duration::from_millis(1)));
         let later = START + Duration::from_secs(1000);
-        assert!(offer(&mut bucket, 500, later));
+        assert!(bucket.pass(500, later));
         assert_eq!(bucket.wait(500), Duration::from_millis(500));
         bucket.fill(START, Duration::ZERO);
         assert_eq!(bucket.wait(500), Duration::from_millis(500), "time never runs backwards");
@@ -99,21 +99,21 @@ mod tests {
     #[test]
     fn what_is_larger_than_the_bucket_passes_when_it_is_full_and_is_paid_for() {
         let mut bucket = Bucket::new(Tokens { rate: 1000, burst: 100 }, START);
-        assert!(offer(&mut bucket, 2000, START));
+        assert!(bucket.pass(2000, START));
         assert_eq!(bucket.wait(2000), Duration::from_secs(2));
-        assert!(!offer(&mut bucket, 2000, START + Duration::from_millis(1999)));
-        assert!(offer(&mut bucket, 2000, START + Duration::from_secs(2)));
+        assert!(!bucket.pass(2000, START + Duration::from_millis(1999)));
+        assert!(bucket.pass(2000, START + Duration::from_secs(2)));
     }
 
     #[test]
     fn a_debt_survives_another_rate_and_a_smaller_burst_takes_effect_at_once() {
         let mut bucket = Bucket::new(Tokens { rate: 1000, burst: 100 }, START);
-        assert!(offer(&mut bucket, 1100, START));
+        assert!(bucket.pass(1100, START));
         bucket.configure(Tokens { rate: 10_000, burst: 100 }, START);
         assert_eq!(bucket.wait(100), Duration::from_millis(110));
         let later = START + Duration::from_secs(1);
         bucket.configure(Tokens { rate: 1000, burst: 10 }, later);
-        assert!(offer(&mut bucket, 10, later));
+        assert!(bucket.pass(10, later));
         assert_eq!(bucket.wait(1), Duration::from_millis(1));
     }
 
@@ -126,15 +126,15 @@ mod tests {
         bucket.take(400);
         assert_eq!(bucket.wait(1), Duration::from_millis(1));
         bucket.fill(later + Duration::from_secs(1), Duration::from_millis(300));
-        assert!(offer(&mut bucket, 100, later + Duration::from_secs(1)));
+        assert!(bucket.pass(100, later + Duration::from_secs(1)));
         assert_eq!(bucket.wait(1), Duration::from_millis(1));
     }
 
     #[test]
     fn huge_numbers_do_not_overflow() {
         let mut bucket = Bucket::new(Tokens { rate: u64::MAX, burst: u64::MAX }, Instant::from_nanos(0));
-        assert!(offer(&mut bucket, u64::MAX, Instant::from_nanos(0)));
-        assert!(offer(&mut bucket, u64::MAX, Instant::from_nanos(u64::MAX)));
+        assert!(bucket.pass(u64::MAX, Instant::from_nanos(0)));
+        assert!(bucket.pass(u64::MAX, Instant::from_nanos(u64::MAX)));
         let mut slow = Bucket::new(Tokens { rate: 1, burst: u64::MAX }, START);
         slow.take(u64::MAX);
         slow.take(u64::MAX);
@@ -153,7 +153,7 @@ mod tests {
             let (mut now, mut passed) = (START, vec![]);
             for (gap, cost) in steps {
                 now = now + Duration::from_nanos(gap);
-                if offer(&mut bucket, cost, now) {
+                if bucket.pass(cost, now) {
                     passed.push((now, cost));
                 }
             }
@@ -181,7 +181,7 @@ mod tests {
             for cost in &costs {
                 bucket.fill(now, Duration::ZERO);
                 now = now + bucket.wait(*cost);
-                prop_assert!(offer(&mut bucket, *cost, now), "allowed after the wait");
+                prop_assert!(bucket.pass(*cost, now), "allowed after the wait");
                 sum += u128::from(*cost);
             }
             let needed = sum * SECOND as u128 / u128::from(rate) + costs.len() as u128;

@@ -105,6 +105,7 @@ impl Switch {
             known.sweep(now);
         }
         self.probes.adopt(snap);
+        self.tellers.adopt(snap);
         self.copies.adopt(&self.adopted.bridges, &snap.bridges);
         self.shapers.adopt(&self.adopted, snap, now);
         self.adopted = Arc::clone(snap);

@@ -13,15 +13,16 @@
 
 use super::bucket::{Bucket, Tokens};
 use super::egress::Egress;
-use super::state::Port;
+use super::state::{Port, Snapshot};
 use super::verdict::DropReason;
 use super::vlan::Tagging;
 use crate::offload::{fragment, gro, gso};
 use crate::packet::{Frame, GsoKind, Pool};
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 use crate::types::{L3Mtu, PortId};
 use crate::wire::parse::{Headers, IpVersion, Network, parse};
 use crate::wire::{ethernet, icmp, put16, tcp, vlan};
+use std::collections::HashMap;
 
 /// Messages that go out by one port: so many a second, and no more than this at once.
 const TOLD: Tokens = Tokens { rate: 100, burst: 20 };
@@ -207,22 +208,17 @@ fn ethernet_header(headers: &Headers, bytes: &[u8], tagging: Tagging) -> Vec<u8>
 
 /// How often senders have been told, by the port that they are behind.
 #[derive(Debug, Default)]
-pub struct Tellers(Vec<Option<Bucket>>);
+pub struct Tellers(HashMap<PortId, Bucket>);
 
 impl Tellers {
+    /// Forgets the ports that are gone.
+    pub fn adopt(&mut self, snap: &Snapshot) {
+        self.0.retain(|port, _| snap.port(*port).is_some());
+    }
+
     /// Whether one more message may go out by the port now; it counts then.
     fn may_tell(&mut self, port: PortId, now: Instant) -> bool {
-        let index = port.0 as usize;
-        if index >= self.0.len() {
-            self.0.resize(index + 1, None);
-        }
-        let bucket = self.0[index].get_or_insert_with(|| Bucket::new(TOLD, now));
-        bucket.fill(now, Duration::ZERO);
-        let may = bucket.wait(1).is_zero();
-        if may {
-            bucket.take(1);
-        }
-        may
+        self.0.entry(port).or_insert_with(|| Bucket::new(TOLD, now)).pass(1, now)
     }
 }
 
@@ -230,6 +226,7 @@ impl Tellers {
 mod tests {
     use super::*;
     use crate::port::Caps;
+    use crate::time::Duration;
     use crate::tunnel::{Protocol, Tunnel};
     use crate::types::{BridgeId, DeviceId, TunnelKey};
     use crate::wire::fixtures::Packet;

@@ -9,7 +9,7 @@ use super::pipeline::Walk;
 use super::state::{Port, Snapshot};
 use super::verdict::DropReason;
 use crate::packet::Frame;
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 use crate::tunnel::probe::{self, Kind, MIN_LEN, Probe};
 use crate::types::{L3Mtu, Place, PortId};
 use crate::wire::ethernet;
@@ -82,13 +82,7 @@ impl Probes {
     }
 
     fn may_answer(&mut self, place: Place, now: Instant) -> bool {
-        let bucket = self.answered.entry(place).or_insert_with(|| Bucket::new(ANSWERS, now));
-        bucket.fill(now, Duration::ZERO);
-        let may = bucket.wait(1).is_zero();
-        if may {
-            bucket.take(1);
-        }
-        may
+        self.answered.entry(place).or_insert_with(|| Bucket::new(ANSWERS, now)).pass(1, now)
     }
 
     /// Takes note of an answer to one of ours that came from where it was sent to.
