@@ -6,7 +6,7 @@ export PEERS_PYTHON ?= $(TARGET)/peers-python
 # 1: a test that finds no root, no namespaces or no Open vSwitch fails; 0: it is skipped and says so.
 export VSWITCH_REQUIRE_ALL ?= 1
 
-.PHONY: help build test fuzz demo demo-clean bench bench-ports clean
+.PHONY: help build test fuzz fuzz-in demo demo-clean bench bench-ports clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -22,18 +22,24 @@ test: ## formatting, lints and every test (root; a few minutes)
 	cargo build --bins -p vswitch -p vsctl
 	VSWITCH_BIN_DIR='$(abspath $(TARGET))/debug' OVS_PREFIX='$(abspath $(OVS_PREFIX))' PEERS_PYTHON='$(abspath $(PEERS_PYTHON))' cargo test --workspace
 
-# What it finds becomes an input in ovsdb/fuzz/corpus, which `make test` replays.
+# What it finds becomes an input in the corpus of its target, which `make test` replays.
 SECONDS_EACH ?= 600
 FUZZ := $(abspath $(TARGET))/fuzz
+FUZZ_DATABASE := scanner values transact log
+FUZZ_DATAPATH := too_big fragment
 
-fuzz: ## bytes from libFuzzer into each parser of the database, SECONDS_EACH=600 seconds for each of four
+fuzz: ## bytes from libFuzzer into the parsers of the database and what answers packets, SECONDS_EACH=600 for each of six
 	@tests/setup.sh fuzz
-	cargo fuzz build --fuzz-dir ovsdb/fuzz --sanitizer none --target-dir '$(FUZZ)'
-	set -e; for target in scanner values transact log; do \
+	@$(MAKE) --no-print-directory fuzz-in DIR=ovsdb/fuzz TARGETS='$(FUZZ_DATABASE)' MORE=-dict=ovsdb/fuzz/words.dict
+	@$(MAKE) --no-print-directory fuzz-in DIR=datapath/fuzz TARGETS='$(FUZZ_DATAPATH)' MORE=-max_len=4096
+
+fuzz-in:
+	cargo fuzz build --fuzz-dir $(DIR) --sanitizer none --target-dir '$(FUZZ)'
+	set -e; for target in $(TARGETS); do \
 		mkdir -p '$(FUZZ)'/found/$$target '$(FUZZ)'/crashes/$$target; \
-		TMPDIR=/dev/shm cargo fuzz run --fuzz-dir ovsdb/fuzz --sanitizer none --target-dir '$(FUZZ)' $$target \
-			'$(FUZZ)'/found/$$target ovsdb/fuzz/corpus/$$target -- -max_total_time=$(SECONDS_EACH) -timeout=10 \
-			-dict=ovsdb/fuzz/words.dict -artifact_prefix='$(FUZZ)'/crashes/$$target/ -print_final_stats=1; \
+		TMPDIR=/dev/shm cargo fuzz run --fuzz-dir $(DIR) --sanitizer none --target-dir '$(FUZZ)' $$target \
+			'$(FUZZ)'/found/$$target $(DIR)/corpus/$$target -- -max_total_time=$(SECONDS_EACH) -timeout=10 \
+			$(MORE) -artifact_prefix='$(FUZZ)'/crashes/$$target/ -print_final_stats=1; \
 	done
 
 demo: ## two tenants between two hosts, shown step by step (root); KEEP=1 leaves it up to play with

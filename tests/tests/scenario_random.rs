@@ -49,8 +49,8 @@ fn station() -> impl Strategy<Value = String> {
 /// A packet that makes sense.
 fn packet() -> BoxedStrategy<Packet> {
     let tags = proptest::collection::vec((prop_oneof![Just(0x8100), Just(0x88a8)], vlan(), 0..16u16), 0..3);
-    (station(), station(), tags, 0..4000usize, 1..1500u16, any::<[bool; 4]>())
-        .prop_map(|(src, dst, tags, len, size, [tcp, v6, unfinished, super_frame])| {
+    (station(), station(), tags, 0..4000usize, 1..1500u16, any::<[bool; 5]>())
+        .prop_map(|(src, dst, tags, len, size, [tcp, v6, unfinished, super_frame, may_fragment])| {
             let mut packet = eth(&format!("{src}→{dst}"));
             for (tpid, vlan, bits) in tags {
                 packet = packet.tag(tpid, bits << 12 | vlan);
@@ -58,6 +58,9 @@ fn packet() -> BoxedStrategy<Packet> {
             packet = if tcp { packet.tcp(len) } else { packet.udp(len) };
             if v6 {
                 packet = packet.v6();
+            }
+            if may_fragment {
+                packet = packet.may_fragment();
             }
             if unfinished {
                 packet = packet.unfinished();
@@ -129,7 +132,8 @@ fn outer_header() -> impl Strategy<Value = (Field, Field, bool, bool)> {
 
 fn unlimited_port_spec(name: &'static str) -> impl Strategy<Value = PortSpec> {
     let up = prop_oneof![9 => Just(true), 1 => Just(false)];
-    let rest = (up, proptest::option::of(68..3000u32), outer_header(), rules());
+    let policy = prop_oneof![2 => Just(MtuPolicy::Fit), 1 => Just(MtuPolicy::Icmp), 1 => Just(MtuPolicy::Drop)];
+    let rest = (up, proptest::option::of((68..3000u32, policy)), outer_header(), rules());
     (0..7u8, vlan(), vlan(), caps(), rest).prop_map(move |(mode, a, b, caps, (up, mtu, outer, rules))| {
         let spec = match name {
             "vx0" => vxlan(name, 5000, REMOTE),
@@ -144,7 +148,7 @@ fn unlimited_port_spec(name: &'static str) -> impl Strategy<Value = PortSpec> {
         let spec = if spec.tunnel.is_some() { spec.tunnel_with(change) } else { spec };
         let spec = PortSpec { up, rules, ..spec.caps(caps) };
         let spec = match mtu {
-            Some(mtu) => spec.mtu(mtu),
+            Some((mtu, policy)) => spec.mtu(mtu).mtu_policy(policy),
             None => spec,
         };
         match mode {
