@@ -24,8 +24,8 @@ const SLOTS: usize = 4096;
 pub struct Flow {
     /// The port it came in by.
     port: PortId,
-    /// Both addresses, and the outermost tag, if there is one.
-    head: u128,
+    /// Both addresses, and the outermost tag, if there is one. In two words: a larger one would have the slot padded.
+    head: [u64; 2],
 }
 
 impl Flow {
@@ -40,13 +40,14 @@ impl Flow {
             (true, false) => u128::MAX,
             (false, _) => u128::MAX << 32,
         };
-        Some(Self { port, head: u128::from_be_bytes(*head.first_chunk()?) & fields })
+        let head = u128::from_be_bytes(*head.first_chunk()?) & fields;
+        Some(Self { port, head: [(head >> 64) as u64, head as u64] })
     }
 
     /// Where it is stored.
     #[inline]
     fn slot(self) -> usize {
-        let (high, low) = ((self.head >> 64) as u64, self.head as u64);
+        let [high, low] = self.head;
         let port = u64::from(self.port.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let product = u128::from(high ^ port) * u128::from(low ^ 0xd6e8_feb8_6659_fd93);
         (((product >> 64) as u64 ^ product as u64) as usize) % SLOTS
@@ -87,7 +88,7 @@ impl Default for FlowCache {
     fn default() -> Self {
         let tagging = Tagging { vlan: VlanId::UNTAGGED, tag: None, stack: Stack::Plain, below: 0 };
         let verdict = Verdict { tagging, egress: PortId(0), remote: RemoteIndex(0) };
-        let empty = Slot { flow: Flow { port: PortId(0), head: 0 }, verdict, until: Instant::default(), epoch: 0 };
+        let empty = Slot { flow: Flow { port: PortId(0), head: [0; 2] }, verdict, until: Instant::default(), epoch: 0 };
         Self { slots: vec![empty; SLOTS].into_boxed_slice(), epoch: 1 }
     }
 }
@@ -150,7 +151,7 @@ mod tests {
         let (mut cache, one) = (FlowCache::default(), flow(1, [8, 0, 0, 0, 0, 0]));
         assert_eq!(cache.find(one, Instant::default()), None);
         // What no slot may be taken for: an empty one.
-        assert_eq!(cache.find(Flow { port: PortId(0), head: 0 }, Instant::default()), None);
+        assert_eq!(cache.find(Flow { port: PortId(0), head: [0; 2] }, Instant::default()), None);
         cache.store(one, verdict(7), THEN);
         assert_eq!(cache.find(one, THEN), Some(&verdict(7)));
         assert_eq!(cache.find(one, Instant::from_secs(10)), None);
