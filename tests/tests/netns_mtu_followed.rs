@@ -150,3 +150,8 @@ fn vxlan_over_ipv6() {
 fn gre_over_ipv4() {
     follow(&Underlay { overhead: 38, ..V4 }, "type=gre");
 }
+
+#[test]
+fn gre_over_ipv6() {
+    follow(&Underlay { overhead: 58, ..V6 }, "type=gre");
+}

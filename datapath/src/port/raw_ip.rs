@@ -7,7 +7,7 @@
 //! What an attacker may try is told in [`super::underlay`].
 
 use super::rx::Receiver;
-use super::sys::Messages;
+use super::sys::{Messages, set_option};
 use super::underlay::{self, Sender, prepare_receiving, socket};
 use super::{Caps, Device, OpenError, Rx, Status, Unsent, Unsupported};
 use crate::packet::{Batch, Frame, Pool};
@@ -23,6 +23,8 @@ pub struct RawIp {
     receiver: Receiver,
     sender: Sender,
     ipv6: bool,
+    /// IPv6 only: lets the kernel learn path MTUs.
+    _learning: Option<OwnedFd>,
 }
 
 impl RawIp {
@@ -33,9 +35,10 @@ impl RawIp {
             let receiving = socket(SocketType::RAW, Some(protocol), ipv6)?;
             prepare_receiving(receiving.as_fd(), ipv6)?;
             let sender = Sender::new(vec![receiving.try_clone()?], ipv6)?;
-            Ok((receiving, sender))
+            let learning = ipv6.then(|| learning_socket(protocol)).transpose()?;
+            Ok((receiving, sender, learning))
         });
-        let (receiving, sender) = sockets.map_err(|source| {
+        let (receiving, sender, learning) = sockets.map_err(|source| {
             let hint = match source.raw_os_error() {
                 Some(libc::EPERM | libc::EACCES) => "raw sockets need CAP_NET_RAW; run vswitch as root".to_owned(),
                 Some(libc::EAFNOSUPPORT) => "this host has no IPv6; use an IPv4 remote_ip".to_owned(),
@@ -45,8 +48,19 @@ impl RawIp {
             OpenError { device, call: "opening the tunnels' raw socket", source, hint }
         })?;
         let status = vec![("io".to_owned(), "raw IP".to_owned())];
-        Ok((Self { receiving, receiver: Receiver::new(), sender, ipv6 }, status))
+        Ok((Self { receiving, receiver: Receiver::new(), sender, ipv6, _learning: learning }, status))
     }
+}
+
+/// A socket that is never read or sent by. The kernel takes the word of a router that an IPv6 packet was too big only if
+/// it belongs to a raw socket that asks for errors (net/ipv6/raw.c, `rawv6_err`); one that sends must not ask, or an error
+/// of one packet would fail the next.
+fn learning_socket(protocol: Protocol) -> io::Result<OwnedFd> {
+    let fd = socket(SocketType::RAW, Some(protocol), true)?;
+    set_option(fd.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1)?;
+    // One packet fills it, and from then on it gets no copies.
+    set_option(fd.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, 0)?;
+    Ok(fd)
 }
 
 /// Completes a received IPv4 packet, whose IP header comes off.
