@@ -25,6 +25,18 @@ pub fn percentile(values: &[f64], percent: f64) -> f64 {
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default()
 }
 
+/// The memory that a process has now (`VmRSS`, proc_pid_status(5)), in MiB.
+///
+/// # Panics
+/// If there is no such process.
+#[must_use]
+pub fn resident_mib(pid: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the status of a process");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+    let kib: f64 = line.trim().trim_end_matches(" kB").parse().expect("a number of kB");
+    kib / 1024.0
+}
+
 /// Two things measured in turns.
 #[derive(Default)]
 pub struct Pair {
@@ -84,6 +96,11 @@ mod tests {
         let (mut a, mut b) = (0.0, 0.0);
         let pair = Pair::in_turns(3, || (a += 1.0, a).1, || (b += 2.0, b).1);
         assert_eq!((pair.ours.as_slice(), pair.ratio()), (&[1.0, 2.0, 3.0][..], 0.5));
+    }
+
+    #[test]
+    fn a_test_is_resident() {
+        assert!((0.5..10_000.0).contains(&resident_mib(std::process::id())));
     }
 
     #[test]

@@ -132,6 +132,14 @@ pub struct OvsdbServer {
     pub socket: PathBuf,
 }
 
+impl OvsdbServer {
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
 impl Drop for OvsdbServer {
     fn drop(&mut self) {
         let _ = self.child.kill();

@@ -1,5 +1,6 @@
 //! 1,000 veth ports added one at a time, by `vsctl` to `vswitch` and by `ovs-vsctl` to Open vSwitch's userspace datapath,
-//! in turns of a hundred: how long a command takes, and whether that grows with the ports that are there already.
+//! in turns of a hundred: how long a command takes, whether that grows with the ports that are there already, and how much
+//! memory the daemons have then.
 //!
 //! Open vSwitch runs from the unpacked Debian packages (`tests/setup.sh test`), private to a namespace of its own.
 //! Usage: `add-ports [HUNDREDS]`, by default 10.
@@ -7,7 +8,7 @@
 
 use std::fs;
 use std::time::Instant;
-use vswitch_benches::percentile;
+use vswitch_benches::{percentile, resident_mib};
 use vswitch_tests::netns::{Lab, Space};
 use vswitch_tests::ovs::Ovs;
 use vswitch_tests::process::{program, run, words};
@@ -16,7 +17,7 @@ fn main() {
     let hundreds: usize = std::env::args().nth(1).map_or(10, |n| n.parse().expect("usage: add-ports [HUNDREDS]"));
     let (Some(lab), Some(ovs)) = (Lab::open(), Ovs::find()) else { std::process::exit(1) };
 
-    let host = lab.host("ours");
+    let mut host = lab.host("ours");
     veths(&lab, &host, hundreds * 100);
     host.vsctl("add-br br0");
     let ours = format!("{} --socket {}", program("vsctl").display(), host.socket().display());
@@ -24,7 +25,7 @@ fn main() {
     let theirs = lab.space("ovs");
     veths(&lab, &theirs, hundreds * 100);
     let server = ovs.server(lab.dir());
-    let _vswitchd = ovs.vswitchd(&theirs, &server);
+    let vswitchd = ovs.vswitchd(&theirs, &server);
     let _ = ovs.vsctl(&server.socket, "add-br br0 -- set bridge br0 datapath_type=netdev").output();
     let theirs = format!("{} --db=unix:{}", ovs.path("ovs-vsctl"), server.socket.display());
 
@@ -41,6 +42,12 @@ fn main() {
         let ([a, b, c], [d, e, f]) = (measure(&ours), measure(&theirs));
         let ports = format!("{} to {}", hundred * 100 + 1, hundred * 100 + 100);
         println!("{ports:<13}{a:>11.1}{b:>8.1}{c:>8.1}{d:>15.1}{e:>8.1}{f:>8.1}");
+    }
+    println!("\nResident memory then, in MiB");
+    for (daemon, pid) in
+        [("vswitch", host.daemon().pid()), ("ovs-vswitchd", vswitchd.pid()), ("ovsdb-server", server.pid())]
+    {
+        println!("{daemon:<13}{:>11.0}", resident_mib(pid));
     }
 }
 
