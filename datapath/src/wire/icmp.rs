@@ -35,15 +35,29 @@ const MTU_V6: usize = 4;
 #[must_use]
 pub fn is_answerable(network: &Network, bytes: &[u8]) -> bool {
     let (source, destination) = network.addresses(bytes).split_at(network.address_len());
-    let l4 = bytes[..network.end].get(usize::from(network.l4_offset));
-    let is_error = match (network.version, network.proto) {
-        (IpVersion::V4, PROTOCOL) => l4.is_none_or(|kind| !is_query(*kind)),
-        (IpVersion::V6, PROTOCOL_V6) => l4.is_none_or(|&kind| kind < 128 || kind == REDIRECT_V6),
+    let (proto, message) = authenticated(network.proto, &bytes[usize::from(network.l4_offset)..network.end]);
+    let is_error = match (network.version, proto, message.first()) {
+        (IpVersion::V4, PROTOCOL, kind) => kind.is_none_or(|kind| !is_query(*kind)),
+        (IpVersion::V6, PROTOCOL_V6, kind) => kind.is_none_or(|&kind| kind < 128 || kind == REDIRECT_V6),
         // What is behind so many extension headers may be an error.
-        (IpVersion::V6, proto) => ipv6::is_extension(proto),
+        (_, AUTHENTICATION, _) => true,
+        (IpVersion::V6, proto, _) => ipv6::is_extension(proto),
         _ => false,
     };
     !is_error && network.fragment_offset(bytes) == 0 && is_one_host(source) && is_one_host(destination)
+}
+
+/// IP protocol number of the authentication header (RFC 4302).
+const AUTHENTICATION: u8 = 51;
+
+/// What an authentication header stands before, if there is one.
+fn authenticated(proto: u8, payload: &[u8]) -> (u8, &[u8]) {
+    match *payload {
+        [next, len, ..] if proto == AUTHENTICATION => {
+            (next, payload.get((usize::from(len) + 2) * 4..).unwrap_or_default())
+        }
+        _ => (proto, payload),
+    }
 }
 
 /// Types of ICMP that are no errors: echo, router discovery left out, timestamp, information, mask, extended echo.
@@ -272,6 +286,25 @@ mod tests {
         packet[14 + 6] = 60;
         packet[14 + 5] = 72;
         assert!(!answerable(&packet));
+    }
+
+    #[test]
+    fn what_is_behind_an_authentication_header_is_looked_at() {
+        let authentication = |next: u8| [&[next, 4][..], &[0; 22]].concat();
+        let v4 = |next, kind: u8| {
+            let mut packet = Packet::tcp4(100).bytes();
+            packet.splice(34..58, authentication(next));
+            (packet[14 + 9], packet[58]) = (51, kind);
+            answerable(&packet)
+        };
+        let v6 = |next, kind: u8| {
+            let mut packet = Packet::tcp6(100).bytes();
+            packet.splice(54..78, authentication(next));
+            (packet[14 + 6], packet[78]) = (51, kind);
+            answerable(&packet)
+        };
+        assert_eq!([v4(17, 3), v4(1, 8), v4(1, 3), v4(51, 3)], [true, true, false, false]);
+        assert_eq!([v6(17, 2), v6(58, 128), v6(58, 2), v6(60, 0)], [true, true, false, false]);
     }
 
     proptest! {
