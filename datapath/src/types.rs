@@ -3,6 +3,7 @@
 //! Pure data, no I/O. Everything here is `Copy` and cheap to compare.
 
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::str::FromStr;
 
 /// A 48-bit Ethernet address.
@@ -154,6 +155,78 @@ impl fmt::Display for L3Mtu {
     }
 }
 
+/// The IPv4 addresses that begin with the same bits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Ipv4Prefix {
+    network: Ipv4Addr,
+    len: u8,
+}
+
+impl Ipv4Prefix {
+    /// Every address.
+    pub const ALL: Self = Self { network: Ipv4Addr::UNSPECIFIED, len: 0 };
+
+    /// The addresses that have the first `len` bits, 32 at most, with `address` in common.
+    #[must_use]
+    pub fn of(address: Ipv4Addr, len: u8) -> Self {
+        let len = len.min(32);
+        Self { network: Ipv4Addr::from_bits(address.to_bits() & Self::mask(len)), len }
+    }
+
+    /// The first of them.
+    #[must_use]
+    pub const fn network(self) -> Ipv4Addr {
+        self.network
+    }
+
+    /// The number of bits in common.
+    #[must_use]
+    pub const fn bits(self) -> u8 {
+        self.len
+    }
+
+    /// Whether `address` is one of them.
+    #[must_use]
+    pub fn contains(self, address: Ipv4Addr) -> bool {
+        Self::of(address, self.len) == self
+    }
+
+    /// The first `len` bits.
+    fn mask(len: u8) -> u32 {
+        u32::MAX.checked_shl(32 - u32::from(len)).unwrap_or(0)
+    }
+}
+
+impl fmt::Display for Ipv4Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.network, self.len)
+    }
+}
+
+/// The text is no IPv4 prefix.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadPrefix {
+    /// It does not read as one.
+    #[error("'{0}' is not an IPv4 prefix; write it as 192.168.11.0/24")]
+    Text(String),
+    /// It has bits set after the prefix.
+    #[error("'{0}' is an address within a prefix; the prefix is {1}")]
+    HostBits(String, Ipv4Prefix),
+}
+
+impl FromStr for Ipv4Prefix {
+    type Err = BadPrefix;
+
+    /// An address without a length is a prefix of its own.
+    fn from_str(s: &str) -> Result<Self, BadPrefix> {
+        let (address, len) = s.split_once('/').unwrap_or((s, "32"));
+        let len = len.parse().ok().filter(|&len: &u8| len <= 32);
+        let (Ok(address), Some(len)) = (address.parse(), len) else { return Err(BadPrefix::Text(s.to_owned())) };
+        let prefix = Self::of(address, len);
+        if prefix.network == address { Ok(prefix) } else { Err(BadPrefix::HostBits(s.to_owned(), prefix)) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,6 +247,22 @@ mod tests {
         assert!((0..16).all(|b| last(b).is_reserved_group()));
         assert!(!last(16).is_reserved_group());
         assert!(!MacAddr::BROADCAST.is_reserved_group());
+    }
+
+    #[test]
+    fn prefixes_are_read_with_their_length_and_without_host_bits() {
+        let prefix: Ipv4Prefix = "192.168.11.0/24".parse().unwrap();
+        assert_eq!(prefix, Ipv4Prefix::of(Ipv4Addr::new(192, 168, 11, 77), 24));
+        assert_eq!(prefix.to_string(), "192.168.11.0/24");
+        assert!(prefix.contains([192, 168, 11, 255].into()) && !prefix.contains([192, 168, 12, 0].into()));
+        assert_eq!("0.0.0.0/0".parse(), Ok(Ipv4Prefix::ALL));
+        assert!(Ipv4Prefix::ALL.contains([255; 4].into()));
+        assert_eq!("192.168.11.7".parse(), Ok(Ipv4Prefix::of([192, 168, 11, 7].into(), 32)));
+        for bad in ["", "192.168.11.0/33", "192.168.11/24", "192.168.11.0/", "fd00::/8"] {
+            assert_eq!(bad.parse::<Ipv4Prefix>(), Err(BadPrefix::Text(bad.to_owned())));
+        }
+        let told = "192.168.11.7/24".parse::<Ipv4Prefix>().unwrap_err().to_string();
+        assert_eq!(told, "'192.168.11.7/24' is an address within a prefix; the prefix is 192.168.11.0/24");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! IPv4 (RFC 791): offsets of fields from the start of the header.
 
 use super::checksum::Sum;
-use super::put16;
+use super::{be16, put16};
+use std::net::Ipv4Addr;
 
 /// Bytes of a header without options.
 pub const MIN_HEADER_LEN: usize = 20;
@@ -46,4 +47,43 @@ pub fn fill_checksum(header: &mut [u8]) {
     put16(header, CHECKSUM, 0);
     let sum = Sum::of(header).complement();
     put16(header, CHECKSUM, sum);
+}
+
+/// The source and the destination of a packet that has a header.
+#[must_use]
+pub fn addresses(packet: &[u8]) -> [Ipv4Addr; 2] {
+    [SOURCE, SOURCE + ADDRESS_LEN].map(|at| Ipv4Addr::new(packet[at], packet[at + 1], packet[at + 2], packet[at + 3]))
+}
+
+/// What a router does to a packet on its way: takes one hop from its time to live, and keeps its header's checksum true.
+/// `false`, with nothing changed: it had no more hops to make.
+#[must_use]
+pub fn pass_hop(packet: &mut [u8]) -> bool {
+    if packet[TTL] <= 1 {
+        return false;
+    }
+    let sum = Sum::default().word(!be16(packet, CHECKSUM)).without(be16(packet, TTL));
+    packet[TTL] -= 1;
+    let sum = sum.word(be16(packet, TTL)).complement();
+    put16(packet, CHECKSUM, sum);
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::fixtures::Packet;
+
+    #[test]
+    fn a_hop_keeps_the_checksum_true_and_the_last_one_is_refused() {
+        let mut packet = Packet::tcp4(10).bytes().split_off(14);
+        assert_eq!(addresses(&packet), [[10, 0, 0, 1], [10, 0, 0, 2]].map(Ipv4Addr::from));
+        for hops in (1..=64).rev() {
+            assert_eq!(packet[TTL], hops);
+            assert!(Sum::of(&packet[..MIN_HEADER_LEN]).verifies());
+            assert_eq!(pass_hop(&mut packet), hops > 1);
+        }
+        packet[TTL] = 0;
+        assert!(!pass_hop(&mut packet));
+    }
 }

@@ -4,6 +4,7 @@
 //! [`parse`] looks at a frame once and says where its headers are; everything after it may rely on those offsets.
 //! An attacker may send any bytes: only `parse` meets them unchecked, and it never reads past their end.
 
+pub mod arp;
 pub mod checksum;
 pub mod ethernet;
 #[cfg(test)]
