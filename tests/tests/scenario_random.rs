@@ -7,9 +7,9 @@ use proptest::prelude::*;
 use std::time::Duration;
 use vswitch_tests::lab::*;
 
-const NAMES: [&str; 8] = ["p0", "p1", "p2", "p3", "vx0", "gnv0", "gre0", "mp0"];
+const NAMES: [&str; 9] = ["p0", "p1", "p2", "p3", "vx0", "gnv0", "gre0", "mp0", "ip0"];
 /// All ports of the bridge br0, and those of br1, to which a patch leads.
-const HERE: [&str; 9] = ["p0", "p1", "p2", "p3", "vx0", "gnv0", "gre0", "mp0", "pa"];
+const HERE: [&str; 10] = ["p0", "p1", "p2", "p3", "vx0", "gnv0", "gre0", "mp0", "ip0", "pa"];
 const BEYOND: [&str; 3] = ["pb", "q", "r"];
 const REMOTE: &str = "192.0.2.2";
 
@@ -17,7 +17,7 @@ const REMOTE: &str = "192.0.2.2";
 #[derive(Clone, Debug)]
 enum Step {
     Send(usize, Vec<Sent>),
-    Arrive { protocol: Protocol, tos: u8, segment: u16, bytes: Vec<u8> },
+    Arrive { protocol: Protocol, tos: u8, segment: Option<u16>, bytes: Vec<u8> },
     Set(usize, Box<PortSpec>),
     Bridge(BridgeSpec),
     Mirrors(&'static str, Vec<MirrorSpec>),
@@ -40,6 +40,8 @@ fn vlan() -> impl Strategy<Value = u16> {
 fn station() -> impl Strategy<Value = String> {
     prop_oneof![
         6 => (1..6u8).prop_map(|n| format!("{n:02x}")),
+        // The router of a bridge.
+        1 => Just("fe".to_owned()),
         1 => Just("ff".to_owned()),
         1 => Just("01:80:c2:00:00:03".to_owned()),
         1 => Just("00:00:00:00:00:00".to_owned()),
@@ -72,7 +74,14 @@ fn packet() -> BoxedStrategy<Packet> {
 
 /// One whose bytes or metadata may have been tampered with, or that is noise.
 fn sent() -> BoxedStrategy<Sent> {
-    let honest = packet().prop_map(|p| {
+    let arp = (1..6u8, 1..6u8, any::<bool>()).prop_map(|(from, other, asks)| {
+        let ip = |n| format!("10.0.0.{n}");
+        match asks {
+            true => arp_request(&format!("{from:02x}"), &ip(from), "169.254.1.1"),
+            false => arp_reply(&format!("{from:02x}→fe"), &ip(other), "0.0.0.0"),
+        }
+    });
+    let honest = prop_oneof![9 => packet(), 1 => arp].prop_map(|p| {
         let frame = p.frame();
         Sent { bytes: frame.bytes().to_vec(), csum: frame.meta.csum, gso: frame.meta.gso }
     });
@@ -142,6 +151,7 @@ fn unlimited_port_spec(name: &'static str) -> impl Strategy<Value = PortSpec> {
             // The key of what is not for vx0; the order of its ends changes.
             "mp0" if a % 2 == 0 => multipoint(name, 5256, ["192.0.2.9", REMOTE]),
             "mp0" => multipoint(name, 5256, [REMOTE, "192.0.2.8"]),
+            "ip0" => ipip(name, REMOTE),
             _ => port(name),
         };
         let change = |t: &mut Tunnel| (t.tos, t.ttl, t.dont_fragment, t.checksum) = outer;
@@ -184,19 +194,26 @@ fn mirror_spec(names: &'static [&'static str]) -> BoxedStrategy<MirrorSpec> {
 }
 
 fn step() -> BoxedStrategy<Step> {
-    let protocol = prop_oneof![Just(Protocol::Vxlan), Just(Protocol::Geneve), Just(Protocol::Gre)];
+    let protocol =
+        prop_oneof![Just(Protocol::Vxlan), Just(Protocol::Geneve), Just(Protocol::Gre), Just(Protocol::Ipip)];
     let datagrams = proptest::collection::vec((any::<bool>(), sent()), 1..4);
     let arrive = (protocol, any::<u8>(), datagrams).prop_map(|(protocol, tos, datagrams)| {
         let header = |ours: bool| {
             let key = if ours { 0x13 } else { 0x14 };
             match protocol {
-                Protocol::Vxlan => [8, 0, 0, 0, 0, key, 0x88, 0],
-                Protocol::Geneve => [0, 0, 0x65, 0x58, 0, key, 0x88, 0],
-                Protocol::Gre => [0x20, 0, 0x65, 0x58, 0, 0, key, 0x88],
+                Protocol::Vxlan => vec![8, 0, 0, 0, 0, key, 0x88, 0],
+                Protocol::Geneve => vec![0, 0, 0x65, 0x58, 0, key, 0x88, 0],
+                Protocol::Gre => vec![0x20, 0, 0x65, 0x58, 0, 0, key, 0x88],
+                Protocol::Ipip => vec![],
             }
         };
+        if protocol == Protocol::Ipip {
+            // Packets without Ethernet headers, one at a time.
+            let bytes = datagrams[0].1.bytes.iter().skip(14).copied().collect();
+            return Step::Arrive { protocol, tos, segment: None, bytes };
+        }
         let all: Vec<_> = datagrams.iter().map(|(ours, s)| [&header(*ours)[..], &s.bytes].concat()).collect();
-        Step::Arrive { protocol, tos, segment: all[0].len() as u16, bytes: all.concat() }
+        Step::Arrive { protocol, tos, segment: Some(all[0].len() as u16), bytes: all.concat() }
     });
     let secure = prop_oneof![9 => Just(false), 1 => Just(true)];
     let vlans = (proptest::collection::vec(vlan(), 0..2), any::<bool>())
@@ -204,10 +221,9 @@ fn step() -> BoxedStrategy<Step> {
     let bridge = (0..400u64, 0..20usize, secure, vlans).prop_map(|(secs, size, secure, vlans)| BridgeSpec {
         mac_aging: Duration::from_secs(secs),
         mac_table_size: size,
-        statics: vec![],
         secure,
         vlans,
-        mirrors: vec![],
+        ..BridgeSpec::default()
     });
     let mirrors = |bridge, names| {
         proptest::collection::vec(mirror_spec(names), 0..4).prop_map(move |mirrors| Step::Mirrors(bridge, mirrors))
@@ -239,7 +255,7 @@ fn take(lab: &mut Lab, step: Step) {
         }
         Step::Arrive { protocol, tos, segment, bytes } => {
             let remote = std::net::SocketAddr::new(REMOTE.parse().unwrap(), 50_000);
-            lab.arrive_with(protocol, Outer { segment: Some(segment), tos, ..Outer::to(remote) }, &bytes);
+            lab.arrive_with(protocol, Outer { segment, tos, ..Outer::to(remote) }, &bytes);
             lab.run();
             lab.ignore();
         }

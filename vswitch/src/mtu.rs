@@ -15,13 +15,14 @@ use datapath::types::L3Mtu;
 use datapath::wire::{ethernet, ipv4, ipv6, udp};
 use std::net::IpAddr;
 
-/// Bytes that the tunnel takes from the underlay's MTU: the inner Ethernet header, its own, UDP's if there is one, and
-/// the outer IP header. Every VLAN tag that an inner frame carries takes 4 more.
+/// Bytes that the tunnel takes from the underlay's MTU: the inner Ethernet header if it carries that, its own, UDP's if
+/// there is one, and the outer IP header. Every VLAN tag that an inner frame carries takes 4 more.
 #[must_use]
 pub fn overhead(tunnel: &Tunnel) -> u32 {
     let udp = if tunnel.protocol.udp_port().is_some() { udp::HEADER_LEN } else { 0 };
     let ip = if tunnel.remote.is_ipv4() { ipv4::MIN_HEADER_LEN } else { ipv6::HEADER_LEN };
-    u32::try_from(ethernet::HEADER_LEN + tunnel.header_len() + udp + ip).unwrap_or(u32::MAX)
+    let ethernet = ethernet::HEADER_LEN - tunnel.stripped_len();
+    u32::try_from(ethernet + tunnel.header_len() + udp + ip).unwrap_or(u32::MAX)
 }
 
 /// The largest layer-3 packet that the tunnel carries unfragmented: the MTU of the way to its remote end less the
@@ -88,6 +89,7 @@ mod tests {
             assert_eq!(overhead(&of(Protocol::Vxlan, remote)), udp);
             assert_eq!(overhead(&of(Protocol::Geneve, remote)), udp);
             assert_eq!(overhead(&gre(remote)), plain);
+            assert_eq!(overhead(&of(Protocol::Ipip, remote)), plain - 18);
             assert_eq!(overhead(&keyed(gre(remote))), plain + 4);
             assert_eq!(overhead(&summed(gre(remote))), plain + 4);
             assert_eq!(overhead(&summed(keyed(gre(remote)))), plain + 8);

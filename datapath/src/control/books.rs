@@ -7,9 +7,10 @@ use crate::port::Caps;
 use crate::stats::{MirrorCounters, PortCounters};
 use crate::switch::mac_table::StaticEntry;
 use crate::switch::mirror::{Mirror, Output, PortMirrors, Select};
+use crate::switch::routes::{Router, native};
 use crate::switch::state::{Attachment, Bridge, Port, Snapshot};
 use crate::tunnel::{Demux, DemuxKey, Endpoint, Tunnel};
-use crate::types::{BridgeId, DeviceId, Place, PortId};
+use crate::types::{BridgeId, DeviceId, Place, PortId, TunnelKey};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -108,7 +109,10 @@ impl Books {
             return Err(ApplyError::NoSuchBridge(spec.bridge.clone()));
         }
         match &spec.kind {
-            PortKind::Tunnel(tunnel) => self.check_tunnel(&spec.name, tunnel),
+            PortKind::Tunnel(tunnel) => {
+                self.check_tunnel(&spec.name, tunnel)?;
+                self.check_routes(spec, tunnel)
+            }
             _ => Ok(()),
         }
     }
@@ -124,13 +128,31 @@ impl Books {
             let name = record.spec.name.clone();
             if let Some(key) = DemuxKey::of(other).map(|(key, _)| key).find(|key| keys.contains(key)) {
                 let local = key.local.map_or_else(|| "any".to_owned(), |l| l.to_string());
-                let (over, key, remote) = (over(endpoint), key.key, key.remote);
-                return Err(ApplyError::SameTunnel { port, other: name, over, key, remote, local });
+                let (over, remote, keyed) = (over(endpoint, key.key), key.remote, !endpoint.protocol.is_layer3());
+                return Err(ApplyError::SameTunnel { port, other: name, over, remote, local, keyed });
             }
             let same_port = Endpoint { protocol: other.protocol, ..endpoint } == other.endpoint();
             if same_port && other.protocol != tunnel.protocol && endpoint.port != 0 {
                 let (protocol, dst_port) = (other.protocol.name(), endpoint.port);
                 return Err(ApplyError::SameUdpPort { port, other: name, protocol, dst_port });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether no other layer-3 tunnel of the bridge has one of its routes.
+    fn check_routes(&self, spec: &PortSpec, tunnel: &Tunnel) -> Result<(), ApplyError> {
+        if !tunnel.protocol.is_layer3() {
+            return Ok(());
+        }
+        let routes: HashSet<_> = tunnel.routes().map(|(to, _)| to).collect();
+        let others = self.ports.values().map(|record| &record.spec).filter(|other| {
+            other.name != spec.name && other.bridge == spec.bridge && native(&other.vlan) == native(&spec.vlan)
+        });
+        for other in others {
+            let PortKind::Tunnel(tunnel) = &other.kind else { continue };
+            if let Some((to, _)) = tunnel.routes().find(|(to, _)| routes.contains(to)) {
+                return Err(ApplyError::SameRoute { port: spec.name.clone(), other: other.name.clone(), to });
             }
         }
         Ok(())
@@ -191,7 +213,8 @@ impl Books {
             ports.sort_unstable();
             let mirrors = mirrors[record.spec.name.as_str()].clone();
             let statics = record.spec.statics.iter().filter_map(|spec| self.static_entry(record, spec)).collect();
-            let bridge = Bridge { statics, ..record.bridge(ports, mirrors) };
+            let router = record.router(&snap, &ports);
+            let bridge = Bridge { statics, router, ..record.bridge(ports, mirrors) };
             snap.bridges[record.id.0 as usize] = Some(Arc::new(bridge));
         }
         snap
@@ -209,8 +232,14 @@ impl BridgeRecord {
     fn bridge(&self, ports: Vec<PortId>, mirrors: Vec<Mirror>) -> Bridge {
         let s = &self.spec;
         let (mac_aging, mac_table_size, secure, vlans) = (s.mac_aging, s.mac_table_size, s.secure, s.vlans.clone());
-        let (id, name, statics) = (self.id, s.name.as_str().into(), vec![]);
-        Bridge { id, name, ports, mac_aging, mac_table_size, statics, secure, vlans, mirrors }
+        let (id, name, statics, router) = (self.id, s.name.as_str().into(), vec![], None);
+        Bridge { id, name, ports, mac_aging, mac_table_size, statics, secure, vlans, mirrors, router }
+    }
+
+    /// Its router, if it has a layer-3 tunnel among its `ports`; its own port is the one that has its name.
+    fn router(&self, snap: &Snapshot, ports: &[PortId]) -> Option<Router> {
+        let ports = || ports.iter().filter_map(|&id| snap.port(id)).map(AsRef::as_ref);
+        Router::of(self.spec.gateway.as_ref()?, ports().find(|port| *port.name == *self.spec.name), ports())
     }
 }
 
@@ -248,11 +277,12 @@ fn mirror_counters(
     spec.mirrors.iter().map(|m| (m.name.clone(), had.remove(&m.name).unwrap_or_default())).collect()
 }
 
-/// What a tunnel's packets are received on, in words.
-fn over(endpoint: Endpoint) -> String {
-    let name = endpoint.protocol.name();
-    match endpoint.port {
-        0 => name.to_owned(),
-        port => format!("{name} on UDP port {port}"),
+/// What a tunnel's packets are received on and with which key, in words.
+fn over(Endpoint { protocol, port, .. }: Endpoint, key: TunnelKey) -> String {
+    let name = protocol.name();
+    match port {
+        _ if protocol.is_layer3() => name.to_owned(),
+        0 => format!("{name}, key {key}"),
+        port => format!("{name} on UDP port {port}, key {key}"),
     }
 }

@@ -6,7 +6,7 @@ use crate::port::raw_ip::RawIp;
 use crate::port::tap::{Tap, TapHandle};
 use crate::port::udp::UdpEndpoint;
 use crate::port::{Caps, Device, OpenError, Status};
-use crate::tunnel::{Endpoint, Protocol};
+use crate::tunnel::{Endpoint, Protocol, ipip};
 use crate::types::DeviceId;
 use crate::wire::gre;
 use std::collections::HashMap;
@@ -153,10 +153,12 @@ impl Devices {
 }
 
 fn open_endpoint(Endpoint { protocol, port, ipv6 }: Endpoint) -> Result<(Box<dyn Device>, Status), OpenError> {
+    let raw = |number| RawIp::open(number, ipv6).map(|(d, status)| (Box::new(d) as _, status));
     match protocol {
         Protocol::Vxlan | Protocol::Geneve => {
             UdpEndpoint::open(port, ipv6).map(|(d, status)| (Box::new(d) as _, status))
         }
-        Protocol::Gre => RawIp::open(gre::PROTOCOL, ipv6).map(|(d, status)| (Box::new(d) as _, status)),
+        Protocol::Gre => raw(gre::PROTOCOL),
+        Protocol::Ipip => raw(ipip::PROTOCOL),
     }
 }

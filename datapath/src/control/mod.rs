@@ -354,6 +354,7 @@ mod tests {
             secure: false,
             vlans: BridgeVlans::default(),
             mirrors: vec![],
+            gateway: None,
         }
     }
 
@@ -472,6 +473,34 @@ mod tests {
         let clash = books.check(&port("gnv0", "br0", of(Protocol::Geneve, "192.0.2.9:4789", None))).unwrap_err();
         let told = "'gnv0': UDP port 4789 is that of port 'vx0', a vxlan tunnel; use another dst_port";
         assert_eq!(clash.to_string(), told);
+    }
+
+    #[test]
+    fn layer_3_tunnels_that_would_carry_the_same_packets_are_refused() {
+        let ipip = |name: &str, remote: &str, routes: &[&str], vlan: u16| {
+            let remote: std::net::SocketAddr = remote.parse().unwrap();
+            let route = |to: &&str| crate::tunnel::Route { to: to.parse().unwrap(), via: remote.ip() };
+            let routes = routes.iter().map(route).collect();
+            let tunnel = Tunnel { routes, ..Tunnel::new(Protocol::Ipip, remote, TunnelKey(0)) };
+            let vlan = VlanMode::Access(crate::types::VlanId::new(vlan).unwrap());
+            PortSpec { vlan, ..port(name, "br0", PortKind::Tunnel(tunnel)) }
+        };
+        let mut books = Books::default();
+        books.add_bridge(bridge("br0")).unwrap();
+        let (id, device) = (books.new_port_id(), books.new_device_id());
+        let spec = ipip("ip0", "192.0.2.2:0", &["192.168.11.0/24"], 0);
+        let record = PortRecord { id, spec: spec.clone(), device, caps: Caps::NONE, counters: Arc::default() };
+        books.ports.insert("ip0".to_owned(), record);
+        assert!(books.check(&spec).is_ok(), "it does not clash with itself");
+        let clash = books.check(&ipip("ip1", "192.0.2.3:0", &["192.168.11.0/24"], 0)).unwrap_err().to_string();
+        assert_eq!(
+            clash,
+            "'ip1' would carry the same packets as port 'ip0' (route 192.168.11.0/24); give each routes of its own, or \
+             put them in different VLANs"
+        );
+        for (routes, vlan) in [(&["192.168.11.0/24"][..], 7), (&["192.168.0.0/16"], 0), (&[], 0)] {
+            assert!(books.check(&ipip("ip1", "192.0.2.3:0", routes, vlan)).is_ok(), "{routes:?} {vlan}");
+        }
     }
 
     #[test]

@@ -6,12 +6,13 @@ pub use crate::switch::mtu::MtuPolicy;
 use crate::port::OpenError;
 use crate::port::memory::MemoryPort;
 use crate::switch::moves::Flap;
+use crate::switch::routes::Gateway;
 use crate::switch::shape::Limits;
 use crate::switch::state::{BridgeVlans, PortRules, VlanMode};
 use crate::switch::verdict::DropReason;
 use crate::time::Duration;
 use crate::tunnel::Tunnel;
-use crate::types::{L3Mtu, MacAddr, RemoteIndex, TunnelKey, VlanId};
+use crate::types::{Ipv4Prefix, L3Mtu, MacAddr, RemoteIndex, VlanId};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -56,6 +57,8 @@ pub struct BridgeSpec {
     /// Its mirrors, each with a name of its own; [`MAX_MIRRORS`] at most. One whose output port does not exist copies
     /// nothing.
     pub mirrors: Vec<MirrorSpec>,
+    /// What it is known by as a router, if it is to have a layer-3 tunnel.
+    pub gateway: Option<Gateway>,
 }
 
 /// The settings of a mirror. Ports are those of the same bridge; those that do not exist are left out until they do.
@@ -197,22 +200,36 @@ pub enum ApplyError {
     },
     /// Received packets could not be told apart.
     #[error(
-        "'{port}' would receive the same tunnel packets as port '{other}' ({over}, key {key}, remote {remote}, \
-         local {local}); give one of them another key, remote_ip or local_ip"
+        "'{port}' would receive the same tunnel packets as port '{other}' ({over}, remote {remote}, local {local}); \
+         give one of them another {}remote_ip or local_ip",
+        if *.keyed { "key, " } else { "" }
     )]
     SameTunnel {
         /// The refused port.
         port: String,
         /// The port that has them already.
         other: String,
-        /// What both are received on.
+        /// What both are received on, and with which key.
         over: String,
-        /// Key of both.
-        key: TunnelKey,
         /// Remote end of both.
         remote: IpAddr,
         /// Local address of both, or `any`.
         local: String,
+        /// Whether another key could tell such tunnels apart.
+        keyed: bool,
+    },
+    /// Two layer-3 tunnels that would carry the same packets.
+    #[error(
+        "'{port}' would carry the same packets as port '{other}' (route {to}); give each routes of its own, or put them in \
+         different VLANs"
+    )]
+    SameRoute {
+        /// The refused port.
+        port: String,
+        /// The port that carries them already.
+        other: String,
+        /// Which packets.
+        to: Ipv4Prefix,
     },
     /// Tunnels of different protocols on one UDP port.
     #[error("'{port}': UDP port {dst_port} is that of port '{other}', a {protocol} tunnel; use another dst_port")]

@@ -51,7 +51,7 @@ impl<'a> Iterator for Flood<'a> {
         let (vlan, customer) = (self.vlan, self.customer);
         let others = self.ports.by_ref().filter(|&&id| id != ingress).filter_map(|&id| snap.port(id));
         others.map(AsRef::as_ref).find(|port| {
-            port.is_open() && vlan::carries(&port.vlan, vlan, customer) && !(protected && port.rules.protected)
+            port.is_flooded() && vlan::carries(&port.vlan, vlan, customer) && !(protected && port.rules.protected)
         })
     }
 }
@@ -68,8 +68,6 @@ pub fn forward<'a>(
     now: Instant,
 ) -> Result<Targets<'a>, DropReason> {
     let (vlan, customer, protected) = (tagging.vlan, tagging.customer(), ingress.rules.protected);
-    let flood =
-        |ports: &'a [PortId]| Flood { snap, ports: ports.iter(), ingress: ingress.id, protected, vlan, customer };
     let flooded = dst.is_group() || bridge.vlans.flood.contains(vlan);
     let known = if flooded { None } else { table.lookup(vlan, dst, now) };
     match known {
@@ -86,10 +84,15 @@ pub fn forward<'a>(
             if !vlan::carries(&first.vlan, vlan, customer) {
                 return Err(DropReason::VlanNotAllowed);
             }
+            // A static address may be there, but nothing that is bridged fits.
+            if first.is_layer3() {
+                return Err(DropReason::NotRouted);
+            }
             Ok(Targets::only(snap, first, place.remote))
         }
         None => {
-            let mut rest = flood(&bridge.ports);
+            let (ports, ingress) = (bridge.ports.iter(), ingress.id);
+            let mut rest = Flood { snap, ports, ingress, protected, vlan, customer };
             let first = rest.next().ok_or(DropReason::NoOutput)?;
             Ok(Targets { first, remote: None, rest })
         }

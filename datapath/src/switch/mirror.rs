@@ -274,7 +274,7 @@ impl<'a> Walk<'a> {
     fn flood_copy(&mut self, bridge: &Bridge, mirror: &Mirror, frame: Frame, tagging: Tagging) {
         let ports = bridge.ports.iter().filter_map(|&id| self.snap.port(id));
         let mut ports =
-            ports.filter(|port| port.is_open() && vlan::carries(&port.vlan, tagging.vlan, tagging.customer()));
+            ports.filter(|port| port.is_flooded() && vlan::carries(&port.vlan, tagging.vlan, tagging.customer()));
         let Some(mut port) = ports.next() else { return self.drop_copy(mirror, frame, DropReason::NoOutput) };
         for next in ports {
             let copy = self.out.copy(&frame);

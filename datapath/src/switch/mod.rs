@@ -1,12 +1,13 @@
 //! The switch: what happens to a frame between the device it came from and the devices it leaves by. No I/O, no clock.
 //!
 //! [`Switch`] belongs to one worker thread and is the only thing here that remembers anything from frame to frame: the
-//! learned addresses, what waits for a rate limit, and how often senders were told something. Everything else it needs comes with the call: the immutable [`state::Snapshot`] to forward by, the
+//! learned addresses, what waits for a rate limit or an answer to ARP, and how often senders were told something. Everything else it needs comes with the call: the immutable [`state::Snapshot`] to forward by, the
 //! time, the memory, the counters. The walk itself is in [`pipeline`], each of its stages in a file of that name.
 //!
 //! What an attacker may try: any bytes in a frame (parsed once, by `wire::parse`), any number of source addresses
 //! (bounded and shared fairly between ports, by [`mac_table`]), group addresses as source, tags of VLANs that the port
-//! does not carry (refused by [`admit`]), any rate (bounded by [`shape`] where a limit is set).
+//! does not carry (refused by [`admit`]), any rate (bounded by [`shape`] where a limit is set), packets for any number of
+//! stations that do not exist (bounded by [`neighbours`]).
 
 pub mod admit;
 pub mod bucket;
@@ -17,10 +18,13 @@ pub mod mac_table;
 pub mod mirror;
 pub mod moves;
 pub mod mtu;
+pub mod neighbours;
 pub mod patch;
 pub mod pipeline;
 pub mod probes;
 mod qinq;
+mod router;
+pub mod routes;
 pub mod shape;
 mod shares;
 pub mod state;
@@ -39,12 +43,14 @@ use mac_table::{FdbEntry, MacTable, TableStats};
 use mirror::Copies;
 use moves::{Flap, RecentMove};
 use mtu::Tellers;
+use neighbours::Neighbours;
 use probes::{Probed, Probes};
 use shape::Shapers;
 use state::{Bridge, Port, Snapshot};
 use std::sync::Arc;
 pub use tx::TxQueues;
 use unclaimed::{Stray, Unclaimed};
+use verdict::DropReason;
 
 /// How often expired addresses are cleared away.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -61,6 +67,7 @@ pub struct Switch {
     next_sweep: Instant,
     shapers: Shapers,
     tellers: Tellers,
+    neighbours: Neighbours,
     flaps: Vec<(BridgeId, Flap)>,
     /// Memory of the walk: what one frame became on its way out, what is between two patch ports, and what came out of
     /// one run of datagrams.
@@ -108,6 +115,11 @@ impl Switch {
         self.tellers.adopt(snap);
         self.copies.adopt(&self.adopted.bridges, &snap.bridges);
         self.shapers.adopt(&self.adopted, snap, now);
+        for frame in self.neighbours.without(|port| snap.port(port).is_none()) {
+            if let Some(port) = self.adopted.port(frame.meta.ingress.port) {
+                port.counters.drops.add(DropReason::PortDown, 1);
+            }
+        }
         self.adopted = Arc::clone(snap);
     }
 
@@ -153,7 +165,8 @@ impl Switch {
     #[inline]
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
-        if self.probes.wait() { Some(Instant::default()) } else { self.shapers.due() }
+        let timed = || [self.shapers.due(), self.neighbours.due()].into_iter().flatten().min();
+        if self.probes.wait() { Some(Instant::default()) } else { timed() }
     }
 
     /// Has the remote ends of these ports probed, under numbers from `first_id` on.
@@ -175,10 +188,10 @@ impl Switch {
         self.unclaimed.recent(now, claimed).collect()
     }
 
-    /// How many frames wait for a rate limit: received, and not yet sent or dropped.
+    /// How many frames wait for a rate limit or for an answer to ARP: received, and not yet sent or dropped.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.shapers.waiting()
+        self.shapers.waiting() + self.neighbours.waiting()
     }
 
     /// Counts from zero again what the table of `bridge` goes through.

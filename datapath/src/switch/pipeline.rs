@@ -7,6 +7,8 @@
 //!                               └──────────────── at the peer ◀─ patch ports ◀─────┘
 //! ```
 //!
+//! A bridge with a layer-3 tunnel is a router, too ([`super::router`]): packets out of that tunnel get their addresses first.
+//!
 //! What a mirror selects, where it arrives or where it leaves, is copied on the way; copies wait ([`super::mirror`]) until
 //! the worker has sent the frames themselves and asks for them ([`Switch::send_copies`]).
 //!
@@ -23,6 +25,7 @@ use super::flow_cache::{Flow, FlowCache, Verdict};
 use super::forward::{Targets, forward};
 use super::mac_table::Lesson;
 use super::mirror::Copies;
+use super::neighbours::Neighbours;
 use super::patch;
 use super::probes::Probes;
 use super::shape::{Direction, Offer};
@@ -68,7 +71,8 @@ impl Switch {
         }
     }
 
-    /// Lets the frames go on that have waited for a rate limit until `now`, and probes that were asked for; to be called when [`Switch::due`] says, and
+    /// Lets the frames go on that have waited for a rate limit until `now`, and probes that were asked for; asks again, or
+    /// gives up the packets, where no station has answered to its address; to be called when [`Switch::due`] says, and
     /// before [`Switch::process`], so that order is kept. `snap` is the one last adopted.
     pub fn release(
         &mut self,
@@ -89,6 +93,8 @@ impl Switch {
             }
             walk.cross_patches();
         }
+        walk.pursue();
+        walk.cross_patches();
         walk.send_probes();
     }
 
@@ -122,20 +128,9 @@ impl Switch {
         let (pieces, crossing) = (&mut self.pieces, &mut self.crossing);
         let (shapers, tellers) = (&mut self.shapers, &mut self.tellers);
         let out = Egress { snap, pool, counters, tx, pieces, crossing, shapers, tellers, told: false, now };
-        let (probes, unclaimed) = (&mut self.probes, &mut self.unclaimed);
-        (
-            Walk {
-                now,
-                snap,
-                flows: &mut self.flows,
-                tables: &mut self.tables,
-                copies: &mut self.copies,
-                probes,
-                unclaimed,
-                out,
-            },
-            &mut self.inner,
-        )
+        let (flows, tables, copies) = (&mut self.flows, &mut self.tables, &mut self.copies);
+        let (neighbours, probes, unclaimed) = (&mut self.neighbours, &mut self.probes, &mut self.unclaimed);
+        (Walk { now, snap, flows, tables, copies, neighbours, probes, unclaimed, out }, &mut self.inner)
     }
 }
 
@@ -146,6 +141,7 @@ pub(super) struct Walk<'a> {
     pub(super) flows: &'a mut FlowCache,
     pub(super) tables: &'a mut Tables,
     pub(super) copies: &'a mut Copies,
+    pub(super) neighbours: &'a mut Neighbours,
     pub(super) probes: &'a mut Probes,
     pub(super) unclaimed: &'a mut Unclaimed,
     pub(super) out: Egress<'a>,
@@ -179,13 +175,24 @@ impl<'a> Walk<'a> {
         self.cross_patches();
     }
 
-    /// What has left by patch ports is received at their peers, until nothing is between two.
+    /// What has left by patch ports is received at their peers, until nothing is between two; and what waited for a
+    /// station's address goes on where that was heard.
     pub(super) fn cross_patches(&mut self) {
         let mut crossings = 0;
-        while let Some(mut frame) = self.out.crossing.pop() {
-            crossings += 1;
-            patch::ration(&mut frame, crossings);
-            self.enter(frame.meta.ingress, frame, 1);
+        loop {
+            if let Some(mut frame) = self.out.crossing.pop() {
+                crossings += 1;
+                patch::ration(&mut frame, crossings);
+                self.enter(frame.meta.ingress, frame, 1);
+            } else if let Some(frame) = self.neighbours.next_ready() {
+                self.out.told = false;
+                match self.snap.port(frame.meta.ingress.port) {
+                    Some(ingress) => self.switch(ingress, frame),
+                    None => self.out.lose(frame, DropReason::PortDown, 1),
+                }
+            } else {
+                return;
+            }
         }
     }
 
@@ -208,7 +215,9 @@ impl<'a> Walk<'a> {
     }
 
     /// A frame that is in by `ingress`, to the ports of its bridge that it leaves by.
-    fn switch(&mut self, ingress: &Port, mut frame: Frame) {
+    fn switch(&mut self, ingress: &Port, frame: Frame) {
+        let emerged = if ingress.is_layer3() { self.emerge(ingress, frame) } else { Some(frame) };
+        let Some(mut frame) = emerged else { return };
         match self.decide(ingress, &mut frame) {
             Ok((tagging, targets)) => self.deliver(frame, tagging, targets),
             Err(reason) => self.out.discard(frame, &ingress.counters, reason),
@@ -247,7 +256,16 @@ impl<'a> Walk<'a> {
             Lesson::Elsewhere => self.out.counters.static_none_move.add(1),
             Lesson::Changed => self.flows.forget(),
         }
-        let targets = forward(self.snap, bridge, table, ingress, &tagging, headers.dst, self.now)?;
+        let routed = match &bridge.router {
+            Some(router) => self.route(bridge, router, ingress, frame, &headers, &tagging)?,
+            None => None,
+        };
+        let table = self.tables.of(bridge);
+        let (targets, flow) = match routed {
+            // Where it goes depends on more than a flow holds.
+            Some(targets) => (targets, None),
+            None => (forward(self.snap, bridge, table, ingress, &tagging, headers.dst, self.now)?, flow),
+        };
         if mirrored {
             self.copy_leaving(bridge, served, frame, headers.dst, tagging, targets.clone());
         } else if let (Some(flow), Some(remote)) = (flow, targets.remote)
@@ -260,7 +278,7 @@ impl<'a> Walk<'a> {
     }
 
     /// To the last port goes the frame itself, to those before it a copy each.
-    fn deliver(&mut self, frame: Frame, tagging: Tagging, targets: Targets<'a>) {
+    pub(super) fn deliver(&mut self, frame: Frame, tagging: Tagging, targets: Targets<'a>) {
         let mut port = targets.first;
         for next in targets.rest {
             let copy = self.out.copy(&frame);

@@ -96,7 +96,8 @@ impl Probes {
 
 /// The remote ends of a tunnel whose MTU is known.
 fn ends(port: &Port) -> impl Iterator<Item = Probed> {
-    let tunnel = port.tunnel.as_ref().zip(port.mtu).filter(|_| port.up);
+    // A layer-3 tunnel carries no frames, so no probes.
+    let tunnel = port.tunnel.as_ref().zip(port.mtu).filter(|_| port.up && !port.is_layer3());
     tunnel.into_iter().flat_map(move |(tunnel, mtu)| {
         let len = frame_len(mtu);
         tunnel.ends().map(move |(remote, _)| Probed {

@@ -6,6 +6,7 @@
 use super::mac_table::StaticEntry;
 use super::mirror::{self, Mirror, PortMirrors};
 use super::mtu::MtuPolicy;
+use super::routes::Router;
 use super::shape::Limits;
 use super::vlan_set::VlanSet;
 use crate::packet::Frame;
@@ -158,15 +159,30 @@ impl Port {
         self.up && !self.mirrors.output
     }
 
+    /// Whether it is a tunnel of IP packets without Ethernet headers: only its bridge's router sends by it.
+    #[inline]
+    #[must_use]
+    pub fn is_layer3(&self) -> bool {
+        self.tunnel.as_ref().is_some_and(|tunnel| tunnel.protocol.is_layer3())
+    }
+
+    /// Whether frames leave by it that are for all ports.
+    #[inline]
+    #[must_use]
+    pub fn is_flooded(&self) -> bool {
+        self.is_open() && !self.is_layer3()
+    }
+
     /// What a frame on its way out counts as in [`PortCounters`]: packets, and bytes from their Ethernet headers on.
-    /// A run of datagrams counts as the frames in it, without their encapsulation; a super-frame counts once.
+    /// A run of datagrams counts as the frames in it, without their encapsulation and with the Ethernet headers that they
+    /// had before; a super-frame counts once.
     #[inline]
     #[must_use]
     pub fn weigh(&self, frame: &Frame) -> (u64, u64) {
         let len = frame.len();
         let packets = frame.meta.outer.and_then(|o| o.segment).map_or(1, |n| len.div_ceil(usize::from(n.max(1))));
-        let header = self.tunnel.as_ref().map_or(0, Tunnel::header_len);
-        (packets as u64, len.saturating_sub(packets * header) as u64)
+        let (header, stripped) = self.tunnel.as_ref().map_or((0, 0), |t| (t.header_len(), t.stripped_len()));
+        (packets as u64, (len + packets * stripped).saturating_sub(packets * header) as u64)
     }
 }
 
@@ -191,6 +207,8 @@ pub struct Bridge {
     pub vlans: BridgeVlans,
     /// Its mirrors, [`super::mirror::MAX_MIRRORS`] at most.
     pub mirrors: Vec<Mirror>,
+    /// Set if it has a layer-3 tunnel.
+    pub router: Option<Router>,
 }
 
 impl Bridge {
@@ -207,6 +225,7 @@ impl Bridge {
             secure: false,
             vlans: BridgeVlans::default(),
             mirrors: vec![],
+            router: None,
         }
     }
 }

@@ -4,7 +4,7 @@
 //! bytes: a datagram that is none of the tunnel's is refused, and what is inside is as untrusted as a frame from any
 //! other port.
 
-use super::Protocol;
+use super::{Protocol, ipip};
 use crate::offload::gro::Merge;
 use crate::packet::{Frame, Meta, Pool};
 use crate::switch::verdict::DropReason;
@@ -32,6 +32,9 @@ pub fn decap(
     out: &mut Vec<Inner>,
     mut refuse: impl FnMut(DropReason),
 ) {
+    if protocol.is_layer3() {
+        ipip::push_ethernet(&mut run);
+    }
     let len = run.len();
     let datagram = run.meta.outer.and_then(|outer| outer.segment).map_or(len, usize::from).max(1);
     if len == 0 {

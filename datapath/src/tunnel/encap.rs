@@ -5,7 +5,7 @@
 //!
 //! That a frame fits the tunnel was seen to before, by the switch.
 
-use super::Tunnel;
+use super::{Tunnel, ipip};
 use crate::offload::checksum;
 use crate::offload::gso::Cut;
 use crate::packet::{ChecksumState, Frame, Meta, Outer, Pool};
@@ -34,6 +34,11 @@ pub fn encap(
     pool: &mut Pool,
     out: &mut Vec<Frame>,
 ) -> Result<Encapped, (Frame, DropReason)> {
+    if tunnel.protocol.is_layer3()
+        && let Err(reason) = ipip::check(frame.bytes())
+    {
+        return Err((frame, reason));
+    }
     let cut = match fit(&mut frame, udp::MAX_PAYLOAD - tunnel.header_len()) {
         Ok(cut) => cut,
         Err(reason) => return Err((frame, reason)),
@@ -43,6 +48,7 @@ pub fn encap(
         if let Err(reason) = checksum::finish(&mut frame) {
             return Err((frame, reason));
         }
+        frame.pop_front(tunnel.stripped_len());
         pool.make_room(&mut frame, header.len);
         header.write(frame.push_front(header.len));
         frame.meta.outer = Some(outer);
@@ -62,6 +68,8 @@ pub fn encap(
         }
         let segment = (last > first).then_some(datagram as u16);
         let outer = Some(Outer { segment, ..outer });
+        // Nothing that is stripped is sent in runs of several.
+        run.pop_front(tunnel.stripped_len());
         run.meta = Meta { csum: ChecksumState::None, gso: None, outer, ..frame.meta };
         out.push(run);
         runs += 1;

@@ -1,7 +1,8 @@
 //! Tunnels: which headers go before a frame and come off again.
 //!
 //! Pure: bytes and addresses in, bytes and addresses out. The kernel's sockets add and remove what is before the tunnel's
-//! own header, so the underlay's routing, ARP and firewall apply as to any other traffic.
+//! own header, so the underlay's routing, ARP and firewall apply as to any other traffic. Most tunnels carry Ethernet frames,
+//! a layer-3 tunnel ([`ipip`]) the IP packets in them.
 //!
 //! ```text
 //!  encap: frame ─▶ cut to fit ─▶ [header, segment] … in runs ─▶ port/{udp,raw_ip}
@@ -15,6 +16,7 @@ mod decap;
 mod demux;
 pub mod ecn;
 mod encap;
+pub mod ipip;
 pub mod probe;
 mod remotes;
 #[cfg(test)]
@@ -27,9 +29,10 @@ pub use remotes::Remotes;
 
 use crate::packet::{Frame, Outer};
 use crate::switch::verdict::DropReason;
-use crate::types::{RemoteIndex, TunnelKey};
+use crate::types::{Ipv4Prefix, RemoteIndex, TunnelKey};
 use crate::wire::parse::{Service, flow_hash, parse};
-use crate::wire::{TunnelHeader, geneve, gre, vxlan};
+use crate::wire::{TunnelHeader, ethernet, geneve, gre, vxlan};
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 /// Which header stands before the frame.
@@ -41,6 +44,8 @@ pub enum Protocol {
     Geneve,
     /// GRE (RFC 2784, RFC 2890) with Ethernet frames.
     Gre,
+    /// IPv4 packets right after the outer IP header (RFC 2003).
+    Ipip,
 }
 
 impl Protocol {
@@ -51,6 +56,7 @@ impl Protocol {
             Self::Vxlan => "vxlan",
             Self::Geneve => "geneve",
             Self::Gre => "gre",
+            Self::Ipip => "ipip",
         }
     }
 
@@ -60,8 +66,14 @@ impl Protocol {
         match self {
             Self::Vxlan => Some(vxlan::PORT),
             Self::Geneve => Some(geneve::PORT),
-            Self::Gre => None,
+            Self::Gre | Self::Ipip => None,
         }
+    }
+
+    /// Whether it carries IP packets without Ethernet headers.
+    #[must_use]
+    pub const fn is_layer3(self) -> bool {
+        matches!(self, Self::Ipip)
     }
 
     /// Reads the header of a received datagram.
@@ -71,6 +83,7 @@ impl Protocol {
             Self::Vxlan => vxlan::parse(datagram),
             Self::Geneve => geneve::parse(datagram),
             Self::Gre => gre::parse(datagram),
+            Self::Ipip => ipip::parse(datagram),
         }
     }
 }
@@ -95,6 +108,15 @@ pub enum Field {
     Inherit,
 }
 
+/// Where a layer-3 tunnel takes packets.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Route {
+    /// Those for these addresses,
+    pub to: Ipv4Prefix,
+    /// to this remote end.
+    pub via: IpAddr,
+}
+
 /// The settings of a tunnel port.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tunnel {
@@ -104,6 +126,8 @@ pub struct Tunnel {
     pub remote: SocketAddr,
     /// Set if it has several other ends.
     pub remotes: Option<Remotes>,
+    /// Of a layer-3 tunnel: which packets it carries, each to one of its other ends; empty: all, to its only one.
+    pub routes: Vec<Route>,
     /// Whether addresses are learned from its frames.
     pub learning: bool,
     /// Our own address; `None`: any, and the route decides what is sent from.
@@ -130,14 +154,15 @@ impl Tunnel {
             protocol,
             remote,
             remotes: None,
-            learning: true,
+            routes: Vec::new(),
+            learning: !protocol.is_layer3(),
             local: None,
             out_key: key,
             in_key: key,
             tos: Field::Fixed(0),
             ttl: Field::Fixed(Outer::TTL),
             dont_fragment: true,
-            checksum: !matches!(protocol, Protocol::Gre),
+            checksum: protocol.udp_port().is_some(),
         }
     }
 
@@ -158,8 +183,27 @@ impl Tunnel {
     #[must_use]
     pub fn is_same_but_for_ends(&self, other: &Self) -> bool {
         let both_have_several = self.remotes.is_some() && other.remotes.is_some();
-        let same_ends = || Self { remote: self.remote, remotes: self.remotes.clone(), ..other.clone() };
+        let routes = || self.routes.clone();
+        let same_ends =
+            || Self { remote: self.remote, remotes: self.remotes.clone(), routes: routes(), ..other.clone() };
         self == other || (both_have_several && self.endpoint() == other.endpoint() && *self == same_ends())
+    }
+
+    /// Which packets a layer-3 tunnel carries, and to which of its other ends; those to an end that it does not have are
+    /// left out.
+    pub fn routes(&self) -> impl Iterator<Item = (Ipv4Prefix, RemoteIndex)> + '_ {
+        let all = self.protocol.is_layer3() && self.routes.is_empty();
+        let ends = self.ends().filter(|_| !self.routes.is_empty());
+        let indexes: HashMap<_, _> = ends.map(|(index, end)| (end, index)).collect();
+        let some = self.routes.iter().filter_map(move |route| Some((route.to, *indexes.get(&route.via)?)));
+        all.then_some((Ipv4Prefix::ALL, RemoteIndex(0))).into_iter().chain(some)
+    }
+
+    /// Bytes of a frame's Ethernet header that it does not carry.
+    #[inline]
+    #[must_use]
+    pub const fn stripped_len(&self) -> usize {
+        if self.protocol.is_layer3() { ethernet::HEADER_LEN } else { 0 }
     }
 
     /// Bytes of the tunnel's own header before every frame sent.
@@ -170,6 +214,7 @@ impl Tunnel {
             Protocol::Vxlan => vxlan::HEADER_LEN,
             Protocol::Geneve => geneve::HEADER_LEN,
             Protocol::Gre => gre::header_len(self.out_key, self.checksum),
+            Protocol::Ipip => 0,
         }
     }
 
@@ -183,6 +228,7 @@ impl Tunnel {
                 header.bytes = gre::header(self.out_key, self.checksum);
                 header.gre_checksum = self.checksum;
             }
+            Protocol::Ipip => {}
         }
         header
     }

@@ -7,6 +7,7 @@ use crate::wire::fixtures::{Packet, verified};
 use crate::wire::udp;
 use proptest::prelude::*;
 
+/// Those that carry Ethernet frames.
 const ALL: [Protocol; 3] = [Protocol::Vxlan, Protocol::Geneve, Protocol::Gre];
 
 fn of(protocol: Protocol) -> Tunnel {
@@ -23,6 +24,7 @@ fn header(protocol: Protocol) -> &'static [u8] {
         Protocol::Vxlan => &[8, 0, 0, 0, 0, 0x13, 0x88, 0],
         Protocol::Geneve => &[0, 0, 0x65, 0x58, 0, 0x13, 0x88, 0],
         Protocol::Gre => &[0x20, 0, 0x65, 0x58, 0, 0, 0x13, 0x88],
+        Protocol::Ipip => &[],
     }
 }
 
@@ -280,6 +282,29 @@ fn a_checksum_of_gre_is_that_of_each_packet() {
 }
 
 #[test]
+fn ip_in_ip_carries_packets_without_their_ethernet_headers() {
+    let packet = Packet::tcp4(3000);
+    let (encapped, runs) = encapped_by(&of(Protocol::Ipip), packet.super_frame(1300)).unwrap();
+    assert_eq!(encapped, Encapped { segments: 3, runs: 3 });
+    let mut payload = Vec::new();
+    for run in runs {
+        assert!(run.meta.outer.unwrap().checksum && run.bytes()[0] == 0x45 && run.len() <= 1450);
+        let (mut inner, refused) = decapped_by(Protocol::Ipip, run);
+        assert_eq!((inner.len(), inner[0].key, refused), (1, TunnelKey(0), vec![]));
+        let frame = inner.remove(0).frame;
+        assert_eq!(frame.bytes()[..14], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0]);
+        payload.extend(verified(frame.bytes()).payload);
+    }
+    assert_eq!(payload, packet.payload);
+    // A single frame keeps its memory.
+    let (_, runs) = encapped_by(&of(Protocol::Ipip), packet.clone().udp().frame()).unwrap();
+    assert_eq!(runs[0].bytes(), &packet.clone().udp().bytes()[14..]);
+    for other in [Packet::tcp6(9).frame(), Packet::tcp4(9).tagged(7).frame()] {
+        assert_eq!(encapped_by(&of(Protocol::Ipip), other).unwrap_err(), DropReason::NotRouted);
+    }
+}
+
+#[test]
 fn without_the_checksum_of_udp_datagrams_go_one_by_one() {
     let tunnel = Tunnel { checksum: false, ..tunnel() };
     let (encapped, runs) = encapped_by(&tunnel, Packet::tcp4(3000).super_frame(1000)).unwrap();
@@ -323,6 +348,23 @@ proptest! {
         let (inner, refused) = decapped_by(protocol, frame);
         let frames: u32 = inner.iter().map(|inner| inner.frames).sum();
         prop_assert_eq!(frames as usize + refused.len(), datagrams, "every datagram is counted once");
+    }
+
+    #[test]
+    fn no_packet_makes_decap_panic(
+        mut bytes in prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..100),
+            (0usize..300).prop_map(|len| Packet::tcp4(len).bytes().split_off(14)),
+        ],
+        damage in prop::collection::vec((0usize..24, any::<u8>()), 0..3),
+    ) {
+        for (at, value) in damage {
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte = value;
+            }
+        }
+        let (inner, refused) = decapped_by(Protocol::Ipip, Frame::from_bytes(&bytes));
+        prop_assert_eq!(inner.len() + refused.len(), 1);
     }
 
     #[test]

@@ -100,6 +100,7 @@ mod tests {
             secure: false,
             vlans: BridgeVlans::default(),
             mirrors: vec![mirror],
+            gateway: None,
         };
         let add = |(name, port): &(&str, MemoryPort)| {
             let (name, bridge, vlan) = ((*name).to_owned(), "br0".to_owned(), VlanMode::Trunk(Trunks::All));

@@ -175,6 +175,7 @@ pub fn bridge(name: &str) -> BridgeSpec {
         secure: false,
         vlans: BridgeVlans::default(),
         mirrors: vec![],
+        gateway: None,
     }
 }
 

@@ -15,6 +15,7 @@
 //! listed as leaving counts as sent; any other change of a counter must be listed. After every step the accounting
 //! identity of [`datapath::stats`] must hold. A lab whose last step was not looked at fails its test.
 
+mod arp;
 mod compare;
 mod describe;
 mod engine;
@@ -24,6 +25,7 @@ mod probe;
 mod spec;
 mod underlay;
 
+pub use arp::{arp_reply, arp_request};
 pub use datapath::port::Caps;
 pub use datapath::switch::bucket::Tokens;
 pub use datapath::switch::mac_table::TableStats;
@@ -36,7 +38,8 @@ pub use expect::*;
 pub use packet::{Packet, eth, mac, tags};
 pub use probe::{answer, request};
 pub use spec::{
-    BridgeSpec, MirrorSpec, PortSpec, geneve, gre, mirror, mirror_to_vlan, multipoint, patch, port, vlan_id, vxlan,
+    BridgeSpec, MirrorSpec, PortSpec, geneve, gre, ipip, ipip_by_routes, mirror, mirror_to_vlan, multipoint, patch,
+    port, vlan_id, vxlan,
 };
 pub use underlay::{datagram, datagram_of};
 
@@ -47,6 +50,7 @@ use datapath::port::memory::MemoryPort;
 use datapath::stats::{MirrorCounters, PortCounters};
 use datapath::switch::mac_table::{FdbEntry, StaticEntry};
 use datapath::switch::mirror::{Mirror, Output, PortMirrors, Select};
+use datapath::switch::routes::Router;
 use datapath::switch::state::{Attachment, Bridge, Port, Snapshot};
 use datapath::time::{Duration, Instant};
 use datapath::tunnel::Endpoint;
@@ -58,7 +62,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// The protocols of tunnels; all tunnels of one share the device whose number is its index here.
-const PROTOCOLS: [Protocol; 3] = [Protocol::Vxlan, Protocol::Geneve, Protocol::Gre];
+const PROTOCOLS: [Protocol; 4] = [Protocol::Vxlan, Protocol::Geneve, Protocol::Gre, Protocol::Ipip];
 
 /// A port that is or was.
 struct Member {
@@ -418,9 +422,11 @@ impl Lab {
         for ((i, (name, spec)), mirrors) in self.bridges.iter().enumerate().zip(mirrors) {
             let ports = self.members.iter().filter(|m| m.present && m.spec.bridge == *name).map(|m| m.id).collect();
             let statics = spec.statics.iter().filter_map(|s| self.static_entry(name, s)).collect();
+            let members = || snap.ports.iter().flatten().filter(|p| p.bridge == BridgeId(i as u32)).map(AsRef::as_ref);
+            let router = Router::of(&spec.gateway, members().find(|port| *port.name == **name), members());
             let BridgeSpec { mac_aging, mac_table_size, secure, vlans, .. } = spec.clone();
             let (id, name) = (BridgeId(i as u32), Arc::from(*name));
-            let bridge = Bridge { id, name, ports, mac_aging, mac_table_size, statics, secure, vlans, mirrors };
+            let bridge = Bridge { id, name, ports, mac_aging, mac_table_size, statics, secure, vlans, mirrors, router };
             snap.bridges.push(Some(Arc::new(bridge)));
         }
         self.engine.adopt(Arc::new(snap), added, removed, self.now);

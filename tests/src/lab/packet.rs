@@ -27,7 +27,10 @@ pub struct Packet {
     tags: Vec<(u16, u16)>,
     body: Body,
     v6: bool,
+    /// IPv4 addresses, if they are not those that go with the stations.
+    addresses: Option<(Ipv4Addr, Ipv4Addr)>,
     tos: u8,
+    ttl: u8,
     payload: Vec<u8>,
     flow: u16,
     sequence: u32,
@@ -64,7 +67,9 @@ pub fn eth(addresses: &str) -> Packet {
         tags: vec![],
         body: Body::Raw(0x88b5),
         v6: false,
+        addresses: None,
         tos: 0,
+        ttl: 64,
         payload: vec![0; 46],
         flow: 0,
         sequence: 1_000_000,
@@ -175,6 +180,34 @@ impl Packet {
     #[must_use]
     pub fn may_fragment(mut self) -> Self {
         self.dont_fragment = false;
+        self
+    }
+
+    /// From an IPv4 address to another, as `"192.168.10.10→192.168.11.10"`.
+    ///
+    /// # Panics
+    /// If it does not read so.
+    #[must_use]
+    pub fn ips(mut self, addresses: &str) -> Self {
+        let (src, dst) = addresses.split_once('→').expect("'address→address'");
+        let [src, dst] = [src, dst].map(|address| address.parse().expect("an IPv4 address"));
+        self.addresses = Some((src, dst));
+        self
+    }
+
+    /// Between other stations.
+    #[must_use]
+    pub fn between(mut self, stations: &str) -> Self {
+        let other = eth(stations);
+        self.addresses = Some(self.ipv4_addresses());
+        (self.src, self.dst) = (other.src, other.dst);
+        self
+    }
+
+    /// With so many hops still to make.
+    #[must_use]
+    pub fn ttl(mut self, ttl: u8) -> Self {
+        self.ttl = ttl;
         self
     }
 
@@ -299,14 +332,15 @@ impl Packet {
                 flow_label: Ipv6FlowLabel::default(),
                 payload_length: len,
                 next_header: proto,
-                hop_limit: 64,
+                hop_limit: self.ttl,
                 source: Self::ipv6(self.src).octets(),
                 destination: Self::ipv6(self.dst).octets(),
             };
             return (IpHeaders::Ipv6(header, Ipv6Extensions::default()), 0x86dd);
         }
-        let (src, dst) = (Self::ipv4(self.src).octets(), Self::ipv4(self.dst).octets());
-        let mut header = Ipv4Header::new(len, 64, proto, src, dst).expect("fits an IPv4 packet");
+        let (src, dst) = self.ipv4_addresses();
+        let (src, dst) = (src.octets(), dst.octets());
+        let mut header = Ipv4Header::new(len, self.ttl, proto, src, dst).expect("fits an IPv4 packet");
         header.identification = self.identification;
         header.dont_fragment = self.dont_fragment;
         header.dscp = IpDscp::try_new(self.tos >> 2).expect("six bits");
@@ -378,7 +412,8 @@ impl Packet {
         } else {
             let quote = &packet[..packet.len().min(576 - 28)];
             let kind = DestUnreachableHeader::FragmentationNeeded { next_hop_mtu: mtu };
-            let (from, to) = (Self::ipv4(self.dst).octets(), Self::ipv4(self.src).octets());
+            let (to, from) = self.ipv4_addresses();
+            let (from, to) = (from.octets(), to.octets());
             let len = (8 + quote.len()) as u16;
             let mut header = Ipv4Header::new(len, 64, IpNumber::ICMP, from, to).expect("fits");
             header.identification = u16::from_be_bytes([packet[4], packet[5]]);
@@ -420,7 +455,7 @@ impl Packet {
         let proto: u8 = if self.body == Body::Tcp { 6 } else { 17 };
         let addresses: Vec<u8> = match self.v6 {
             true => [Self::ipv6(self.src).octets(), Self::ipv6(self.dst).octets()].concat(),
-            false => [Self::ipv4(self.src).octets(), Self::ipv4(self.dst).octets()].concat(),
+            false => [self.ipv4_addresses().0.octets(), self.ipv4_addresses().1.octets()].concat(),
         };
         let words = addresses.chunks_exact(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]])));
         let mut sum = words.sum::<u32>() + u32::from(proto) + l4_len as u32;
@@ -428,6 +463,10 @@ impl Packet {
             sum = (sum & 0xffff) + (sum >> 16);
         }
         sum as u16
+    }
+
+    fn ipv4_addresses(&self) -> (Ipv4Addr, Ipv4Addr) {
+        self.addresses.unwrap_or((Self::ipv4(self.src), Self::ipv4(self.dst)))
     }
 
     fn ipv4(mac: MacAddr) -> Ipv4Addr {

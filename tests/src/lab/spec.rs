@@ -2,10 +2,11 @@
 
 use datapath::port::Caps;
 use datapath::switch::mtu::MtuPolicy;
+use datapath::switch::routes::Gateway;
 use datapath::switch::shape::{Limit, Limits};
 use datapath::switch::state::{BridgeVlans, PortRules, PriorityTags, Service, Trunks, VlanMode};
 use datapath::time::Duration;
-use datapath::tunnel::{Protocol, Remotes, Tunnel};
+use datapath::tunnel::{Protocol, Remotes, Route, Tunnel};
 use datapath::types::{L3Mtu, TunnelKey, VlanId};
 use std::net::{IpAddr, SocketAddr};
 
@@ -51,12 +52,15 @@ pub struct BridgeSpec {
     pub vlans: BridgeVlans,
     /// Its mirrors.
     pub mirrors: Vec<MirrorSpec>,
+    /// What it is known by as a router; its own port is the one with its name.
+    pub gateway: Gateway,
 }
 
 impl Default for BridgeSpec {
     fn default() -> Self {
         let (mac_aging, vlans) = (Duration::from_secs(300), BridgeVlans::default());
-        Self { mac_aging, mac_table_size: 8192, statics: vec![], secure: false, vlans, mirrors: vec![] }
+        let gateway = Gateway { mac: super::mac("fe"), addresses: vec![] };
+        Self { mac_aging, mac_table_size: 8192, statics: vec![], secure: false, vlans, mirrors: vec![], gateway }
     }
 }
 
@@ -190,6 +194,30 @@ pub fn geneve(name: &'static str, vni: u32, remote: &str) -> PortSpec {
 #[must_use]
 pub fn gre(name: &'static str, key: u32, remote: &str) -> PortSpec {
     tunnel(name, Protocol::Gre, key, remote)
+}
+
+/// An IP-in-IP port in VLAN 0, to which everything leads that is not for the bridge's own port.
+///
+/// # Panics
+/// If the address is none.
+#[must_use]
+pub fn ipip(name: &'static str, remote: &str) -> PortSpec {
+    tunnel(name, Protocol::Ipip, 0, remote).access(0)
+}
+
+/// An IP-in-IP port in VLAN 0 with these routes, each `(prefix, end)`. What leaves is shown at `NAME@END`.
+///
+/// # Panics
+/// If one is none.
+#[must_use]
+pub fn ipip_by_routes<const N: usize>(name: &'static str, routes: [(&str, &str); N]) -> PortSpec {
+    let route =
+        |(to, via): (&str, &str)| Route { to: to.parse().expect("a prefix"), via: via.parse().expect("an end") };
+    let routes = routes.map(route).to_vec();
+    ipip(name, &routes[0].via.to_string()).tunnel_with(|tunnel| {
+        tunnel.remotes = Some(Remotes::new(routes.iter().map(|route| route.via)));
+        tunnel.routes = routes;
+    })
 }
 
 fn tunnel(name: &'static str, protocol: Protocol, key: u32, remote: &str) -> PortSpec {

@@ -17,7 +17,7 @@ pub fn datagram(vni: u32, packet: &Packet) -> Vec<u8> {
 /// The same of any protocol.
 #[must_use]
 pub fn datagram_of(protocol: Protocol, key: u32, packet: &Packet) -> Vec<u8> {
-    [header(protocol, key), packet.frame().bytes().to_vec()].concat()
+    [header(protocol, key), packet.frame().bytes()[stripped(protocol)..].to_vec()].concat()
 }
 
 /// A tunnel's header, without a checksum.
@@ -27,7 +27,13 @@ fn header(protocol: Protocol, key: u32) -> Vec<u8> {
         Protocol::Geneve => [[0, 0, 0x65, 0x58], (key << 8).to_be_bytes()].concat(),
         Protocol::Gre if key == 0 => vec![0, 0, 0x65, 0x58],
         Protocol::Gre => [[0x20, 0, 0x65, 0x58], key.to_be_bytes()].concat(),
+        Protocol::Ipip => vec![],
     }
+}
+
+/// Bytes of the Ethernet header, where the tunnel does not carry it.
+fn stripped(protocol: Protocol) -> usize {
+    if protocol == Protocol::Ipip { 14 } else { 0 }
 }
 
 /// The header of a frame that `tunnel` sends in `datagram`.
@@ -121,7 +127,7 @@ impl Lab {
         self.put_in += datagrams(&run).count().max(1) as u64;
         for datagram in datagrams(&run) {
             if let Some((port, header)) = self.taker(protocol, outer.remote, local, datagram) {
-                self.count_received(port, 1, datagram.len() - header);
+                self.count_received(port, 1, datagram.len() - header + stripped(protocol));
             }
         }
         self.tunnels[of(protocol).0 as usize].inject(run);
@@ -135,7 +141,8 @@ impl Lab {
         local: IpAddr,
         datagram: &[u8],
     ) -> Option<(&'static str, usize)> {
-        let (key, header) = key_of(protocol, datagram).filter(|(_, header)| datagram.len() >= header + 14)?;
+        let (key, header) =
+            key_of(protocol, datagram).filter(|(_, header)| datagram.len() + stripped(protocol) >= header + 14)?;
         let takes = |spec: &PortSpec, named: bool| {
             let Some(tunnel) = &spec.tunnel else { return false };
             let here = if named { tunnel.local == Some(local) } else { tunnel.local.is_none() };
@@ -162,7 +169,9 @@ impl Lab {
         let frame = |datagram: &[u8]| {
             let expected = sent_header(tunnel, datagram);
             assert_eq!(datagram[..expected.len()], expected, "header of {}", member.spec.name);
-            (name, Frame::from_bytes(&datagram[expected.len()..]))
+            // What is not carried is shown as an Ethernet header without addresses.
+            let ethernet = &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0][..stripped(tunnel.protocol)];
+            (name, Frame::from_bytes(&[ethernet, &datagram[expected.len()..]].concat()))
         };
         datagrams(run).map(frame).collect()
     }
@@ -190,5 +199,6 @@ fn key_of(protocol: Protocol, datagram: &[u8]) -> Option<(u32, usize)> {
             let len = key_at + if key { 4 } else { 0 } + if sequence { 4 } else { 0 };
             (first & 0x4c07_ffff == 0x6558).then_some((if key { word(key_at)? } else { 0 }, len))
         }
+        Protocol::Ipip => (first >> 28 == 4).then_some((0, 0)),
     }
 }

@@ -27,7 +27,7 @@ SETTING is, in this order,
   a column of Interface   type mtu_request ofport_request ingress_policing_rate
                           ingress_policing_burst options:KEY …
   an option of tunnels    key remote_ip local_ip in_key out_key dst_port tos ttl df_default csum
-                          learning remote_ips mtu-policy
+                          learning remote_ips mtu-policy routes
   of patch ports          peer
   of network devices      io
 
@@ -39,6 +39,7 @@ Everything else that a port can be given is set in the same transaction by 'set'
             "vsctl add-port br0 eth1",
             "vsctl add-port br0 veth0 tag=10",
             "vsctl add-port br0 vx0 type=vxlan key=5000 remote_ip=192.0.2.2",
+            "vsctl add-port br0 ip0 type=ipip remote_ip=192.0.2.2 routes=192.168.11.0/24",
             "vsctl add-port br0 vx0 -- set interface vx0 type=vxlan options:remote_ip=192.0.2.2",
             "vsctl add-port br0 host0 type=internal mtu_request=1450",
         ],

@@ -40,6 +40,7 @@ pub(crate) const TUNNEL_OPTIONS: &[&str] = &[
     "learning",
     "remote_ips",
     "mtu-policy",
+    "routes",
 ];
 
 /// Other keys of Interface options.

@@ -156,6 +156,7 @@ mod tests {
                 secure: false,
                 vlans: config.bridges[0].vlans.clone(),
                 mirrors: vec![],
+                gateway: None,
             };
             let mut actions = vec![Action::AddBridge(bridge)];
             for (name, port) in ["br0", "p1"].into_iter().zip(&memory) {
@@ -323,6 +324,7 @@ mod tests {
             secure: false,
             vlans: bridge.vlans.clone(),
             mirrors: vec![],
+            gateway: None,
         };
         assert!(switch.datapath.apply(vec![Action::SetBridge(spec)])[0].is_ok());
         switch.send(1, 9);

@@ -2,7 +2,7 @@
 
 use super::bridge::{BridgeSettings, unicast};
 use super::mtu_policy::MtuPolicy;
-use super::{Columns, Notes, Options, Refusal, VlanSettings, bridge, limits, listed, tunnel, unsupported};
+use super::{Columns, Notes, Options, Refusal, VlanSettings, bridge, limits, listed, routes, tunnel, unsupported};
 use datapath::switch::shape::{Limit, Limits};
 use datapath::switch::state::{PortRules, VlanMode};
 use datapath::tunnel::Tunnel;
@@ -10,7 +10,7 @@ use datapath::types::MacAddr;
 use uuid::Uuid;
 
 /// The values of `Interface:type` that work, as told in `Open_vSwitch:iface_types`.
-pub const TYPES: [&str; 7] = ["geneve", "gre", "internal", "patch", "system", "tap", "vxlan"];
+pub const TYPES: [&str; 8] = ["geneve", "gre", "internal", "ipip", "patch", "system", "tap", "vxlan"];
 
 /// An interface of a port of a bridge.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -140,7 +140,7 @@ pub(super) fn read(uuid: Uuid, row: &Columns<'_>, place: &Place<'_>) -> Interfac
 }
 
 fn wanted(uuid: Uuid, name: &str, row: &Columns<'_>, place: &Place<'_>, notes: &mut Notes) -> Result<Wanted, Refusal> {
-    let (vlan, rules) = place.vlans.clone()?;
+    let (mut vlan, rules) = place.vlans.clone()?;
     let own = name == place.bridge;
     let options = row.options("options");
     let mut mtu_policy = place.settings.mtu_policy;
@@ -168,6 +168,9 @@ fn wanted(uuid: Uuid, name: &str, row: &Columns<'_>, place: &Place<'_>, notes: &
                 mtu_policy =
                     tunnel::mtu_policy(&options).map_err(|why| format!("{name}: {why}"))?.unwrap_or(mtu_policy);
                 tunnel::know_statics(&mut tunnel, name, &place.settings.statics);
+                if protocol.is_layer3() {
+                    vlan = routes::one_vlan(name, vlan)?;
+                }
                 Kind::Tunnel(tunnel)
             }
             None => {
@@ -273,6 +276,7 @@ mod tests {
             (tunnel("vxlan"), true),
             (tunnel("geneve"), true),
             (tunnel("gre"), true),
+            (tunnel("ipip"), false),
             (tunnel("ip6gre"), false),
             (json!({"type": "vxlan"}), false),
             (json!({"type": "afxdp"}), false),
@@ -298,7 +302,7 @@ mod tests {
         for (row, text) in [
             (
                 json!({"type": "stt"}),
-                "type=stt is not supported by this version; geneve, gre, internal, patch, system, tap, vxlan are",
+                "type=stt is not supported by this version; geneve, gre, internal, ipip, patch, system, tap, vxlan are",
             ),
             (json!({"type": "patch"}), "p1: patch type requires valid 'peer' argument; 'vsctl set interface p1"),
             (json!({"type": "afxdp"}), "vsctl clear interface p1 type"),

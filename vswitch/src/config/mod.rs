@@ -13,6 +13,7 @@ mod memo;
 pub mod mirror;
 pub mod mtu_policy;
 pub mod port;
+pub mod routes;
 pub mod tunnel;
 pub mod unsupported;
 

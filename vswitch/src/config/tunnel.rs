@@ -4,25 +4,29 @@
 //! reported. Pure.
 
 use super::mtu_policy::MtuPolicy;
+use super::routes::{self, Ways};
 use super::{Notes, Options, Refusal, listed};
 use datapath::control::StaticSpec;
 use datapath::tunnel::{Field, Protocol, Remotes, Tunnel, ecn};
 use datapath::types::TunnelKey;
 use std::net::{IpAddr, SocketAddr};
 
-/// Options that every kind of tunnel takes.
+/// Options that every kind of tunnel takes that carries Ethernet frames.
 const COMMON: [&str; 11] =
     ["remote_ip", "local_ip", "key", "in_key", "out_key", "tos", "ttl", "df_default", "csum", "learning", "mtu-policy"];
+/// Options that layer-3 tunnels take.
+const LAYER3: [&str; 7] = ["remote_ip", "local_ip", "tos", "ttl", "df_default", "mtu-policy", "routes"];
 
 /// The most remote ends of one tunnel; everything unknown is copied to each.
-const MAX_ENDS: usize = 4096;
+pub const MAX_ENDS: usize = 4096;
 
 /// Options that Open vSwitch knows, that only tune a tunnel, and that we do not honour.
 const TUNING: [&str; 5] = ["seq", "pkt_mark", "egress_pkt_mark", "dst_mac", "local_mac"];
 
 /// The kind of tunnel that `Interface:type` names.
 pub fn protocol(interface_type: &str) -> Option<Protocol> {
-    [Protocol::Vxlan, Protocol::Geneve, Protocol::Gre].into_iter().find(|protocol| protocol.name() == interface_type)
+    let all = [Protocol::Vxlan, Protocol::Geneve, Protocol::Gre, Protocol::Ipip];
+    all.into_iter().find(|protocol| protocol.name() == interface_type)
 }
 
 /// A tunnel from an Interface's options; `notes` gets what there is to tell about them.
@@ -30,19 +34,21 @@ pub fn tunnel(protocol: Protocol, options: &Options, notes: &mut Notes) -> Resul
     if let Some(value) = options.get("exts") {
         return Err(format!("exts={value}: extensions are not supported by this version"));
     }
-    if let Some(value) = options.get("packet_type").filter(|v| **v != "legacy_l2") {
-        return Err(format!("packet_type={value}: tunnels carry Ethernet frames; remove the option"));
+    let layer3 = protocol.is_layer3();
+    let (packets, carried) = if layer3 { ("legacy_l3", "IPv4 packets") } else { ("legacy_l2", "Ethernet frames") };
+    if let Some(value) = options.get("packet_type").filter(|v| **v != packets) {
+        return Err(format!("packet_type={value}: {} carries {carried}; remove the option", protocol.name()));
     }
-    let remotes = remotes(protocol, options)?;
-    let remote = match remotes.as_ref().and_then(|remotes| remotes.ends().first()) {
-        Some(first) => *first,
-        None => remote_ip(options)?,
-    };
+    if layer3 {
+        routes::refuse_keys(protocol, options)?;
+    }
+    let Ways { remote, remotes, routes } = ways(protocol, options)?;
     let both = key(protocol, options, "key")?.unwrap_or_default();
     let default = Tunnel::new(protocol, SocketAddr::new(remote, dst_port(protocol, options)?), both);
     let tunnel = Tunnel {
         remotes,
-        learning: boolean(options, "learning")?.unwrap_or(default.learning),
+        routes,
+        learning: boolean(options, "learning")?.filter(|_| !layer3).unwrap_or(default.learning),
         local: local_ip(options, remote)?,
         out_key: key(protocol, options, "out_key")?.unwrap_or(both),
         in_key: key(protocol, options, "in_key")?.unwrap_or(both),
@@ -75,7 +81,21 @@ pub fn mtu_policy(options: &Options) -> Result<Option<MtuPolicy>, Refusal> {
     policy.map(Some).ok_or_else(|| format!("mtu-policy={value} is unknown; it is {}", MtuPolicy::WORDS))
 }
 
-fn remote_ip(options: &Options) -> Result<IpAddr, Refusal> {
+/// The other ends.
+fn ways(protocol: Protocol, options: &Options) -> Result<Ways, Refusal> {
+    let remotes = remotes(protocol, options)?;
+    if protocol.is_layer3() {
+        return routes::ways(options);
+    }
+    let remote = match remotes.as_ref().and_then(|remotes| remotes.ends().first()) {
+        Some(first) => *first,
+        None => remote_ip(options)?,
+    };
+    Ok(Ways { remote, remotes, routes: Vec::new() })
+}
+
+/// The only other end.
+pub fn remote_ip(options: &Options) -> Result<IpAddr, Refusal> {
     let Some(&value) = options.get("remote_ip") else {
         return Err("remote_ip is missing: set the other end's address, as in options:remote_ip=192.0.2.2".to_owned());
     };
@@ -86,7 +106,8 @@ fn remote_ip(options: &Options) -> Result<IpAddr, Refusal> {
 fn remotes(protocol: Protocol, options: &Options) -> Result<Option<Remotes>, Refusal> {
     let Some(&value) = options.get("remote_ips") else { return Ok(None) };
     if protocol != Protocol::Vxlan {
-        return Err(format!("remote_ips={value}: only vxlan has several remote ends; give remote_ip"));
+        let instead = if protocol.is_layer3() { "remote_ip=flow and routes" } else { "remote_ip" };
+        return Err(format!("remote_ips={value}: only vxlan floods to several remote ends; give {instead}"));
     }
     if let Some(one) = options.get("remote_ip") {
         return Err(format!("remote_ip={one} beside remote_ips={value}: give one of them; remote_ips is a flood list"));
@@ -113,7 +134,7 @@ pub fn know_statics(tunnel: &mut Tunnel, port: &str, statics: &[StaticSpec]) {
 }
 
 /// The address of another host.
-fn host(option: &str, value: &str) -> Result<IpAddr, Refusal> {
+pub fn host(option: &str, value: &str) -> Result<IpAddr, Refusal> {
     let ip = address(option, value)?;
     if ip.is_multicast() {
         return Err(format!(
@@ -219,7 +240,7 @@ fn boolean(options: &Options, name: &str) -> Result<Option<bool>, Refusal> {
 
 /// What to tell about the options that are not honoured.
 fn leftover(protocol: Protocol, options: &Options) -> Option<String> {
-    let mut takes = COMMON.to_vec();
+    let mut takes = if protocol.is_layer3() { LAYER3.to_vec() } else { COMMON.to_vec() };
     takes.extend(protocol.udp_port().map(|_| "dst_port"));
     takes.extend((protocol == Protocol::Vxlan).then_some("remote_ips"));
     let rest = || options.iter().filter(|(k, _)| !takes.contains(k) && **k != "packet_type");
@@ -306,7 +327,7 @@ mod tests {
         let remotes = t.remotes.unwrap();
         assert_eq!((remotes.flood_list(), remotes.ends()), (&[ip(2), ip(3)][..], &[ip(2), ip(3), ip(9)][..]));
         let refused = read_as(Protocol::Geneve, &[("remote_ips", "192.0.2.2")]).unwrap_err();
-        assert!(refused.contains("only vxlan has several remote ends"), "{refused}");
+        assert!(refused.contains("only vxlan floods to several remote ends"), "{refused}");
     }
 
     #[test]
@@ -327,6 +348,34 @@ mod tests {
             "{notes:?}"
         );
         assert_eq!(notes.get("csum"), None, "GRE needs none");
+    }
+
+    #[test]
+    fn ip_in_ip_has_routes_and_no_keys() {
+        let ipip = |options: &[(&'static str, &'static str)]| read_as(Protocol::Ipip, options);
+        let remote = ("remote_ip", "192.0.2.2");
+        let (t, notes) = ipip(&[remote, ("ttl", "inherit"), ("packet_type", "legacy_l3")]).unwrap();
+        let plain = Tunnel::new(Protocol::Ipip, "192.0.2.2:0".parse().unwrap(), TunnelKey(0));
+        assert_eq!((t, notes), (Tunnel { ttl: Field::Inherit, ..plain }, Notes::new()));
+        let flow = ("remote_ip", "flow");
+        let (t, _) = ipip(&[flow, ("routes", "10.0.0.0/8 via 192.0.2.3"), ("local_ip", "192.0.2.1")]).unwrap();
+        assert_eq!((t.remote.to_string(), t.routes.len(), t.remotes.is_some()), ("192.0.2.3:0".to_owned(), 1, true));
+        let (t, notes) = ipip(&[remote, ("learning", "true")]).unwrap();
+        assert!(!t.learning, "its packets come from no station");
+        assert_eq!(
+            notes["options_warning"],
+            "unknown, left out: learning=true (ipip takes remote_ip, local_ip, tos, ttl, df_default, mtu-policy, routes)"
+        );
+        for (options, text) in [
+            (vec![remote, ("key", "7")], "key=7: ipip has no key; remove it"),
+            (vec![remote, ("in_key", "7")], "in_key=7"),
+            (vec![("remote_ips", "192.0.2.2")], "give remote_ip=flow and routes"),
+            (vec![remote, ("packet_type", "legacy_l2")], "packet_type=legacy_l2: ipip carries IPv4 packets"),
+            (vec![flow], "remote_ip=flow: routes are missing"),
+        ] {
+            let refusal = ipip(&options).unwrap_err();
+            assert!(refusal.contains(text), "{options:?}: {refusal}");
+        }
     }
 
     #[test]

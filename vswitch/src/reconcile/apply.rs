@@ -204,11 +204,12 @@ fn tunnel(t: &Tunnel) -> String {
         0 | 1 => String::new(),
         ends => format!(" and {} other ends", ends - 1),
     };
-    let keys = match (t.in_key, t.out_key) {
-        (one, both) if one == both => format!("key {both}"),
-        (in_key, out_key) => format!("in_key {in_key} out_key {out_key}"),
+    let told_apart = match (t.in_key, t.out_key) {
+        _ if t.protocol.is_layer3() => format!(" routes {}", t.routes().count()),
+        (one, both) if one == both => format!(" key {both}"),
+        (in_key, out_key) => format!(" in_key {in_key} out_key {out_key}"),
     };
-    format!("{} to {to}{others} {keys}", t.protocol.name())
+    format!("{} to {to}{others}{told_apart}", t.protocol.name())
 }
 
 fn rules(PortRules { priority_tags, protected }: PortRules) -> String {

@@ -4,12 +4,14 @@
 use super::loops;
 use super::mirrors::{self, Mirrors};
 use super::plan::Specs;
+use crate::config::bridge::mac_of;
 use crate::config::interface::{Interface, Kind, Wanted};
 use crate::config::{Bridge, Config, Notes, Refusal};
 use crate::mtu::{self, settle::Setting};
 use crate::netlink::link::{Link, LinkTable};
 use crate::netlink::route::{Path, Route, Routes};
 use datapath::control::{BridgeSpec, PortKind, PortSpec};
+use datapath::switch::routes::Gateway;
 use datapath::tunnel::Tunnel;
 use datapath::types::L3Mtu;
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,7 +57,7 @@ pub fn desired(config: &Config, links: &LinkTable, routes: &Routes) -> Desired {
     let mut desired = Desired::default();
     for bridge in &config.bridges {
         if bridge.refused.is_none() {
-            desired.specs.bridges.insert(bridge.name.clone(), bridge_spec(bridge));
+            desired.specs.bridges.insert(bridge.name.clone(), bridge_spec(bridge, links));
         }
         for interface in &bridge.interfaces {
             let mut notes = interface.notes.clone();
@@ -125,7 +127,31 @@ impl Desired {
     }
 }
 
-fn bridge_spec(bridge: &Bridge) -> BridgeSpec {
+/// Whether an interface is a layer-3 tunnel.
+pub fn is_layer3(interface: &Interface) -> bool {
+    matches!(&interface.wanted, Ok(Wanted { kind: Kind::Tunnel(tunnel), .. }) if tunnel.protocol.is_layer3())
+}
+
+/// What a bridge that has a layer-3 tunnel is known by as a router: the addresses of its own port.
+fn gateway(bridge: &Bridge, links: &LinkTable) -> Option<Gateway> {
+    if !bridge.interfaces.iter().any(|interface| is_layer3(interface)) {
+        return None;
+    }
+    let link = links.by_name(&bridge.name);
+    let to_be = bridge.interfaces.iter().find(|i| i.own).and_then(|own| match own.wanted {
+        Ok(Wanted { kind: Kind::Internal { mac, .. }, .. }) => Some(mac),
+        _ => None,
+    });
+    let mac = link.and_then(|link| link.mac).or(to_be).unwrap_or_else(|| mac_of(bridge.uuid));
+    let addresses =
+        link.into_iter().flat_map(|link| links.addresses(link.ifindex)).filter_map(|address| match address.ip {
+            IpAddr::V4(ip) => Some((ip, address.prefix_len)),
+            IpAddr::V6(_) => None,
+        });
+    Some(Gateway { mac, addresses: addresses.collect() })
+}
+
+fn bridge_spec(bridge: &Bridge, links: &LinkTable) -> BridgeSpec {
     BridgeSpec {
         name: bridge.name.clone(),
         mac_aging: bridge.settings.mac_aging,
@@ -135,6 +161,7 @@ fn bridge_spec(bridge: &Bridge) -> BridgeSpec {
         vlans: bridge.vlans.clone(),
         // Placed when all ports are known.
         mirrors: Vec::new(),
+        gateway: gateway(bridge, links),
     }
 }
 
@@ -242,10 +269,12 @@ fn warn_of_addresses(link: &Link, links: &LinkTable, bridge: &Bridge, notes: &mu
     notes.insert("address_warning".to_owned(), text);
 }
 
-/// A tunnel with several remote ends without those that are this host's: the same list may be given to all hosts.
+/// A tunnel with several remote ends without those that are this host's: the same list, or the same routes, may be given
+/// to all hosts.
 fn without_own_addresses(name: &str, tunnel: &Tunnel, routes: &Routes, notes: &mut Notes) -> Result<Tunnel, Refusal> {
     let mut tunnel = tunnel.clone();
     let local = tunnel.local;
+    let option = if tunnel.protocol.is_layer3() { "routes" } else { "remote_ips" };
     let Some(remotes) = &mut tunnel.remotes else { return Ok(tunnel) };
     let own = |end: IpAddr| matches!(routes.get(&Path { remote: end, local }), Some(Route::Local));
     let left_out: Vec<_> = remotes.ends().iter().filter(|end| own(**end)).map(ToString::to_string).collect();
@@ -255,12 +284,10 @@ fn without_own_addresses(name: &str, tunnel: &Tunnel, routes: &Routes, notes: &m
     remotes.leave_out(own);
     let Some(first) = remotes.ends().first() else {
         let all = left_out.join(", ");
-        return Err(format!(
-            "{name}: remote_ips={all}: all are addresses of this host; give the other ends' addresses"
-        ));
+        return Err(format!("{name}: {option}={all}: all are addresses of this host; give the other ends' addresses"));
     };
     tunnel.remote.set_ip(*first);
-    notes.insert("remote_ips".to_owned(), format!("{}: of this host, left out", left_out.join(", ")));
+    notes.insert(option.to_owned(), format!("{}: of this host, left out", left_out.join(", ")));
     Ok(tunnel)
 }
 
@@ -301,6 +328,8 @@ mod tests {
     use super::*;
     use crate::config::tests::{br0_p1, database};
     use crate::netlink::link::tests::{address, veth};
+    use datapath::switch::state::VlanMode;
+    use datapath::types::VlanId;
     use rtnetlink::packet_route::RouteNetlinkMessage;
     use rtnetlink::packet_route::address::AddressScope;
     use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
@@ -345,6 +374,27 @@ mod tests {
     }
 
     const VIA: Route = Route::Via { ifindex: 4, mtu: None };
+
+    #[test]
+    fn a_bridge_with_a_layer_3_tunnel_is_a_router_at_its_own_ports_addresses() {
+        let ipip = || json!({"type": "ipip", "options": ["map", [["remote_ip", "192.0.2.2"]]]});
+        let seen = |interface: Value, links: &LinkTable| {
+            let (port, _, desired) = p1(json!({}), interface, links, &[VIA]);
+            (port.unwrap(), desired.specs.bridges["br0"].gateway.clone())
+        };
+        let mut table = links(&[veth(4, "eth0"), tap(5, "br0")]);
+        for (ip, bits) in [("192.168.10.1", 24), ("fd00::1", 64)] {
+            table.apply(&RouteNetlinkMessage::NewAddress(address(5, ip, bits, AddressScope::Universe)));
+        }
+        let (port, gateway) = seen(ipip(), &table);
+        assert_eq!((port.mtu, port.vlan), (Some(L3Mtu(1480)), VlanMode::Access(VlanId::UNTAGGED)));
+        let mac = table.by_name("br0").unwrap().mac.unwrap();
+        assert_eq!(gateway, Some(Gateway { mac, addresses: vec![([192, 168, 10, 1].into(), 24)] }));
+        // Before there is a device, the address that it will have.
+        let to_be = seen(ipip(), &links(&[veth(4, "eth0")])).1.unwrap();
+        assert!(to_be.mac != mac && to_be.mac.0[0] & 3 == 2 && to_be.addresses.is_empty());
+        assert_eq!(seen(vxlan(), &table).1, None);
+    }
 
     #[test]
     fn a_device_is_attached_when_it_is_there_and_up_when_it_is_up() {

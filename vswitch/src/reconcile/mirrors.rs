@@ -2,6 +2,7 @@
 //!
 //! Of two mirrors that cannot be in force together, the one whose bridge and name come first is.
 
+use super::desired::is_layer3;
 use super::plan::Specs;
 use crate::config::mirror::Mirror;
 use crate::config::{Bridge, Config, Refusal};
@@ -128,6 +129,10 @@ fn output(
         None if !specs.ports.contains_key(&interface.name) => {
             Err(format!("output_port: {0} is in error; 'vsctl get interface {0} error' tells why", interface.name))
         }
+        None if is_layer3(interface) => Err(format!(
+            "output_port: {} carries IPv4 packets for its routes only; choose a port that carries Ethernet frames",
+            interface.name
+        )),
         None => Ok((interface.uuid, interface.name.clone())),
     }
 }
@@ -244,6 +249,9 @@ mod tests {
             for port in *ports {
                 let (name, row) = match port.split_once('=') {
                     Some((name, peer)) => (name, json!({"type": "patch", "options": ["map", [["peer", peer]]]})),
+                    None if *port == "ip0" => {
+                        (*port, json!({"type": "ipip", "options": ["map", [["remote_ip", "192.0.2.2"]]]}))
+                    }
                     None => (*port, json!({"type": "internal"})),
                 };
                 let mut row = row;
@@ -337,11 +345,15 @@ mod tests {
             ),
             (to("p_mon", &["p_far"]), "port far of bridge br1 is not on bridge br0; select ports of the bridge"),
             (
+                to("p_ip0", &["p_a"]),
+                "output_port: ip0 carries IPv4 packets for its routes only; choose a port that carries Ethernet frames",
+            ),
+            (
                 to("p_x", &["p_a"]),
                 "output_port: No usable peer 'nobody' exists in 'netdev' datapath. There is no inter",
             ),
         ] {
-            let bridges: &[(&str, &[&str])] = &[("br0", &["a", "b", "mon", "x=nobody"]), ("br1", &["far"])];
+            let bridges: &[(&str, &[&str])] = &[("br0", &["a", "b", "mon", "ip0", "x=nobody"]), ("br1", &["far"])];
             let told = told(bridges, &[("br0", "m", row)]);
             assert!(told.len() == 1 && told[0].starts_with(why), "{told:?}");
         }

@@ -70,6 +70,7 @@ pub(crate) mod tests {
             secure: false,
             vlans: BridgeVlans::default(),
             mirrors: vec![],
+            gateway: None,
         }
     }
 
