@@ -11,7 +11,10 @@
 //! An attacker who varies addresses misses every time, which costs a look, and overwrites slots, which costs others the
 //! long way.
 
+use super::patch::MAX_HOPS;
+use super::state::Port;
 use super::vlan::{Stack, Tagging};
+use crate::packet::Frame;
 use crate::time::Instant;
 use crate::types::{PortId, RemoteIndex, VlanId};
 use crate::wire::vlan;
@@ -29,10 +32,20 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// That of a frame which came in by `port`; `None` for one that is too short to tell, or has more than one tag.
+    /// That of a frame which came in by `ingress`; `None` where more than a flow holds has to be looked at. A tunnel's
+    /// frames have been carried by packets that differ.
     #[inline]
     #[must_use]
-    pub fn of(port: PortId, bytes: &[u8]) -> Option<Self> {
+    pub fn of(ingress: &Port, frame: &Frame) -> Option<Self> {
+        if ingress.tunnel.is_some() || frame.meta.hops > MAX_HOPS {
+            return None;
+        }
+        Self::read(ingress.id, frame.bytes())
+    }
+
+    /// The fields of a frame; `None` for one that is too short to tell, or has more than one tag.
+    #[inline]
+    fn read(port: PortId, bytes: &[u8]) -> Option<Self> {
         let head: &[u8; 18] = bytes.first_chunk()?;
         let is_tag = |at: usize| vlan::is_tpid(u16::from_be_bytes([head[at], head[at + 1]]));
         let fields = match (is_tag(12), is_tag(16)) {
@@ -124,7 +137,7 @@ mod tests {
     const THEN: Instant = Instant::from_secs(9);
 
     fn flow(port: u32, rest: [u8; 6]) -> Flow {
-        Flow::of(PortId(port), &[&ADDRESSES[..], &rest].concat()).unwrap()
+        Flow::read(PortId(port), &[&ADDRESSES[..], &rest].concat()).unwrap()
     }
 
     fn verdict(egress: u32) -> Verdict {
@@ -141,9 +154,9 @@ mod tests {
         for other in [[0x81, 0, 0x20, 11, 8, 0], [0x81, 0, 0x40, 10, 8, 0], [0x88, 0xa8, 0x20, 10, 8, 0]] {
             assert_ne!(tagged, flow(1, other));
         }
-        assert_eq!(Flow::of(PortId(1), &ADDRESSES), None);
+        assert_eq!(Flow::read(PortId(1), &ADDRESSES), None);
         let two_tags = [&ADDRESSES[..], &[0x81, 0, 0x20, 10, 0x81, 0]].concat();
-        assert_eq!(Flow::of(PortId(1), &two_tags), None);
+        assert_eq!(Flow::read(PortId(1), &two_tags), None);
     }
 
     #[test]

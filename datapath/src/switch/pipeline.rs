@@ -172,7 +172,9 @@ impl<'a> Walk<'a> {
     fn receive(&mut self, place: Place, frame: Frame, frames: u32) {
         self.out.told = false;
         self.enter(place, frame, frames);
-        self.cross_patches();
+        if !self.out.crossing.is_empty() {
+            self.cross_patches();
+        }
     }
 
     /// What has left by patch ports is received at their peers, until nothing is between two; and what waited for a
@@ -216,25 +218,29 @@ impl<'a> Walk<'a> {
 
     /// A frame that is in by `ingress`, to the ports of its bridge that it leaves by.
     fn switch(&mut self, ingress: &Port, frame: Frame) {
+        let flow = Flow::of(ingress, &frame);
+        if let Some(&Verdict { tagging, egress, remote }) = flow.and_then(|flow| self.flows.find(flow, self.now))
+            && let Some(port) = self.snap.port(egress)
+        {
+            return self.out.send(port, frame, tagging, Some(remote));
+        }
         let emerged = if ingress.is_layer3() { self.emerge(ingress, frame) } else { Some(frame) };
         let Some(mut frame) = emerged else { return };
-        match self.decide(ingress, &mut frame) {
+        match self.decide(ingress, flow, &mut frame) {
             Ok((tagging, targets)) => self.deliver(frame, tagging, targets),
             Err(reason) => self.out.discard(frame, &ingress.counters, reason),
         }
     }
 
-    /// Where the frame goes, and what its sender teaches.
-    fn decide(&mut self, ingress: &Port, frame: &mut Frame) -> Result<(Tagging, Targets<'a>), DropReason> {
+    /// Where a frame of no known flow goes, and what its sender teaches.
+    fn decide(
+        &mut self,
+        ingress: &Port,
+        flow: Option<Flow>,
+        frame: &mut Frame,
+    ) -> Result<(Tagging, Targets<'a>), DropReason> {
         if frame.meta.hops > patch::MAX_HOPS {
             return Err(DropReason::HopLimit);
-        }
-        // A tunnel's frames have been carried by packets that differ: each is looked at.
-        let flow = if ingress.tunnel.is_none() { Flow::of(ingress.id, frame.bytes()) } else { None };
-        if let Some(verdict) = flow.and_then(|flow| self.flows.find(flow, self.now))
-            && let Some(first) = self.snap.port(verdict.egress)
-        {
-            return Ok((verdict.tagging, Targets::only(self.snap, first, verdict.remote)));
         }
         let bridge = self.snap.bridge(ingress.bridge).ok_or(DropReason::PortDown)?;
         let headers = parse(frame.bytes())?;
