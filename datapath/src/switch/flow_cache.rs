@@ -8,8 +8,10 @@
 //! flush, an address that moved or made room while a verdict rested on it. What only passes with time is a time in the
 //! slot: it ends when the sender's entry wants to be renewed or the destination's expires.
 //!
+//! It begins small and grows while flows push each other out, so that a few flows stay in the core's own cache.
+//!
 //! An attacker who varies addresses misses every time, which costs a look, and overwrites slots, which costs others the
-//! long way.
+//! long way; what he can make it grow to is bounded.
 
 use super::patch::MAX_HOPS;
 use super::state::Port;
@@ -19,8 +21,11 @@ use crate::time::Instant;
 use crate::types::{PortId, RemoteIndex, VlanId};
 use crate::wire::vlan;
 
-/// Slots of 64 bytes: what a core's cache has room for beside the frames.
-const SLOTS: usize = 4096;
+/// Sets of two slots of 64 bytes that it begins with, and that it has at most: 128 KB and 16 MB.
+const FEWEST: usize = 1 << 10;
+const MOST: usize = 1 << 17;
+/// With more sets, not all of them are in the core's own cache.
+const NEAR: usize = 1 << 12;
 
 /// The fields of a frame that a stored verdict depends on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,13 +62,13 @@ impl Flow {
         Some(Self { port, head: [(head >> 64) as u64, head as u64] })
     }
 
-    /// Where it is stored.
+    /// In which of so many sets it is stored, a power of two.
     #[inline]
-    fn slot(self) -> usize {
+    fn set(self, sets: usize) -> usize {
         let [high, low] = self.head;
         let port = u64::from(self.port.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let product = u128::from(high ^ port) * u128::from(low ^ 0xd6e8_feb8_6659_fd93);
-        (((product >> 64) as u64 ^ product as u64) as usize) % SLOTS
+        (((product >> 64) as u64 ^ product as u64) as usize) & (sets - 1)
     }
 }
 
@@ -90,19 +95,33 @@ struct Slot {
     epoch: u32,
 }
 
+impl Slot {
+    /// One that belongs to no flow, as no cache is in epoch 0.
+    const EMPTY: Self = {
+        let tagging = Tagging { vlan: VlanId::UNTAGGED, tag: None, stack: Stack::Plain, below: 0 };
+        let verdict = Verdict { tagging, egress: PortId(0), remote: RemoteIndex(0) };
+        Self { flow: Flow { port: PortId(0), head: [0; 2] }, verdict, until: Instant::from_nanos(0), epoch: 0 }
+    };
+
+    #[inline]
+    fn holds(&self, epoch: u32, now: Instant) -> bool {
+        self.epoch == epoch && now <= self.until
+    }
+}
+
 /// The verdicts of one worker.
 #[derive(Debug)]
 pub struct FlowCache {
-    slots: Box<[Slot]>,
+    sets: Vec<[Slot; 2]>,
     epoch: u32,
+    /// Verdicts stored since it was last considered to grow, and how many of them pushed out one that held.
+    stored: usize,
+    pushed_out: usize,
 }
 
 impl Default for FlowCache {
     fn default() -> Self {
-        let tagging = Tagging { vlan: VlanId::UNTAGGED, tag: None, stack: Stack::Plain, below: 0 };
-        let verdict = Verdict { tagging, egress: PortId(0), remote: RemoteIndex(0) };
-        let empty = Slot { flow: Flow { port: PortId(0), head: [0; 2] }, verdict, until: Instant::default(), epoch: 0 };
-        Self { slots: vec![empty; SLOTS].into_boxed_slice(), epoch: 1 }
+        Self { sets: vec![[Slot::EMPTY; 2]; FEWEST], epoch: 1, stored: 0, pushed_out: 0 }
     }
 }
 
@@ -111,13 +130,45 @@ impl FlowCache {
     #[inline]
     #[must_use]
     pub fn find(&self, flow: Flow, now: Instant) -> Option<&Verdict> {
-        let slot = &self.slots[flow.slot()];
-        (slot.flow == flow && slot.epoch == self.epoch && now <= slot.until).then_some(&slot.verdict)
+        let set = &self.sets[flow.set(self.sets.len())];
+        set.iter().find(|slot| slot.flow == flow && slot.holds(self.epoch, now)).map(|slot| &slot.verdict)
+    }
+
+    /// Fetches what is known of these frames from memory, for all of them at the same time: one after the other, each
+    /// would wait for its own.
+    pub fn fetch<'a>(&self, ingress: &Port, frames: impl Iterator<Item = &'a Frame>) {
+        if self.sets.len() > NEAR {
+            let epochs = frames.filter_map(|frame| Flow::of(ingress, frame)).map(|flow| {
+                let [one, other] = &self.sets[flow.set(self.sets.len())];
+                one.epoch ^ other.epoch
+            });
+            std::hint::black_box(epochs.fold(0, |all, one| all ^ one));
+        }
     }
 
     /// Has frames of `flow` go the same way until then.
-    pub fn store(&mut self, flow: Flow, verdict: Verdict, until: Instant) {
-        self.slots[flow.slot()] = Slot { flow, verdict, until, epoch: self.epoch };
+    pub fn store(&mut self, flow: Flow, verdict: Verdict, now: Instant, until: Instant) {
+        let (sets, epoch) = (self.sets.len(), self.epoch);
+        let set = &mut self.sets[flow.set(sets)];
+        let free = set.iter().position(|slot| slot.flow == flow || !slot.holds(epoch, now));
+        if free.is_none() {
+            set[1] = set[0];
+            self.pushed_out += 1;
+        }
+        set[free.unwrap_or(0)] = Slot { flow, verdict, until, epoch };
+        self.stored += 1;
+        if self.stored >= sets {
+            self.consider_growing();
+        }
+    }
+
+    /// Doubles if too many flows share sets, and begins to count anew.
+    #[cold]
+    fn consider_growing(&mut self) {
+        if self.pushed_out > self.stored / 16 && self.sets.len() < MOST {
+            *self = Self { sets: vec![[Slot::EMPTY; 2]; 2 * self.sets.len()], ..Self::default() };
+        }
+        (self.stored, self.pushed_out) = (0, 0);
     }
 
     /// Forgets everything.
@@ -141,7 +192,7 @@ mod tests {
     }
 
     fn verdict(egress: u32) -> Verdict {
-        Verdict { egress: PortId(egress), ..FlowCache::default().slots[0].verdict }
+        Verdict { egress: PortId(egress), ..Slot::EMPTY.verdict }
     }
 
     #[test]
@@ -165,16 +216,38 @@ mod tests {
         assert_eq!(cache.find(one, Instant::default()), None);
         // What no slot may be taken for: an empty one.
         assert_eq!(cache.find(Flow { port: PortId(0), head: [0; 2] }, Instant::default()), None);
-        cache.store(one, verdict(7), THEN);
+        cache.store(one, verdict(7), Instant::default(), THEN);
         assert_eq!(cache.find(one, THEN), Some(&verdict(7)));
         assert_eq!(cache.find(one, Instant::from_secs(10)), None);
         assert_eq!(cache.find(flow(2, [8, 0, 0, 0, 0, 0]), THEN), None);
         cache.forget();
         assert_eq!(cache.find(one, THEN), None);
         cache.epoch = u32::MAX;
-        cache.store(one, verdict(7), THEN);
+        cache.store(one, verdict(7), Instant::default(), THEN);
         cache.forget();
         assert_eq!(cache.find(one, THEN), None, "epochs begin again with empty slots");
+    }
+
+    #[test]
+    fn it_grows_only_while_flows_push_each_other_out() {
+        let mut cache = FlowCache::default();
+        let mut pass = |flows: u32| {
+            for n in (0..flows).cycle().take(400_000) {
+                let flow = flow(n, [8, 0, 0, 0, 0, 0]);
+                match cache.find(flow, THEN) {
+                    Some(found) => assert_eq!(*found, verdict(n)),
+                    None => cache.store(flow, verdict(n), Instant::default(), THEN),
+                }
+            }
+            let hits = (0..flows).filter(|&n| cache.find(flow(n, [8, 0, 0, 0, 0, 0]), THEN).is_some()).count();
+            (cache.sets.len(), hits * 100 / flows as usize)
+        };
+        let (sets, hits) = pass(100);
+        assert!(sets <= 2 * FEWEST && hits >= 97, "{sets} sets, {hits} % hits");
+        let (sets, hits) = pass(20_000);
+        assert!(sets > FEWEST && sets < MOST && hits >= 90, "{sets} sets, {hits} % hits");
+        let (sets, _) = pass(400_000);
+        assert_eq!(sets, MOST, "no more than that");
     }
 
     #[test]

@@ -153,6 +153,13 @@ impl Neighbours {
         }
     }
 
+    /// Whether a packet that waited may go on.
+    #[inline]
+    #[must_use]
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     /// A packet that waited and whose address is known now.
     #[inline]
     pub fn next_ready(&mut self) -> Option<Frame> {

@@ -62,8 +62,14 @@ impl Switch {
     ) {
         self.sweep(now);
         let (mut walk, inner) = self.walk(now, snap, pool, counters, tx);
+        let attachment = snap.attachment(device);
+        if let Some(Attachment::Port(port)) = attachment
+            && let Some(ingress) = snap.port(port)
+        {
+            walk.flows.fetch(ingress, batch.iter());
+        }
         for frame in batch.drain() {
-            match snap.attachment(device) {
+            match attachment {
                 Some(Attachment::Port(port)) => walk.receive(Place::of(port), frame, 1),
                 Some(Attachment::Tunnels(endpoint)) => walk.decapsulate(endpoint, frame, inner),
                 None => walk.out.lose(frame, DropReason::PortDown, 1),
@@ -172,7 +178,7 @@ impl<'a> Walk<'a> {
     fn receive(&mut self, place: Place, frame: Frame, frames: u32) {
         self.out.told = false;
         self.enter(place, frame, frames);
-        if !self.out.crossing.is_empty() {
+        if !self.out.crossing.is_empty() || self.neighbours.has_ready() {
             self.cross_patches();
         }
     }
@@ -278,7 +284,7 @@ impl<'a> Walk<'a> {
             && lesson != Lesson::Elsewhere
             && let Some(until) = table.rely_on(tagging.vlan, headers.src, headers.dst)
         {
-            self.flows.store(flow, Verdict { tagging, egress: targets.first.id, remote }, until);
+            self.flows.store(flow, Verdict { tagging, egress: targets.first.id, remote }, self.now, until);
         }
         Ok((tagging, targets))
     }
