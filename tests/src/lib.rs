@@ -3,6 +3,7 @@
 //! - [`lab`]: a switch in memory, in which a test plays the network and accounts for every packet and counter;
 //! - [`capture`]: what `ovs-vsctl` did on Open vSwitch, recorded;
 //! - [`netns`]: network namespaces as machines, with a real `vswitch` on each, all removed at the end;
+//! - [`accounts`]: whether a real switch accounts for every frame, and why it dropped those it did;
 //! - [`checksums`]: whether what a receiver gets has right checksums;
 //! - [`process`]: running programs with a time limit, and waiting for something to come true;
 //! - [`rpc`]: a client of OVSDB that sends exactly what a test says;
@@ -12,6 +13,7 @@
 //! - [`ovs`]: Open vSwitch's own unmodified tools, to drive us with and to compare us to;
 //! - [`python`]: Python clients of Open vSwitch, from PyPI.
 
+pub mod accounts;
 pub mod capture;
 pub mod checksums;
 pub mod lab;

@@ -95,27 +95,6 @@ pub fn check_drops(host: &Host) {
     assert!(unexpected.is_empty(), "{statistics}");
 }
 
-/// Received, copied, generated and split frames are those transmitted, merged and dropped, when all is quiet.
-///
-/// # Panics
-/// If they are not.
-pub fn check_accounts(host: &Host) {
-    eventually("the accounts balance", || {
-        let ports = host.vsctl("--columns=statistics list interface");
-        let all = ports + &host.vsctl("get open_vswitch . statistics");
-        let counters = all.split(['{', '}', ',']).filter_map(|word| word.trim().split_once('='));
-        let counters: Vec<(&str, u64)> =
-            counters.filter_map(|(key, n)| Some((key, n.trim_matches('"').parse().ok()?))).collect();
-        let sum = |keys: &[&str]| -> u64 {
-            let of = |key: &str| keys.iter().any(|k| key == *k || (*k == "drop_" && key.starts_with("drop_")));
-            counters.iter().filter(|(key, _)| of(key)).map(|(_, n)| n).sum()
-        };
-        let come = sum(&["rx_packets", "copied", "generated", "split"]);
-        let gone = sum(&["tx_packets", "merged", "drop_"]);
-        if come == gone && come > 0 { Ok(()) } else { Err(format!("{come} came, {gone} went: {all}")) }
-    });
-}
-
 /// A UDP, or raw, packet that was not sent by a switch: `payload` in hexadecimal from `space` to `to`, with the type of
 /// service `tos`.
 pub fn send_marked(space: &Space, to: &str, port: u16, tos: u8, payload: &str) {

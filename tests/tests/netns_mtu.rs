@@ -1,9 +1,10 @@
 //! What is too large for a tunnel or for the host's own port, with real kernels: its sender learns the MTU from the first
 //! packet, and everything else gets through.
 
+use vswitch_tests::accounts::check_accounts;
 use vswitch_tests::netns::{Host, Lab, Space};
 use vswitch_tests::process::eventually;
-use vswitch_tests::tunnel_pair::{PODS, Underlay, check_accounts, near_end, underlay_cable};
+use vswitch_tests::tunnel_pair::{PODS, Underlay, near_end, underlay_cable};
 
 /// The pods' addresses over IPv6.
 const PODS6: [&str; 2] = ["fd00::11", "fd00::12"];

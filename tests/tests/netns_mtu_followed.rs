@@ -8,9 +8,9 @@
 
 use std::path::Path;
 use std::time::{Duration, Instant};
+use vswitch_tests::accounts::check_accounts;
 use vswitch_tests::netns::{Host, Lab, Space};
 use vswitch_tests::process::eventually;
-use vswitch_tests::tunnel_pair::check_accounts;
 
 /// Addresses of an underlay: host1's on its two links, the router's there, the router's beside host2, and host2's.
 struct Underlay {
