@@ -29,7 +29,7 @@ IP_PMTUDISC_PROBE, IP_PMTUDISC_OMIT = 3, 5
 EXTENDED_ERROR = struct.Struct("=IBBBBII")  # struct sock_extended_err: errno, origin, type, code, pad, info, data
 PORT = 6666
 HEADERS = 28  # IPv4's, and 8 bytes of ICMP's or UDP's
-ATTEMPTS, PATIENCE = 10, 1.0  # seconds
+ATTEMPTS, PATIENCE = 20, 0.5  # seconds
 
 
 def open_device(device):
