@@ -1,7 +1,7 @@
 //! What is too large for a tunnel or for the host's own port, with real kernels: its sender learns the MTU from the first
 //! packet, and everything else gets through.
 
-use vswitch_tests::accounts::check_accounts;
+use vswitch_tests::accounts::{check_accounts, check_drops_are};
 use vswitch_tests::netns::{Host, Lab, Space};
 use vswitch_tests::process::eventually;
 use vswitch_tests::tunnel_pair::{PODS, Underlay, near_end, underlay_cable};
@@ -39,30 +39,60 @@ fn told_at_once(pod: &Space, address: &str, mtu: u32) {
     assert!(told.stdout.contains(&format!("From {address} icmp_seq=1 {expected}")), "{told}");
 }
 
+/// Nothing is known of paths any more.
+fn forget(pod: &Space) {
+    pod.run("ip route flush cache");
+    pod.run("ip -6 route flush cache");
+}
+
 #[test]
 fn a_pod_learns_the_mtu_of_a_tunnel_from_its_first_packet() {
-    for (options, mtu) in [("type=vxlan key=5000", 1450), ("type=gre", 1462)] {
-        let Some((hosts, pods, _lab)) = pair(Underlay::V4, options) else { return };
+    for (underlay, options, mtu) in [
+        (Underlay::V4, "type=vxlan key=5000", 1450),
+        (Underlay::V4, "type=gre", 1462),
+        (Underlay::V4, "type=gre key=7", 1458),
+        (Underlay::V6, "type=vxlan key=5000", 1430),
+        (Underlay::V6, "type=gre", 1442),
+        (Underlay::V6, "type=gre key=7", 1438),
+    ] {
+        let Some((hosts, pods, _lab)) = pair(underlay, options) else { return };
         for (near, far) in [(0, 1), (1, 0)] {
             for address in [PODS[far], PODS6[far]] {
                 told_at_once(&pods[near], address, mtu);
-                pods[near].run("ip route flush cache");
-                pods[near].run("ip -6 route flush cache");
+                forget(&pods[near]);
                 let found = pods[near].run(&format!("tracepath -n {address}"));
-                assert!(found.contains(&format!("Resume: pmtu {mtu} hops 1")), "{found}");
+                assert!(found.contains(&format!("Resume: pmtu {mtu} hops 1")), "{options}: {found}");
             }
             // Nothing of this is known to who asks for no such thing; fragments go both ways.
-            pods[near].run("ip route flush cache");
+            forget(&pods[near]);
             pods[near].run(&format!("ping -M dont -c 2 -i 0.2 -W 2 -s 2000 {}", PODS[far]));
         }
-        for address in [PODS[1], PODS6[1]] {
-            pods[0].run("ip route flush cache");
-            pods[0].run("ip -6 route flush cache");
-            let rate = pods[0].tcp(&pods[1], address, 1);
-            eprintln!("{options}: TCP to {address}: {:.0} Mbit/s", rate / 1e6);
-            assert!(rate > 10e6, "{options}: TCP to {address}: {:.1} Mbit/s", rate / 1e6);
+        hosts.iter().for_each(|host| check_drops_are(host, &["mtu_told"]));
+    }
+}
+
+#[test]
+fn tcp_gets_through_a_tunnel_that_is_too_small_and_needs_no_icmp_for_it() {
+    for (underlay, options) in
+        [(Underlay::V4, "type=vxlan key=5000"), (Underlay::V4, "type=gre"), (Underlay::V6, "type=vxlan key=5000")]
+    {
+        let Some((hosts, pods, _lab)) = pair(underlay, options) else { return };
+        let flows = |what: &str| {
+            for address in [PODS[1], PODS6[1]] {
+                let rate = pods[0].tcp(&pods[1], address, 1) / 1e6;
+                eprintln!("{options}, {what}: TCP to {address}: {rate:.0} Mbit/s");
+                assert!(rate > 10.0, "{options}, {what}: TCP to {address}: {rate:.1} Mbit/s");
+            }
+        };
+        flows("pods that would listen");
+        for pod in &pods {
+            pod.run("sysctl -qw net.ipv4.tcp_mtu_probing=0");
+            pod.run("iptables -A INPUT -p icmp -j DROP");
+            pod.run("ip6tables -A INPUT -p icmpv6 --icmpv6-type packet-too-big -j DROP");
         }
-        hosts.iter().for_each(check_accounts);
+        flows("pods that hear no ICMP");
+        // Not even told in vain.
+        hosts.iter().for_each(|host| check_drops_are(host, &[]));
     }
 }
 
