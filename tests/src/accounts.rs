@@ -13,7 +13,7 @@ const ALWAYS_EXPECTED: [&str; 1] = ["tx_queue_full"];
 /// # Panics
 /// If they are not.
 pub fn check_accounts(host: &Host) {
-    let _ = balanced(host);
+    let _ = counters(host);
 }
 
 /// The same, and frames were dropped for no other reasons than these.
@@ -21,7 +21,7 @@ pub fn check_accounts(host: &Host) {
 /// # Panics
 /// If the accounts don't balance, or with the other drops.
 pub fn check_drops_are(host: &Host, expected: &[&str]) {
-    let unexpected: Vec<_> = balanced(host)
+    let unexpected: Vec<_> = counters(host)
         .into_iter()
         .filter_map(|(key, n)| Some((key.strip_prefix("drop_")?.to_owned(), n)))
         .filter(|(reason, n)| *n > 0 && !expected.iter().chain(&ALWAYS_EXPECTED).any(|known| known == reason))
@@ -30,7 +30,11 @@ pub fn check_drops_are(host: &Host, expected: &[&str]) {
 }
 
 /// All counters since the start, by `coverage/show`, once they balance.
-fn balanced(host: &Host) -> Vec<(String, u64)> {
+///
+/// # Panics
+/// If they don't.
+#[must_use]
+pub fn counters(host: &Host) -> Vec<(String, u64)> {
     let mut control = Rpc::connect(&host.socket().with_file_name("db.ctl"));
     eventually("the accounts balance", || {
         let shown = control.call("coverage/show", &json!([]));

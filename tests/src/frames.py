@@ -3,6 +3,7 @@
 
 frames.py send DEVICE FRAME…   sends them
 frames.py flood DEVICE TO COUNT  sends small frames to one station, each from another random one
+frames.py storm DEVICE COUNT FILE  sends the frames in FILE, one a line, so many times over
 frames.py listen DEVICE        prints 'ready', then every received frame of the experimental ethertype 0x88b5,
                                with the VLAN tag that the kernel keeps beside the data put back
 frames.py exchange SCRIPT      does what each line of the file says, in order:
@@ -67,6 +68,15 @@ def flood(device, to, count):
         sock.send(to + b"\x06" + random.randbytes(5) + rest)
 
 
+def storm(device, count, file):
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+    sock.bind((device, 0))
+    frames = [bytes.fromhex(line) for line in open(file)]
+    for _ in range(int(count)):
+        for frame in frames:
+            sock.send(frame)
+
+
 def listen(device):
     sock = open_device(device)
     print("ready", flush=True)
@@ -126,6 +136,8 @@ if what == "send":
     send(argument, frames)
 elif what == "flood":
     flood(argument, *frames)
+elif what == "storm":
+    storm(argument, *frames)
 elif what == "listen":
     listen(argument)
 else:
