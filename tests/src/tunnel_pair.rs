@@ -6,14 +6,18 @@
 //!        MTU 1500                     MTU 1600                        MTU 1500
 //! ```
 
-use crate::netns::{Host, Lab, Space};
+use crate::netns::{Host, Lab, Running, Space};
+use crate::ovs::{Ovs, OvsdbServer};
 use crate::process::eventually;
+use std::fs;
 use std::time::Duration;
 
 /// The underlay's MTU: room for the pods' 1500 bytes and any header.
 pub const UNDERLAY_MTU: u32 = 1600;
 /// The pods' addresses.
 pub const PODS: [&str; 2] = ["192.168.60.11", "192.168.60.12"];
+/// The same over IPv6, in [`tight_pair`].
+pub const PODS6: [&str; 2] = ["fd00::11", "fd00::12"];
 
 /// The underlay's addresses.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +60,60 @@ pub fn near_end(lab: &Lab, host: &Host, n: usize, underlay: Underlay, options: &
     host.vsctl(&format!("add-port br0 {port}"));
     host.vsctl(&format!("add-port br0 t0 remote_ip={} {options}", underlay.0[1 - n]));
     pod
+}
+
+/// Two hosts with a tunnel, and pods that are too large for it: MTU 1500 everywhere. `None` where [`Lab::open`] says so.
+#[must_use]
+pub fn tight_pair(underlay: Underlay, options: &str) -> Option<([Host; 2], [Space; 2], Lab)> {
+    let lab = Lab::open()?;
+    let hosts = [lab.host("host1"), lab.host("host2")];
+    lab.cable(&hosts[0], "eth0", &hosts[1], "eth0");
+    let pods = [0, 1].map(|n| {
+        underlay.set(&hosts[n], n, "eth0");
+        let pod = near_end(&lab, &hosts[n], n, underlay, options);
+        pod.run(&format!("ip addr add {}/64 dev eth0 nodad", PODS6[n]));
+        pod
+    });
+    pods[0].reaches(PODS[1]);
+    pods[0].reaches(PODS6[1]);
+    Some((hosts, pods, lab))
+}
+
+/// A host with Open vSwitch, its userspace datapath, and a pod.
+pub struct OvsEnd {
+    /// The pod.
+    pub pod: Space,
+    _server: OvsdbServer,
+    _daemon: Running,
+}
+
+impl OvsEnd {
+    /// On `space`, whose `eth0` is the underlay's: a bridge with `eth0` that holds its address, another with the pod and the
+    /// tunnel `t0` with `settings` (columns of its Interface).
+    ///
+    /// # Panics
+    /// If Open vSwitch doesn't make it.
+    #[must_use]
+    pub fn new(lab: &Lab, ovs: &Ovs, space: &Space, n: usize, underlay: Underlay, settings: &str) -> Self {
+        let dir = lab.dir().join(format!("ovs{n}"));
+        fs::create_dir(&dir).expect("a directory");
+        let server = ovs.server(&dir);
+        let daemon = ovs.vswitchd(space, &server);
+        let pod = lab.pod(&format!("far{n}"), space, "far-sw", &format!("{}/24", PODS[n]));
+        pod.run("ethtool -K eth0 tx off");
+        let run = |args: &str| ovs.vsctl(&server.socket, args).output();
+        run("add-br br-phy -- set bridge br-phy datapath_type=netdev -- add-port br-phy eth0");
+        run("add-br br-int -- set bridge br-int datapath_type=netdev -- add-port br-int far-sw");
+        let mtu = space.run("cat /sys/class/net/eth0/mtu");
+        space.run(&format!("ip link set br-phy mtu {} up", mtu.trim()));
+        underlay.set(space, n, "br-phy");
+        run(&format!("add-port br-int t0 -- set interface t0 {settings} options:remote_ip={}", underlay.0[1 - n]));
+        eventually("Open vSwitch has the tunnel", || {
+            let error = run("get interface t0 ofport error");
+            if error.starts_with(|c: char| c.is_ascii_digit()) { Ok(()) } else { Err(error) }
+        });
+        Self { pod, _server: server, _daemon: daemon }
+    }
 }
 
 /// Pings and TCP between the pods, both ways: small and large packets, fragments included.

@@ -1,10 +1,9 @@
 //! Tunnels whose other end is not ours: the kernel's VXLAN, and Open vSwitch's userspace datapath for Geneve and GRE
 //! (which kernels without the modules `ip_gre` and `geneve` lack).
 
-use vswitch_tests::netns::{Host, Lab, Running, Space};
-use vswitch_tests::ovs::{Ovs, OvsdbServer};
-use vswitch_tests::process::eventually;
-use vswitch_tests::tunnel_pair::{PODS, UNDERLAY_MTU, Underlay, check_drops, check_pods, near_end, underlay_cable};
+use vswitch_tests::netns::{Host, Lab, Space};
+use vswitch_tests::ovs::Ovs;
+use vswitch_tests::tunnel_pair::{OvsEnd, PODS, Underlay, check_drops, check_pods, near_end, underlay_cable};
 
 /// The other end is the kernel's own VXLAN device, with a pod behind it on a bridge. Over a veth underlay it sends inner
 /// super-frames whole, with unfinished checksums.
@@ -46,36 +45,6 @@ fn the_kernel_s_vxlan() {
     }
 }
 
-/// Open vSwitch on the other side: its own underlay bridge, which holds the address, and an integration bridge.
-struct Peer {
-    space: Space,
-    pod: Space,
-    server: OvsdbServer,
-    _daemon: Running,
-}
-
-impl Peer {
-    fn new(lab: &Lab, ovs: &Ovs, underlay: Underlay, host: &Host, tunnel: &str) -> Self {
-        let space = lab.space("peer");
-        underlay_cable(lab, host, &space);
-        // As a network card would: packets of wire size with their checksums.
-        host.run("ethtool -K eth0 tx off");
-        let dir = lab.dir().join("ovs");
-        std::fs::create_dir(&dir).expect("a directory");
-        let server = ovs.server(&dir);
-        let daemon = ovs.vswitchd(&space, &server);
-        let pod = lab.pod("far", &space, "far-sw", &format!("{}/24", PODS[1]));
-        pod.run("ethtool -K eth0 tx off");
-        let run = |args: &str| ovs.vsctl(&server.socket, args).output();
-        run("add-br br-phy -- set bridge br-phy datapath_type=netdev -- add-port br-phy eth0");
-        run("add-br br-int -- set bridge br-int datapath_type=netdev -- add-port br-int far-sw");
-        space.run(&format!("ip link set br-phy mtu {UNDERLAY_MTU} up"));
-        underlay.set(&space, 1, "br-phy");
-        run(&format!("add-port br-int t0 -- set interface t0 {tunnel} options:remote_ip={}", underlay.0[0]));
-        Self { space, pod, server, _daemon: daemon }
-    }
-}
-
 #[test]
 fn open_vswitch_s_gre_geneve_and_vxlan() {
     let Some(ovs) = Ovs::find() else { return };
@@ -91,14 +60,14 @@ fn open_vswitch_s_gre_geneve_and_vxlan() {
     ] {
         let Some(lab) = Lab::open() else { return };
         let host = lab.host("host");
-        let peer = Peer::new(&lab, &ovs, underlay, &host, theirs);
+        let peer = lab.space("peer");
+        underlay_cable(&lab, &host, &peer);
+        // As a network card would: packets of wire size with their checksums.
+        host.run("ethtool -K eth0 tx off");
+        let far = OvsEnd::new(&lab, &ovs, &peer, 1, underlay, theirs);
         underlay.set(&host, 0, "eth0");
         let near = near_end(&lab, &host, 0, underlay, ours);
-        eventually("Open vSwitch has the tunnel", || {
-            let error = ovs.vsctl(&peer.server.socket, "get interface t0 ofport error").output();
-            if error.starts_with(|c: char| c.is_ascii_digit()) { Ok(()) } else { Err(error) }
-        });
-        check_pods([&near, &peer.pod], &format!("{ours} over {underlay:?} in {}", peer.space.name));
+        check_pods([&near, &far.pod], &format!("{ours} over {underlay:?}"));
         check_drops(&host);
     }
 }

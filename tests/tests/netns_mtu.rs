@@ -2,29 +2,9 @@
 //! packet, and everything else gets through.
 
 use vswitch_tests::accounts::{check_accounts, check_drops_are};
-use vswitch_tests::netns::{Host, Lab, Space};
+use vswitch_tests::netns::{Lab, Space};
 use vswitch_tests::process::eventually;
-use vswitch_tests::tunnel_pair::{PODS, Underlay, near_end, underlay_cable};
-
-/// The pods' addresses over IPv6.
-const PODS6: [&str; 2] = ["fd00::11", "fd00::12"];
-
-/// Two hosts with a tunnel, and pods that are too large for it: MTU 1500 everywhere.
-fn pair(underlay: Underlay, options: &str) -> Option<([Host; 2], [Space; 2], Lab)> {
-    let lab = Lab::open()?;
-    let hosts = [lab.host("host1"), lab.host("host2")];
-    underlay_cable(&lab, &hosts[0], &hosts[1]);
-    let pods = [0, 1].map(|n| {
-        hosts[n].run("ip link set eth0 mtu 1500");
-        underlay.set(&hosts[n], n, "eth0");
-        let pod = near_end(&lab, &hosts[n], n, underlay, options);
-        pod.run(&format!("ip addr add {}/64 dev eth0 nodad", PODS6[n]));
-        pod
-    });
-    pods[0].reaches(PODS[1]);
-    pods[0].reaches(PODS6[1]);
-    Some((hosts, pods, lab))
-}
+use vswitch_tests::tunnel_pair::{PODS, PODS6, Underlay, tight_pair};
 
 /// The one packet that is a byte too large is answered, and the answer says the MTU.
 fn told_at_once(pod: &Space, address: &str, mtu: u32) {
@@ -55,7 +35,7 @@ fn a_pod_learns_the_mtu_of_a_tunnel_from_its_first_packet() {
         (Underlay::V6, "type=gre", 1442),
         (Underlay::V6, "type=gre key=7", 1438),
     ] {
-        let Some((hosts, pods, _lab)) = pair(underlay, options) else { return };
+        let Some((hosts, pods, _lab)) = tight_pair(underlay, options) else { return };
         for (near, far) in [(0, 1), (1, 0)] {
             for address in [PODS[far], PODS6[far]] {
                 told_at_once(&pods[near], address, mtu);
@@ -76,7 +56,7 @@ fn tcp_gets_through_a_tunnel_that_is_too_small_and_needs_no_icmp_for_it() {
     for (underlay, options) in
         [(Underlay::V4, "type=vxlan key=5000"), (Underlay::V4, "type=gre"), (Underlay::V6, "type=vxlan key=5000")]
     {
-        let Some((hosts, pods, _lab)) = pair(underlay, options) else { return };
+        let Some((hosts, pods, _lab)) = tight_pair(underlay, options) else { return };
         let flows = |what: &str| {
             for address in [PODS[1], PODS6[1]] {
                 let rate = pods[0].tcp(&pods[1], address, 1) / 1e6;
@@ -98,7 +78,7 @@ fn tcp_gets_through_a_tunnel_that_is_too_small_and_needs_no_icmp_for_it() {
 
 #[test]
 fn other_policies_are_followed_and_changed_while_traffic_flows() {
-    let Some((hosts, pods, _lab)) = pair(Underlay::V4, "type=vxlan key=5000") else { return };
+    let Some((hosts, pods, _lab)) = tight_pair(Underlay::V4, "type=vxlan key=5000") else { return };
     let dropped = |reason: &str| {
         let column = format!("get interface t0 statistics:drop_{reason}");
         hosts[0].try_vsctl(&column).stdout.trim().parse().unwrap_or(0)
