@@ -6,7 +6,7 @@ export PEERS_PYTHON ?= $(TARGET)/peers-python
 # 1: a test that finds no root, no namespaces or no Open vSwitch fails; 0: it is skipped and says so.
 export VSWITCH_REQUIRE_ALL ?= 1
 
-.PHONY: help build test fuzz fuzz-in demo demo-clean bench bench-ports clean
+.PHONY: help build test fuzz fuzz-in demo demo-clean bench bench-ports bench-mtu clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -60,6 +60,11 @@ bench-ports: ## 1,000 ports added one by one, Open vSwitch beside us, which slow
 	@tests/setup.sh test
 	@$(MAKE) --no-print-directory build
 	VSWITCH_BIN_DIR='$(abspath $(TARGET))/release' OVS_PREFIX='$(abspath $(OVS_PREFIX))' cargo run --release -p vswitch-benches --bin add-ports
+
+bench-mtu: ## TCP through tunnels too small for the pods, Open vSwitch beside us, which stalls (root; about four minutes)
+	@tests/setup.sh test
+	@$(MAKE) --no-print-directory build
+	VSWITCH_BIN_DIR='$(abspath $(TARGET))/release' OVS_PREFIX='$(abspath $(OVS_PREFIX))' cargo run --release -p vswitch-benches --bin black-hole
 
 clean: ## removes what was built and unpacked
 	cargo clean
