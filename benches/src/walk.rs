@@ -4,7 +4,7 @@ use datapath::packet::{Batch, Frame, Pool};
 use datapath::port::Caps;
 use datapath::stats::WorkerCounters;
 use datapath::switch::mirror::{Mirror, Output, PortMirrors, Select};
-use datapath::switch::state::{Attachment, Bridge, Port, Snapshot, VlanMode};
+use datapath::switch::state::{Attachment, Bridge, Port, Snapshot, Trunks, VlanMode};
 use datapath::switch::{Switch, TxQueues};
 use datapath::time::Instant;
 use datapath::tunnel::{Protocol, Tunnel};
@@ -39,11 +39,13 @@ impl Lab {
         Self::of(vec![bridge(0)], ports)
     }
 
-    /// Two ports, the first in VLAN 10 and untagged, the second a trunk.
+    /// Two ports of VLAN 10, which leaves untagged by the first and tagged by the second.
     #[must_use]
     pub fn with_vlan() -> Self {
-        let vlan = VlanMode::Access(VlanId::new(10).expect("a VLAN"));
-        Self::of(vec![bridge(0)], vec![Port { vlan, ..port(0) }, port(1)])
+        let vlan = VlanId::new(10).expect("a VLAN");
+        let modes = [VlanMode::Access(vlan), VlanMode::NativeTagged(vlan, Trunks::All)];
+        let ports = (0..).zip(modes).map(|(n, vlan)| Port { vlan, ..port(n) }).collect();
+        Self::of(vec![bridge(0)], ports)
     }
 
     /// Three ports; what comes in by the first is copied to the last.
