@@ -6,7 +6,7 @@ export PEERS_PYTHON ?= $(TARGET)/peers-python
 # 1: a test that finds no root, no namespaces or no Open vSwitch fails; 0: it is skipped and says so.
 export VSWITCH_REQUIRE_ALL ?= 1
 
-.PHONY: help build test fuzz fuzz-in demo demo-clean bench bench-ports bench-mtu clean
+.PHONY: help build test fuzz fuzz-in demo demo-clean bench bench-peers bench-ports bench-mtu clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -55,6 +55,13 @@ bench: ## side by side with the Linux bridge and the kernel's VXLAN (root; about
 	@$(MAKE) --no-print-directory build
 	VSWITCH_BIN_DIR='$(abspath $(TARGET))/release' cargo run --release -p vswitch-benches --bin side-by-side
 	VSWITCH_BIN_DIR='$(abspath $(TARGET))/release' cargo run --release -p vswitch-benches --bin mirrored
+
+# Choose with PEERS='--only vswitch,bridge,ovs --workload tcp,packets', or PEERS=--quick.
+bench-peers: ## side by side with every switch that is here, Open vSwitch among them, with charts (root; ten minutes)
+	@tests/setup.sh peers
+	@$(MAKE) --no-print-directory build
+	VSWITCH_BIN_DIR='$(abspath $(TARGET))/release' OVS_PREFIX='$(abspath $(OVS_PREFIX))' VSWITCH_REQUIRE_ALL=0 \
+		cargo run --release -p vswitch-benches --bin peers -- --out '$(TARGET)/bench-peers' $(PEERS)
 
 bench-ports: ## 1,000 ports added one by one, Open vSwitch beside us, which slows down (root; up to ten minutes)
 	@tests/setup.sh test

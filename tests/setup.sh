@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Puts in place what a make target needs beyond Rust: tests/setup.sh build|demo|test|bench|fuzz
+# Puts in place what a make target needs beyond Rust: tests/setup.sh build|demo|test|bench|peers|fuzz
 #
 # Installs only what is missing, says what and why, and starts no service. Does nothing, and needs no network, when
 # everything is there. Open vSwitch's own programs, which the tests compare us with, are unpacked under target/peers and
@@ -7,7 +7,7 @@
 # touched, nor its Python.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-goal=${1:?tests/setup.sh build|demo|test|bench|fuzz}
+goal=${1:?tests/setup.sh build|demo|test|bench|peers|fuzz}
 peers=${OVS_PREFIX:-target/peers}
 python=${PEERS_PYTHON:-target/peers-python}
 
@@ -144,6 +144,12 @@ bench)
     lab
     rust
     ;;
+peers)
+    lab
+    rust
+    need ethtool ethtool "Open vSwitch's pods finish their checksums themselves"
+    command -v dpdk-testpmd >/dev/null || say "no dpdk-testpmd here: it is left out of the comparison; Debian's package dpdk has it"
+    ;;
 fuzz)
     rust
     need g++ g++ "libFuzzer is C++"
@@ -156,11 +162,15 @@ test)
     need ethtool ethtool "the tests have checksums finished where they are looked at"
     need iptables iptables "an internal port is the gateway of pods that NAT is done for"
     ;;
-*) fail "unknown goal '$goal': build, demo, test, bench or fuzz" ;;
+*) fail "unknown goal '$goal': build, demo, test, bench, peers or fuzz" ;;
 esac
 install_missing
 case $goal in
 demo | bench) can_make_namespaces ;;
+peers)
+    can_make_namespaces
+    open_vswitch
+    ;;
 fuzz) cargo_fuzz ;;
 test)
     can_make_namespaces

@@ -1,12 +1,14 @@
 //! Benchmarks: what they share.
 //!
 //! - `src/bin/side-by-side.rs` compares a running `vswitch` with the Linux bridge and the kernel's VXLAN;
+//! - `src/bin/peers.rs` compares it with every other switch that is installed, Open vSwitch among them;
 //! - `src/bin/mirrored.rs` tells what a mirror costs the flow that it copies;
 //! - `src/bin/black-hole.rs` sends TCP through tunnels that are too small for the pods, Open vSwitch beside us;
 //! - `src/bin/add-ports.rs` adds 1,000 ports one by one, Open vSwitch beside us;
 //! - `src/bin/rate-limits.rs` measures what TCP gets through rate limits of 100 and 200 Mbit/s;
 //! - `benches/` holds criterion suites of single stages.
 
+pub mod peers;
 pub mod walk;
 
 use std::fmt::Write as _;

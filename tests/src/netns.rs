@@ -5,7 +5,7 @@
 //! programs don't meet; what a killed test left behind is swept when the next one starts. The machine's own
 //! interfaces are never touched: every device is created inside a namespace.
 
-use crate::process::{Done, eventually, program, run, skip, words};
+use crate::process::{Done, cpu_ticks, eventually, program, run, skip, words};
 use std::cell::RefCell;
 use std::fs::{self, File};
 use std::ops::Deref;
@@ -206,16 +206,21 @@ impl Space {
     /// If the transfer fails.
     #[must_use]
     pub fn tcp_after(&self, server: &Self, address: &str, omit: u32, seconds: u32) -> f64 {
+        let done = self.try_tcp(server, address, &format!("--omit {omit} --time {seconds}"));
+        done.unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// The same with options of `iperf3 --client`; what iperf3 said, if it fails.
+    pub fn try_tcp(&self, server: &Self, address: &str, options: &str) -> Result<f64, String> {
         let sink = server.spawn("iperf3 --server --one-off", Path::new("/dev/null"));
         eventually("iperf3's server listens", || {
             let sockets = server.run("ss -Hltn sport = :5201");
             if sockets.is_empty() { Err("nobody on port 5201".to_owned()) } else { Ok(()) }
         });
-        let timing = format!("--omit {omit} --time {seconds} --connect-timeout 5000");
-        let report = self.try_run(&format!("iperf3 --json --client {address} {timing}"));
+        let report = self.try_run(&format!("iperf3 --json --client {address} --connect-timeout 5000 {options}"));
         drop(sink);
-        let json: serde_json::Value = serde_json::from_str(&report.stdout).unwrap_or_else(|e| panic!("{e}: {report}"));
-        json["end"]["sum_received"]["bits_per_second"].as_f64().unwrap_or_else(|| panic!("no result: {report}"))
+        let json: serde_json::Value = serde_json::from_str(&report.stdout).map_err(|e| format!("{e}: {report}"))?;
+        json["end"]["sum_received"]["bits_per_second"].as_f64().ok_or_else(|| format!("no result: {report}"))
     }
 }
 
@@ -354,17 +359,13 @@ impl Host {
         self.try_vsctl(args).output()
     }
 
-    /// CPU time the daemon has used, user and system, in clock ticks (`/proc/PID/stat`, proc_pid_stat(5); 100 a second).
+    /// CPU time that the daemon has used ([`cpu_ticks`]).
     ///
     /// # Panics
     /// If it doesn't run.
     #[must_use]
     pub fn cpu_ticks(&mut self) -> u64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.daemon().pid())).expect("the daemon's /proc entry");
-        // Fields are counted after the command name, which is in parentheses and may hold spaces.
-        let after_name = &stat[stat.rfind(')').expect("a command name") + 2..];
-        let fields: Vec<&str> = after_name.split(' ').collect();
-        fields[11..13].iter().map(|n| n.parse::<u64>().expect("a number")).sum()
+        cpu_ticks(self.daemon().pid())
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
-use std::{env, fmt, thread};
+use std::{env, fmt, fs, thread};
 
 /// How long a single command may take before it is killed, in seconds (`timeout` then exits with 124).
 const LIMIT: &str = "40";
@@ -125,6 +125,19 @@ fn bin_dir() -> PathBuf {
     let built = cargo.status().expect("cargo starts");
     assert!(built.success(), "cargo build of vswitch and vsctl failed");
     dir
+}
+
+/// CPU time that a process has used, user and system, in clock ticks (`/proc/PID/stat`, proc_pid_stat(5); 100 a second).
+///
+/// # Panics
+/// If there is no such process.
+#[must_use]
+pub fn cpu_ticks(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the /proc entry of a process");
+    // Fields are counted after the command name, which is in parentheses and may hold spaces.
+    let after_name = &stat[stat.rfind(')').expect("a command name") + 2..];
+    let fields: Vec<&str> = after_name.split(' ').collect();
+    fields[11..13].iter().map(|n| n.parse::<u64>().expect("a number")).sum()
 }
 
 /// Whether a test that lacks what it needs must fail (`VSWITCH_REQUIRE_ALL=1`, as `make test` sets) or may be skipped.

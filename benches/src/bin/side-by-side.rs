@@ -8,6 +8,8 @@
 use std::fs;
 use std::thread;
 use std::time::Duration;
+use vswitch_benches::peers::cpu::spent_on;
+use vswitch_benches::peers::{Stage, linux, ours};
 use vswitch_benches::{Pair, median, table};
 use vswitch_tests::netns::{Lab, Space};
 use vswitch_tests::two_hosts::TwoHosts;
@@ -19,45 +21,39 @@ fn main() {
     let cores = thread::available_parallelism().map_or(0, usize::from);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     println!("{cores} cores, Linux {}; {rounds} rounds of {seconds} s each; medians\n", kernel.trim());
-    let Some(lab) = Lab::open() else { std::process::exit(1) };
+    let (Some(lab), Some(other)) = (Lab::open(), Lab::open()) else { std::process::exit(1) };
+    let labs = [lab, other];
 
     let mut rows =
         vec![["", "vswitch", "Linux", "ratio", "vswitch's rounds", "Linux's rounds"].map(str::to_owned).to_vec()];
-    let idle = one_bridge(&lab, rounds, seconds, &mut rows);
+    let idle = one_bridge(&labs, rounds, seconds, &mut rows);
     let Some(ours) = TwoHosts::open() else { std::process::exit(1) };
-    two_hosts(&lab, &ours, rounds, seconds, &mut rows);
+    two_hosts(&labs[0], &ours, rounds, seconds, &mut rows);
     println!("{}", table(&rows));
     println!("CPU of an idle vswitch over 10 s: {idle:.1} %");
 }
 
 /// Two pods on one bridge: TCP, round trips, and what the switch uses when nothing happens (in percent of a core).
-fn one_bridge(lab: &Lab, rounds: usize, seconds: u32, rows: &mut Vec<Vec<String>>) -> f64 {
-    let mut host = lab.host("ours");
-    host.vsctl("add-br br0");
-    let ours = plug(lab, &host, "ours", &mut |port| drop(host.vsctl(&format!("add-port br0 {port}"))));
-
-    let linux = lab.space("linux");
-    linux_bridge(&linux);
-    let theirs = plug(lab, &linux, "linux", &mut |port| drop(linux.run(&format!("ip link set {port} master br0"))));
-
-    let tcp = |pods: &[Space; 2]| pods[0].tcp(&pods[1], "10.0.0.2", seconds) / 1e9;
+fn one_bridge(labs: &[Lab; 2], rounds: usize, seconds: u32, rows: &mut Vec<Vec<String>>) -> f64 {
+    let [ours, theirs] = [ours::one_host(&labs[0]), linux::bridge(&labs[1])].map(|stage| stage.expect("a lab"));
+    let tcp = |stage: &Stage| stage.ends[0].tcp(&stage.ends[1], &stage.address, seconds) / 1e9;
     let pair = Pair::in_turns(rounds, || tcp(&ours), || tcp(&theirs));
     rows.push(row("TCP on one bridge, Gbit/s", &pair));
-    let pair =
-        Pair::in_turns(rounds.min(3), || round_trip(&ours[0], "10.0.0.2"), || round_trip(&theirs[0], "10.0.0.2"));
+    let ping = |stage: &Stage| round_trip(&stage.ends[0], &stage.address);
+    let pair = Pair::in_turns(rounds.min(3), || ping(&ours), || ping(&theirs));
     rows.push(row("ping on one bridge, µs", &pair));
 
     thread::sleep(Duration::from_secs(1));
-    let before = host.cpu_ticks();
-    thread::sleep(Duration::from_secs(10));
-    // 1000 ticks of 10 ms are 100 %.
-    (host.cpu_ticks() - before) as f64 / 10.0
+    let ((), spent) = spent_on(&ours.switch, || thread::sleep(Duration::from_secs(10)));
+    100.0 * spent.switch / 10.0
 }
 
 /// A pod on each of two hosts, a tunnel between the hosts.
 fn two_hosts(lab: &Lab, ours: &TwoHosts, rounds: usize, seconds: u32, rows: &mut Vec<Vec<String>>) {
     ours.configure();
-    let theirs = kernel_hosts(lab);
+    let hosts = ["kernel1", "kernel2"].map(|name| lab.space(name));
+    lab.cable(&hosts[0], "eth0", &hosts[1], "eth0");
+    let theirs = linux::vxlan_hosts(lab, &hosts);
     ours.a[0].reaches("192.168.60.12");
     theirs[0].reaches("192.168.60.12");
     let tcp = |pods: &[Space; 2]| pods[0].tcp(&pods[1], "192.168.60.12", seconds) / 1e9;
@@ -71,42 +67,6 @@ fn two_hosts(lab: &Lab, ours: &TwoHosts, rounds: usize, seconds: u32, rows: &mut
     let ping = |pods: &[Space; 2]| round_trip(&pods[0], "192.168.60.12");
     let pair = Pair::in_turns(rounds.min(3), || ping(&ours.a), || ping(&theirs));
     rows.push(row("ping over VXLAN, µs", &pair));
-}
-
-/// Two pods, 10.0.0.1 and 10.0.0.2, on the ports p1 and p2 of a bridge in `host`.
-fn plug(lab: &Lab, host: &Space, name: &str, attach: &mut dyn FnMut(&str)) -> [Space; 2] {
-    let pods = [1, 2].map(|n| {
-        let pod = lab.pod(&format!("{name}-pod{n}"), host, &format!("p{n}"), &format!("10.0.0.{n}/24"));
-        attach(&format!("p{n}"));
-        pod
-    });
-    pods[0].reaches("10.0.0.2");
-    pods
-}
-
-/// A Linux bridge br0 that netfilter keeps out of.
-fn linux_bridge(host: &Space) {
-    host.run("ip link add br0 type bridge");
-    host.run("ip link set br0 up");
-    // Where the module isn't loaded there is nothing to switch off.
-    let _ = host.try_run("sysctl -qw net.bridge.bridge-nf-call-iptables=0");
-}
-
-/// The same as [`TwoHosts`], one tenant, by the kernel: a bridge and a VXLAN device on each host.
-fn kernel_hosts(lab: &Lab) -> [Space; 2] {
-    let hosts = [lab.space("kernel1"), lab.space("kernel2")];
-    lab.cable(&hosts[0], "eth0", &hosts[1], "eth0");
-    [0, 1].map(|n: usize| {
-        let (host, local, remote) = (&hosts[n], 200 + n, 201 - n);
-        host.run(&format!("ip addr add 10.2.7.{local}/24 dev eth0"));
-        linux_bridge(host);
-        let vxlan = format!("type vxlan id 5000 local 10.2.7.{local} remote 10.2.7.{remote} dstport 4789");
-        host.run(&format!("ip link add vx0 mtu 1500 {vxlan}"));
-        host.run("ip link set vx0 master br0 up");
-        let pod = lab.pod(&format!("kernel-pod{n}"), host, "p0", &format!("192.168.60.1{}/24", n + 1));
-        host.run("ip link set p0 master br0");
-        pod
-    })
 }
 
 /// The mean round trip of 500 pings, in µs.

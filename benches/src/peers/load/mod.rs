@@ -1,0 +1,126 @@
+//! The workloads, and what each of them measures.
+
+mod echo;
+mod packets;
+mod tcp;
+
+use super::Stage;
+use super::cpu::spent_on;
+use crate::resident_mib;
+use std::thread;
+use std::time::Duration;
+
+/// How long each part of a load takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Length {
+    /// A transfer.
+    pub transfer: Duration,
+    /// The watch over an idle switch.
+    pub idle: Duration,
+    /// Requests that are answered, at most.
+    pub exchanges: usize,
+}
+
+/// Something that is done to a stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Workload {
+    /// One TCP connection.
+    Tcp,
+    /// Eight of them.
+    Tcp8,
+    /// Frames of 64 bytes, as many as can be sent.
+    Packets,
+    /// One request, its response, the next request …
+    Latency,
+    /// Nothing.
+    Idle,
+}
+
+/// What a figure of a workload is.
+#[derive(Debug)]
+pub struct Metric {
+    /// In the names of files.
+    pub key: &'static str,
+    /// The words of the report.
+    pub title: &'static str,
+    /// Its unit.
+    pub unit: &'static str,
+}
+
+const TCP: &[Metric] = &[
+    Metric { key: "rate", title: "rate", unit: "Gbit/s" },
+    Metric { key: "cpu-switch", title: "CPU of the switch", unit: "s/Gbit" },
+    Metric { key: "cpu-softirq", title: "CPU of softirqs", unit: "s/Gbit" },
+    Metric { key: "cpu-machine", title: "CPU of the machine", unit: "s/Gbit" },
+];
+const PACKETS: &[Metric] = &[
+    Metric { key: "rate", title: "rate", unit: "Mpps" },
+    Metric { key: "cpu-switch", title: "CPU of the switch", unit: "s/Mpkt" },
+    Metric { key: "cpu-softirq", title: "CPU of softirqs", unit: "s/Mpkt" },
+    Metric { key: "cpu-machine", title: "CPU of the machine", unit: "s/Mpkt" },
+];
+const LATENCY: &[Metric] =
+    &[Metric { key: "p50", title: "p50", unit: "µs" }, Metric { key: "p99", title: "p99", unit: "µs" }];
+const IDLE: &[Metric] = &[
+    Metric { key: "cpu", title: "CPU of the switch", unit: "% of a core" },
+    Metric { key: "memory", title: "resident memory", unit: "MiB" },
+];
+
+impl Workload {
+    /// All of them, in the order in which a stage meets them.
+    pub const ALL: [Self; 5] = [Self::Tcp, Self::Tcp8, Self::Packets, Self::Latency, Self::Idle];
+
+    /// The word that chooses it on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Tcp8 => "tcp8",
+            Self::Packets => "packets",
+            Self::Latency => "latency",
+            Self::Idle => "idle",
+        }
+    }
+
+    /// The words of the report.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP, 1 flow",
+            Self::Tcp8 => "TCP, 8 flows",
+            Self::Packets => "frames of 64 B, one flow",
+            Self::Latency => "UDP request and response",
+            Self::Idle => "idle",
+        }
+    }
+
+    /// What [`Self::run`] measures.
+    #[must_use]
+    pub fn metrics(self) -> &'static [Metric] {
+        match self {
+            Self::Tcp | Self::Tcp8 => TCP,
+            Self::Packets => PACKETS,
+            Self::Latency => LATENCY,
+            Self::Idle => IDLE,
+        }
+    }
+
+    /// Puts the load on the stage; a figure for each of the metrics, or what went wrong.
+    pub fn run(self, stage: &Stage, length: Length) -> Result<Vec<f64>, String> {
+        match self {
+            Self::Tcp => tcp::run(stage, 1, length.transfer),
+            Self::Tcp8 => tcp::run(stage, 8, length.transfer),
+            Self::Packets => packets::run(stage, length.transfer),
+            Self::Latency => echo::run(stage, length.exchanges),
+            Self::Idle => Ok(idle(stage, length.idle)),
+        }
+    }
+}
+
+fn idle(stage: &Stage, time: Duration) -> Vec<f64> {
+    // What the last load has left behind comes to rest.
+    thread::sleep(Duration::from_secs(1));
+    let ((), spent) = spent_on(&stage.switch, || thread::sleep(time));
+    let memory = stage.switch.iter().map(|&pid| resident_mib(pid)).sum();
+    vec![100.0 * spent.switch / time.as_secs_f64(), memory]
+}

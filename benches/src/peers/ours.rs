@@ -1,0 +1,39 @@
+//! `vswitch`, configured as a user would: nothing but bridges, ports and tunnels.
+
+use super::{Stage, two_pods};
+use vswitch_tests::netns::Lab;
+use vswitch_tests::tunnel_pair::{PODS, Underlay, near_end, underlay_cable};
+
+/// Two pods on one bridge.
+pub fn one_host(lab: &Lab) -> Result<Stage, String> {
+    let mut host = lab.host("host");
+    let ends = two_pods(lab, &host, "ours");
+    host.vsctl("add-br br0 -- add-port br0 p1 -- add-port br0 p2");
+    let switch = vec![host.daemon().pid()];
+    Ok(Stage::new(ends, "10.0.0.2", switch, host))
+}
+
+/// A pod on each of two hosts, VXLAN between them.
+pub fn vxlan(lab: &Lab) -> Result<Stage, String> {
+    tunnel(lab, "type=vxlan key=5000")
+}
+
+/// The same with GRE.
+pub fn gre(lab: &Lab) -> Result<Stage, String> {
+    tunnel(lab, "type=gre key=5000")
+}
+
+fn tunnel(lab: &Lab, options: &str) -> Result<Stage, String> {
+    let mut hosts = ["host1", "host2"].map(|name| lab.host(name));
+    underlay_cable(lab, &hosts[0], &hosts[1]);
+    for (n, host) in hosts.iter().enumerate() {
+        Underlay::V4.set(host, n, "eth0");
+    }
+    let ends = [0, 1].map(|n| near_end(lab, &hosts[n], n, Underlay::V4, options));
+    for host in &hosts {
+        // Tests want statistics more often than users do.
+        host.vsctl("remove open_vswitch . other_config stats-update-interval");
+    }
+    let switch = hosts.iter_mut().map(|host| host.daemon().pid()).collect();
+    Ok(Stage::new(ends, PODS[1], switch, hosts))
+}
