@@ -4,7 +4,8 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use datapath::packet::Frame;
 use datapath::types::MacAddr;
 use std::time::{Duration, Instant};
-use vswitch_benches::walk::{Lab, small, station};
+use vswitch_benches::frames::{small, station};
+use vswitch_benches::walk::Lab;
 
 /// Frames from port 0 to `stations` behind port 1, from as many; `out` come out for each.
 fn known(c: &mut Criterion, name: &str, mut lab: impl FnMut() -> Lab, stations: u32, out: usize) {

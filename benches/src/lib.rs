@@ -6,8 +6,10 @@
 //! - `src/bin/black-hole.rs` sends TCP through tunnels that are too small for the pods, Open vSwitch beside us;
 //! - `src/bin/add-ports.rs` adds 1,000 ports one by one, Open vSwitch beside us;
 //! - `src/bin/rate-limits.rs` measures what TCP gets through rate limits of 100 and 200 Mbit/s;
-//! - `benches/` holds criterion suites of single stages.
+//! - `benches/` holds criterion suites of single stages: headers and sums, the table of addresses, the walk through the
+//!   switch, tunnels, segments, the database.
 
+pub mod frames;
 pub mod peers;
 pub mod walk;
 

@@ -8,7 +8,7 @@ use datapath::switch::state::{Attachment, Bridge, Port, Snapshot, Trunks, VlanMo
 use datapath::switch::{Switch, TxQueues};
 use datapath::time::Instant;
 use datapath::tunnel::{Protocol, Tunnel};
-use datapath::types::{BridgeId, DeviceId, L3Mtu, MacAddr, PortId, TunnelKey, VlanId};
+use datapath::types::{BridgeId, DeviceId, L3Mtu, PortId, TunnelKey, VlanId};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -114,21 +114,4 @@ fn bridge(id: u32) -> Bridge {
 
 fn port(n: u32) -> Port {
     Port { mtu: Some(L3Mtu(1500)), ..Port::new(PortId(n), BridgeId(0), DeviceId(n), Caps::ALL) }
-}
-
-/// The address of station `n`.
-#[must_use]
-pub fn station(n: u32) -> MacAddr {
-    let [a, b, c, d] = n.to_be_bytes();
-    MacAddr([2, 0, a, b, c, d])
-}
-
-/// An Ethernet frame of `len` bytes.
-#[must_use]
-pub fn small(dst: MacAddr, src: MacAddr, len: usize) -> Frame {
-    let mut bytes = vec![0; len];
-    bytes[..6].copy_from_slice(&dst.0);
-    bytes[6..12].copy_from_slice(&src.0);
-    bytes[12..14].copy_from_slice(&[0x88, 0xb5]);
-    Frame::from_bytes(&bytes)
 }
