@@ -148,7 +148,7 @@ peers)
     lab
     rust
     need ethtool ethtool "Open vSwitch's pods finish their checksums themselves"
-    command -v dpdk-testpmd >/dev/null || say "no dpdk-testpmd here: it is left out of the comparison; Debian's package dpdk has it"
+    command -v dpdk-testpmd >/dev/null || say "no dpdk-testpmd here: it is left out of the comparison; Debian's package dpdk-dev has it"
     ;;
 fuzz)
     rust

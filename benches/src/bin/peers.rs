@@ -10,12 +10,12 @@ use clap::Parser;
 use std::any::Any;
 use std::fs;
 use std::io::IsTerminal as _;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use vswitch_benches::peers::load::{Length, Workload};
 use vswitch_benches::peers::results::Results;
-use vswitch_benches::peers::{CABLE, PEERS, Peer, report, svg};
+use vswitch_benches::peers::{CABLE, PEERS, Peer, report, svg, testpmd};
 use vswitch_tests::netns::Lab;
 use vswitch_tests::process::{program, run, words};
 
@@ -130,7 +130,11 @@ fn attempt<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
         Ok(text) => *text,
         Err(other) => other.downcast::<&str>().map_or("a panic without words".to_owned(), |text| (*text).to_owned()),
     };
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(message(panic)))
+    let hook = take_hook();
+    set_hook(Box::new(|_| ()));
+    let done = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(message(panic)));
+    set_hook(hook);
+    done
 }
 
 /// Says what is going on, in one line that the next one replaces.
@@ -147,8 +151,7 @@ fn head(rounds: usize, length: Length) -> Vec<(&'static str, String)> {
     let file = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let first_line = |text: &str| text.lines().next().unwrap_or_default().trim().to_owned();
     let version = |command: &str| {
-        let words = words(&format!("{command} --version"));
-        let found = run(&words);
+        let found = run(&words(&format!("{command} --version")));
         if found.ok() { first_line(&found.stdout) } else { "not here".to_owned() }
     };
     let cpu = file("/proc/cpuinfo");
@@ -161,7 +164,7 @@ fn head(rounds: usize, length: Length) -> Vec<(&'static str, String)> {
         ("vswitch", version(&program("vswitch").display().to_string())),
         ("Open vSwitch", ovs.unwrap_or("not here".to_owned())),
         ("iperf3", version("iperf3")),
-        ("testpmd", version("dpdk-testpmd")),
+        ("testpmd", testpmd::version().unwrap_or("not here".to_owned())),
         (
             "run",
             format!("{rounds} rounds, medians; transfers of {:?}, veth pairs with default offloads", length.transfer),

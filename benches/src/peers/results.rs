@@ -84,9 +84,12 @@ impl Results {
         row.iter().flat_map(|row| &row.rounds).filter_map(|figures| figures.get(metric).copied()).collect()
     }
 
-    /// The same in short; `None` where there is nothing.
+    /// The same in short; `None` where there is nothing, such as the CPU time of processes where a switch has none.
     #[must_use]
     pub fn summary(&self, peer: &Peer, workload: Workload, metric: usize) -> Option<Summary> {
+        if workload.metrics()[metric].of_processes && !peer.has_processes {
+            return None;
+        }
         let values = self.rounds(peer.name, workload, metric);
         let (min, max) = (values.iter().copied().reduce(f64::min)?, values.iter().copied().reduce(f64::max)?);
         let ours = PEERS.iter().find(|other| other.group == peer.group && other.is_ours())?;

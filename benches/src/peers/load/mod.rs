@@ -45,25 +45,36 @@ pub struct Metric {
     pub title: &'static str,
     /// Its unit.
     pub unit: &'static str,
+    /// Whether it is about the processes of a switch alone.
+    pub of_processes: bool,
+}
+
+impl Metric {
+    const fn new(key: &'static str, title: &'static str, unit: &'static str) -> Self {
+        Self { key, title, unit, of_processes: false }
+    }
+
+    const fn of_processes(key: &'static str, title: &'static str, unit: &'static str) -> Self {
+        Self { key, title, unit, of_processes: true }
+    }
 }
 
 const TCP: &[Metric] = &[
-    Metric { key: "rate", title: "rate", unit: "Gbit/s" },
-    Metric { key: "cpu-switch", title: "CPU of the switch", unit: "s/Gbit" },
-    Metric { key: "cpu-softirq", title: "CPU of softirqs", unit: "s/Gbit" },
-    Metric { key: "cpu-machine", title: "CPU of the machine", unit: "s/Gbit" },
+    Metric::new("rate", "rate", "Gbit/s"),
+    Metric::of_processes("cpu-switch", "CPU of the switch", "s/Gbit"),
+    Metric::new("cpu-softirq", "CPU of softirqs", "s/Gbit"),
+    Metric::new("cpu-machine", "CPU of the machine", "s/Gbit"),
 ];
 const PACKETS: &[Metric] = &[
-    Metric { key: "rate", title: "rate", unit: "Mpps" },
-    Metric { key: "cpu-switch", title: "CPU of the switch", unit: "s/Mpkt" },
-    Metric { key: "cpu-softirq", title: "CPU of softirqs", unit: "s/Mpkt" },
-    Metric { key: "cpu-machine", title: "CPU of the machine", unit: "s/Mpkt" },
+    Metric::new("rate", "rate", "Mpps"),
+    Metric::of_processes("cpu-switch", "CPU of the switch", "s/Mpkt"),
+    Metric::new("cpu-softirq", "CPU of softirqs", "s/Mpkt"),
+    Metric::new("cpu-machine", "CPU of the machine", "s/Mpkt"),
 ];
-const LATENCY: &[Metric] =
-    &[Metric { key: "p50", title: "p50", unit: "µs" }, Metric { key: "p99", title: "p99", unit: "µs" }];
+const LATENCY: &[Metric] = &[Metric::new("p50", "p50", "µs"), Metric::new("p99", "p99", "µs")];
 const IDLE: &[Metric] = &[
-    Metric { key: "cpu", title: "CPU of the switch", unit: "% of a core" },
-    Metric { key: "memory", title: "resident memory", unit: "MiB" },
+    Metric::of_processes("cpu", "CPU of the switch", "% of a core"),
+    Metric::of_processes("memory", "resident memory", "MiB"),
 ];
 
 impl Workload {
