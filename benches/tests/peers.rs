@@ -10,21 +10,21 @@ fn two_peers_are_measured_drawn_and_told() {
     let Some(lab) = Lab::open() else { return };
     let out = lab.dir().join("out");
     let run = Command::new(env!("CARGO_BIN_EXE_peers"))
-        .args(["--quick", "--only", "vswitch,bridge", "--out"])
+        .args(["--quick", "--only", "vswitch,bridge", "--workload", "tcp,packets,latency,idle", "--out"])
         .arg(&out)
         .env("VSWITCH_BIN_DIR", program("vswitch").parent().expect("a directory"))
         .output()
         .expect("the runner starts");
     let text = String::from_utf8_lossy(&run.stdout);
     assert!(run.status.success(), "{text}\n{}", String::from_utf8_lossy(&run.stderr));
-    assert!(text.contains("TCP, 8 flows, two pods on one host") && text.contains("Linux bridge"), "{text}");
+    assert!(text.contains("TCP, 1 flow, two pods on one host") && text.contains("Linux bridge"), "{text}");
 
     let json = std::fs::read_to_string(out.join("results.json")).expect("results.json");
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!(json["missing"].as_array().map(Vec::len), Some(0), "{json:#}");
     let rows = json["rows"].as_array().expect("rows");
     for peer in ["vswitch", "bridge", "cable"] {
-        for workload in ["tcp", "tcp8", "packets", "latency"] {
+        for workload in ["tcp", "packets", "latency"] {
             let first = rows.iter().find(|row| row["peer"] == peer && row["workload"] == workload);
             let median = first.and_then(|row| row["median"].as_f64());
             assert!(median.is_some_and(|median| median > 0.0), "{peer}, {workload}: {json:#}");
