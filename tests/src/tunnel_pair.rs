@@ -83,8 +83,8 @@ pub fn tight_pair(underlay: Underlay, options: &str) -> Option<([Host; 2], [Spac
 pub struct OvsEnd {
     /// The pod.
     pub pod: Space,
-    _server: OvsdbServer,
-    _daemon: Running,
+    server: OvsdbServer,
+    daemon: Running,
 }
 
 impl OvsEnd {
@@ -112,7 +112,13 @@ impl OvsEnd {
             let error = run("get interface t0 ofport error");
             if error.starts_with(|c: char| c.is_ascii_digit()) { Ok(()) } else { Err(error) }
         });
-        Self { pod, _server: server, _daemon: daemon }
+        Self { pod, server, daemon }
+    }
+
+    /// The process ids of its two daemons.
+    #[must_use]
+    pub fn processes(&self) -> [u32; 2] {
+        [self.daemon.pid(), self.server.pid()]
     }
 }
 
