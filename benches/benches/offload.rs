@@ -3,7 +3,7 @@
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use datapath::offload::{checksum, fragment::fragment, gso};
 use datapath::packet::{Frame, Pool};
-use datapath::tunnel::{Protocol, Tunnel, decap, encap};
+use datapath::tunnel::{Decap, Protocol, Tunnel, encap};
 use datapath::types::TunnelKey;
 use std::net::SocketAddr;
 use vswitch_benches::frames::{HEADERS, MSS, tcp, time_of};
@@ -59,8 +59,9 @@ fn join(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("segments of TCP", segments), |b| {
             b.iter_custom(|rounds| {
                 let work = |pool: &mut Pool, run| {
-                    let mut out = Vec::with_capacity(2);
-                    decap(run, tunnel.protocol, pool, &mut out, |why| panic!("refused: {why:?}"));
+                    let (mut decap, mut out) = (Decap::new(tunnel.protocol), Vec::with_capacity(2));
+                    decap.take(run, pool, &mut out, |why| panic!("refused: {why:?}"));
+                    decap.finish(&mut out);
                     out
                 };
                 time_of(

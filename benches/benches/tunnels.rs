@@ -3,7 +3,7 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use datapath::packet::{Frame, Pool};
-use datapath::tunnel::{Inner, Protocol, Tunnel, decap, encap};
+use datapath::tunnel::{Decap, Inner, Protocol, Tunnel, encap};
 use datapath::types::TunnelKey;
 use std::net::SocketAddr;
 use vswitch_benches::frames::{SUPER, tcp, time_of};
@@ -31,10 +31,11 @@ fn into(tunnel: &Tunnel, pool: &mut Pool, frames: Vec<Frame>) -> Vec<Frame> {
 }
 
 fn out_of(tunnel: &Tunnel, pool: &mut Pool, runs: Vec<Frame>) -> Vec<Inner> {
-    let mut received = Vec::with_capacity(64);
+    let (mut decap, mut received) = (Decap::new(tunnel.protocol), Vec::with_capacity(64));
     for run in runs {
-        decap(run, tunnel.protocol, pool, &mut received, |why| panic!("refused: {why:?}"));
+        decap.take(run, pool, &mut received, |why| panic!("refused: {why:?}"));
     }
+    decap.finish(&mut received);
     received
 }
 

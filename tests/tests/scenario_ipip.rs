@@ -445,8 +445,7 @@ fn two_hosts_talk_through_the_tunnel() {
     let inside = request.clone().between(INSIDE).ttl(63).segments();
     here.expect([to_each("ip0@192.0.2.2", inside.clone()), split(inside.len() as u64 - 1)]);
     here.carry_to(&mut there);
-    let arrived = request.between("fe→bb").ttl(62).segments();
-    there.expect([to_each("p2", arrived)]);
+    there.expect([to("p2", request.between("fe→bb").ttl(62)), merged(inside.len() as u64 - 1)]);
     let answer = eth("bb→fe").ips(FROM_THERE).udp(64);
     there.send("p2", answer.clone());
     there.expect([to("ip0@192.0.2.1", answer.clone().between(INSIDE).ttl(63))]);

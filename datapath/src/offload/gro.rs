@@ -1,4 +1,4 @@
-//! Putting TCP segments together again: what arrives from a tunnel as a run of datagrams leaves as one super-frame.
+//! Putting TCP segments together again: what arrives from a tunnel as many datagrams leaves as one super-frame.
 //!
 //! The rules are those of the kernel's GRO: segments of one flow with the same headers and consecutive sequence numbers,
 //! of equal size except the last, until FIN, PSH or a shorter segment ends the run. What is merged can be cut again
@@ -7,9 +7,10 @@
 //! A merged frame carries an unfinished checksum, which would hide an error on the way here: so every segment's checksums
 //! are verified before it is merged, and a segment with a wrong one stays as it came, for its receiver to refuse.
 //!
-//! Merging is done inside the buffer that the segments arrived in: payload moves towards the front over the headers
-//! that are no longer needed. The first segment's header is the template; a later header is not parsed but compared
-//! with it, all of it except lengths, checksums, identification and sequence number.
+//! Merging is done inside the buffer that the first segment arrived in: payload moves towards the front over the headers
+//! that are no longer needed, and what arrived in another buffer is appended. The first segment's header is the template;
+//! a later header is not parsed but compared with it, all of it except lengths, checksums, identification and sequence
+//! number.
 
 use super::checksum::partial_state;
 use crate::packet::{ChecksumState, Frame, Gso, GsoKind};
@@ -24,7 +25,7 @@ const MAX_PACKET: usize = 65_535;
 /// The segment size for a super-frame whose own is not known, where no MTU is known either.
 const USUAL_MTU: usize = 1500;
 
-/// A frame in a buffer that later frames in the same buffer may be merged into.
+/// A frame in a buffer that later frames, of the same buffer or of others, may be merged into.
 #[derive(Debug)]
 pub(crate) struct Merge {
     /// Where the frame lies in the buffer.
@@ -50,6 +51,16 @@ struct Flow {
     ended: bool,
 }
 
+/// What a segment adds to those before it.
+struct Part {
+    /// Where its payload is in its frame,
+    payload: Range<usize>,
+    /// where that goes in the buffer of those before,
+    tail: usize,
+    /// and which of FIN and PSH it has.
+    flags: u8,
+}
+
 /// What came of a [`Merge`].
 #[derive(Debug)]
 pub(crate) struct Merged {
@@ -71,26 +82,49 @@ impl Merge {
 
     /// Merges the frame at `next`, which lies after everything merged before, or returns `false` and changes no byte.
     pub(crate) fn append(&mut self, buf: &mut [u8], next: Range<usize>) -> bool {
-        let Some(flow) = self.flow.as_mut().filter(|flow| !flow.ended) else { return false };
-        let (first, segment) = (&buf[self.range.clone()], &buf[next.clone()]);
-        let Some(payload) = flow.continues(first, segment, self.count) else { return false };
+        let Some(part) = self.accept(&buf[self.range.clone()], &buf[next.clone()]) else { return false };
+        buf.copy_within(next.start + part.payload.start..next.start + part.payload.end, part.tail);
+        self.take_over(buf, &part);
+        true
+    }
+
+    /// Merges a frame of another buffer into `frame`, whose bytes are the buffer so far and grow where they end too soon, or
+    /// returns `false` and changes no byte.
+    pub(crate) fn append_from(&mut self, frame: &mut Frame, next: &[u8]) -> bool {
+        let Some(part) = self.accept(&frame.bytes()[self.range.clone()], next) else { return false };
+        let end = part.tail + part.payload.len();
+        let len = frame.len();
+        if end > len + frame.tailroom() {
+            return false;
+        }
+        frame.set_len(len.max(end));
+        frame.bytes_mut()[part.tail..end].copy_from_slice(&next[part.payload.clone()]);
+        self.take_over(frame.bytes_mut(), &part);
+        true
+    }
+
+    /// What is to be merged of `segment`, if that follows what was merged before, which begins with `first`.
+    fn accept(&mut self, first: &[u8], segment: &[u8]) -> Option<Part> {
+        let flow = self.flow.as_mut().filter(|flow| !flow.ended)?;
+        let payload = flow.continues(first, segment, self.count)?;
         if flow.pseudo.is_none() && !flow.verify_first(first) {
             self.flow = None;
-            return false;
-        }
-        if !flow.verify(&segment[..payload.end]) {
-            return false;
+            return None;
         }
         let flags = segment[usize::from(flow.network.l4_offset) + tcp::FLAGS] & (tcp::FIN | tcp::PSH);
-        buf[self.range.start + usize::from(flow.network.l4_offset) + tcp::FLAGS] |= flags;
         let tail = self.range.start + flow.network.end;
-        buf.copy_within(next.start + payload.start..next.start + payload.end, tail);
-        flow.network.end += payload.len();
-        flow.next_sequence = flow.next_sequence.wrapping_add(payload.len() as u32);
-        flow.ended = flags != 0 || payload.len() < flow.size;
+        flow.verify(&segment[..payload.end]).then_some(Part { payload, tail, flags })
+    }
+
+    /// Counts a segment in whose payload has come to the tail of what was merged before.
+    fn take_over(&mut self, buf: &mut [u8], part: &Part) {
+        let Some(flow) = &mut self.flow else { return };
+        buf[self.range.start + usize::from(flow.network.l4_offset) + tcp::FLAGS] |= part.flags;
+        flow.network.end += part.payload.len();
+        flow.next_sequence = flow.next_sequence.wrapping_add(part.payload.len() as u32);
+        flow.ended = part.flags != 0 || part.payload.len() < flow.size;
         self.range.end = self.range.start + flow.network.end;
         self.count += 1;
-        true
     }
 
     /// Ends the merge: what stands for several segments gets the headers of a super-frame.
@@ -268,8 +302,16 @@ mod tests {
     use etherparse::Ipv6FlowLabel;
     use proptest::prelude::*;
 
-    /// Merges frames that lie one after the other in a buffer, as a tunnel does; frames, and how many each stands for.
+    /// Merges frames as a tunnel does; frames, and how many each stands for. It is the same whether they lie one after the
+    /// other in a buffer or each in its own.
     fn coalesced(frames: &[Vec<u8>]) -> Vec<(Frame, u32)> {
+        let (together, apart) = (coalesced_in_one(frames), coalesced_from_many(frames));
+        let seen = |(frame, count): &(Frame, u32)| (frame.bytes().to_vec(), frame.meta, *count);
+        assert_eq!(together.iter().map(seen).collect::<Vec<_>>(), apart.iter().map(seen).collect::<Vec<_>>());
+        together
+    }
+
+    fn coalesced_in_one(frames: &[Vec<u8>]) -> Vec<(Frame, u32)> {
         let mut buf = frames.concat();
         let mut merges: Vec<Merge> = Vec::new();
         let mut at = 0;
@@ -283,6 +325,28 @@ mod tests {
         let finish = |merge: Merge| {
             let merged = merge.finish(&mut buf);
             let mut frame = Frame::from_bytes(&buf[merged.range]);
+            frame.meta = Meta { csum: merged.csum, gso: merged.gso, ..Meta::default() };
+            (frame, merged.count)
+        };
+        merges.into_iter().map(finish).collect()
+    }
+
+    /// Every frame is between other bytes, as the tunnel's header before it and what is left of a run behind it.
+    fn coalesced_from_many(frames: &[Vec<u8>]) -> Vec<(Frame, u32)> {
+        let mut merges: Vec<(Frame, Merge)> = Vec::new();
+        for bytes in frames {
+            if !merges.last_mut().is_some_and(|(buf, merge)| merge.append_from(buf, bytes)) {
+                let mut buf = Pool::new(0).alloc();
+                buf.set_len(8 + bytes.len() + 20);
+                buf.bytes_mut()[8..8 + bytes.len()].copy_from_slice(bytes);
+                let merge = Merge::begin(buf.bytes(), 8..8 + bytes.len());
+                merges.push((buf, merge));
+            }
+        }
+        let finish = |(mut frame, merge): (Frame, Merge)| {
+            let merged = merge.finish(frame.bytes_mut());
+            frame.set_len(merged.range.end);
+            frame.pop_front(merged.range.start);
             frame.meta = Meta { csum: merged.csum, gso: merged.gso, ..Meta::default() };
             (frame, merged.count)
         };
@@ -501,6 +565,19 @@ mod tests {
         let first = Packet::tcp4(65_535 - 20 - 32 - 32_700);
         assert_eq!(counts(&[first.clone(), next(&first, 32_700)]), [2]);
         assert_eq!(counts(&[first.clone(), next(&first, 32_701)]), [1, 1]);
+    }
+
+    #[test]
+    fn a_buffer_takes_what_it_has_room_for() {
+        let first = Packet::tcp4(100);
+        let mut buf = first.frame();
+        let mut merge = Merge::begin(buf.bytes(), 0..buf.len());
+        let room = buf.tailroom();
+        assert!(room < 100, "no segment of the flow would be too long for {room} bytes");
+        assert!(!merge.append_from(&mut buf, &next(&first, room + 1).bytes()));
+        assert_eq!(buf.bytes(), first.bytes());
+        assert!(merge.append_from(&mut buf, &next(&first, room).bytes()));
+        assert_eq!((buf.len(), buf.tailroom()), (first.bytes().len() + room, 0));
     }
 
     fn adopted(mut frame: Frame, mtu: Option<u32>) -> Frame {

@@ -8,9 +8,9 @@
 
 use super::rx::Receiver;
 use super::sys::{Messages, set_option};
-use super::underlay::{self, Sender, prepare_receiving, socket};
+use super::underlay::{self, Sender, socket};
 use super::{Caps, Device, OpenError, Rx, Status, Unsent, Unsupported};
-use crate::packet::{Batch, Frame, Pool};
+use crate::packet::{Batch, Frame, Outer, Pool};
 use crate::switch::verdict::DropReason;
 use crate::wire::ipv4;
 use rustix::net::{Protocol, RawProtocol, SocketType};
@@ -33,7 +33,11 @@ impl RawIp {
         let sockets = RawProtocol::new(protocol.into()).map(Protocol::from_raw).ok_or(io::ErrorKind::InvalidInput);
         let sockets = sockets.map_err(io::Error::from).and_then(|protocol| {
             let receiving = socket(SocketType::RAW, Some(protocol), ipv6)?;
-            prepare_receiving(receiving.as_fd(), ipv6)?;
+            if ipv6 {
+                underlay::prepare_receiving(receiving.as_fd(), ipv6)?;
+            } else {
+                underlay::give_room(receiving.as_fd())?;
+            }
             let sender = Sender::new(vec![receiving.try_clone()?], ipv6)?;
             let learning = ipv6.then(|| learning_socket(protocol)).transpose()?;
             Ok((receiving, sender, learning))
@@ -63,14 +67,19 @@ fn learning_socket(protocol: Protocol) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Completes a received IPv4 packet, whose IP header comes off.
-fn finish_v4(messages: &Messages, i: usize, frame: &mut Frame) -> Result<(), Unsupported> {
-    let header_len = frame.bytes().first().map_or(0, |first| usize::from(first & 0x0f) * 4);
-    if header_len < ipv4::MIN_HEADER_LEN || header_len > frame.len() {
+/// Completes a received IPv4 packet, whose IP header comes off. It tells what other sockets have to ask the kernel for,
+/// packet by packet.
+fn finish_v4(_: &Messages, _: usize, frame: &mut Frame) -> Result<(), Unsupported> {
+    let packet = frame.bytes();
+    let header_len = packet.first().map_or(0, |first| usize::from(first & 0x0f) * 4);
+    if header_len < ipv4::MIN_HEADER_LEN || header_len > packet.len() {
         return Err(Unsupported);
     }
+    let [remote, local] = ipv4::addresses(packet);
+    let (local, tos) = (Some(local.into()), packet[ipv4::TOS]);
+    frame.meta.outer = Some(Outer { local, tos, ..Outer::to((remote, 0).into()) });
     frame.pop_front(header_len);
-    underlay::finish(messages, i, frame)
+    Ok(())
 }
 
 impl Device for RawIp {

@@ -32,6 +32,11 @@ pub fn prepare_receiving(fd: BorrowedFd<'_>, ipv6: bool) -> io::Result<()> {
     };
     set_option(fd, level, packet_info, 1)?;
     set_option(fd, level, tos, 1)?;
+    give_room(fd)
+}
+
+/// Has the kernel hold as much for a socket until it is read as we want it to.
+pub fn give_room(fd: BorrowedFd<'_>) -> io::Result<()> {
     set_option(fd, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, SOCKET_BUFFER)
 }
 

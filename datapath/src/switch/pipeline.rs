@@ -39,7 +39,7 @@ use crate::packet::{Batch, Frame, Pool};
 use crate::stats::WorkerCounters;
 use crate::time::Instant;
 use crate::tunnel::probe::is_probe;
-use crate::tunnel::{self, Endpoint, Inner, ecn};
+use crate::tunnel::{Decap, Endpoint, Inner, ecn};
 use crate::types::{DeviceId, Place};
 use crate::wire::parse::parse;
 
@@ -62,18 +62,15 @@ impl Switch {
     ) {
         self.sweep(now);
         let (mut walk, inner) = self.walk(now, snap, pool, counters, tx);
-        let attachment = snap.attachment(device);
-        if let Some(Attachment::Port(port)) = attachment
-            && let Some(ingress) = snap.port(port)
-        {
-            walk.flows.fetch(ingress, batch.iter());
-        }
-        for frame in batch.drain() {
-            match attachment {
-                Some(Attachment::Port(port)) => walk.receive(Place::of(port), frame, 1),
-                Some(Attachment::Tunnels(endpoint)) => walk.decapsulate(endpoint, frame, inner),
-                None => walk.out.lose(frame, DropReason::PortDown, 1),
+        match snap.attachment(device) {
+            Some(Attachment::Port(port)) => {
+                if let Some(ingress) = snap.port(port) {
+                    walk.flows.fetch(ingress, batch.iter());
+                }
+                batch.drain().for_each(|frame| walk.receive(Place::of(port), frame, 1));
             }
+            Some(Attachment::Tunnels(endpoint)) => walk.decapsulate(endpoint, batch, inner),
+            None => batch.drain().for_each(|frame| walk.out.lose(frame, DropReason::PortDown, 1)),
         }
     }
 
@@ -154,21 +151,28 @@ pub(super) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// Each frame in a run of datagrams is received by the port that its key and its sender belong to; a probe ends here.
-    fn decapsulate(&mut self, endpoint: Endpoint, run: Frame, inner: &mut Vec<Inner>) {
-        let Some(outer) = run.meta.outer else { return self.out.lose(run, DropReason::TunnelMalformed, 1) };
-        let refused = &self.out.counters.portless;
-        tunnel::decap(run, endpoint.protocol, self.out.pool, inner, |reason| refused.add(reason, 1));
-        for Inner { key, mut frame, frames } in inner.drain(..) {
-            frame.meta.outer_tos = outer.tos;
-            match self.snap.demux.find(endpoint, key, outer.remote, outer.local) {
-                Some(place) if is_probe(frame.bytes()) => self.take_probe(place, frame, frames),
-                Some(place) => self.receive(place, frame, frames),
-                None => {
-                    let stray = Stray { endpoint, key, remote: outer.remote };
-                    self.unclaimed.note(stray, outer.local, frames, self.now);
-                    self.out.lose(frame, DropReason::UnknownVni, frames);
-                }
+    /// Each frame in the runs of datagrams of a batch, in order, to the port that it belongs to.
+    fn decapsulate(&mut self, endpoint: Endpoint, batch: &mut Batch, inner: &mut Vec<Inner>) {
+        let (mut decap, refused) = (Decap::new(endpoint.protocol), &self.out.counters.portless);
+        for run in batch.drain() {
+            decap.take(run, self.out.pool, inner, |reason| refused.add(reason, 1));
+            inner.drain(..).for_each(|inner| self.claim(endpoint, inner));
+        }
+        decap.finish(inner);
+        inner.drain(..).for_each(|inner| self.claim(endpoint, inner));
+    }
+
+    /// A frame out of a tunnel is received by the port that its key and its sender belong to; a probe ends here.
+    fn claim(&mut self, endpoint: Endpoint, inner: Inner) {
+        let Inner { key, outer, mut frame, frames } = inner;
+        frame.meta.outer_tos = outer.tos;
+        match self.snap.demux.find(endpoint, key, outer.remote, outer.local) {
+            Some(place) if is_probe(frame.bytes()) => self.take_probe(place, frame, frames),
+            Some(place) => self.receive(place, frame, frames),
+            None => {
+                let stray = Stray { endpoint, key, remote: outer.remote };
+                self.unclaimed.note(stray, outer.local, frames, self.now);
+                self.out.lose(frame, DropReason::UnknownVni, frames);
             }
         }
     }

@@ -22,7 +22,7 @@ mod remotes;
 #[cfg(test)]
 mod tests;
 
-pub use decap::{Inner, decap};
+pub use decap::{Decap, Inner};
 pub use demux::{Demux, DemuxKey};
 pub use encap::{Encapped, encap};
 pub use remotes::Remotes;

@@ -7,6 +7,8 @@ use crate::wire::fixtures::{Packet, verified};
 use crate::wire::udp;
 use proptest::prelude::*;
 
+mod batches;
+
 /// Those that carry Ethernet frames.
 const ALL: [Protocol; 3] = [Protocol::Vxlan, Protocol::Geneve, Protocol::Gre];
 
@@ -70,11 +72,20 @@ fn following(packet: &Packet) -> Packet {
     next
 }
 
+/// The frames in a batch of runs, and why datagrams of it were refused.
+fn batch_decapped_by(protocol: Protocol, batch: impl IntoIterator<Item = Frame>) -> (Vec<Inner>, Vec<DropReason>) {
+    let (mut pool, mut out, mut refused) = (Pool::new(4), Vec::new(), Vec::new());
+    let mut decap = Decap::new(protocol);
+    for run in batch {
+        decap.take(run, &mut pool, &mut out, |reason| refused.push(reason));
+    }
+    decap.finish(&mut out);
+    (out, refused)
+}
+
 /// The frames in a run, and why datagrams of it were refused.
 fn decapped_by(protocol: Protocol, run: Frame) -> (Vec<Inner>, Vec<DropReason>) {
-    let (mut pool, mut out, mut refused) = (Pool::new(4), Vec::new(), Vec::new());
-    decap(run, protocol, &mut pool, &mut out, |reason| refused.push(reason));
-    (out, refused)
+    batch_decapped_by(protocol, [run])
 }
 
 fn decapped(run: Frame) -> (Vec<Inner>, usize) {
@@ -273,7 +284,7 @@ fn a_checksum_of_gre_is_that_of_each_packet() {
     for run in runs {
         assert_eq!(run.bytes()[..4], [0xa0, 0, 0x65, 0x58]);
         assert!(run.meta.outer.unwrap().checksum, "there is no other checksum to leave out");
-        let mut damaged = Frame::from_bytes(run.bytes());
+        let mut damaged = Pool::new(0).copy(&run);
         damaged.bytes_mut()[100] ^= 1;
         assert_eq!(decapped_by(Protocol::Gre, damaged).1, [DropReason::TunnelChecksum]);
         let (inner, _) = decapped_by(Protocol::Gre, run);
@@ -363,7 +374,9 @@ proptest! {
                 *byte = value;
             }
         }
-        let (inner, refused) = decapped_by(Protocol::Ipip, Frame::from_bytes(&bytes));
+        let mut packet = Frame::from_bytes(&bytes);
+        packet.meta.outer = Some(Outer::to(tunnel().remote));
+        let (inner, refused) = decapped_by(Protocol::Ipip, packet);
         prop_assert_eq!(inner.len() + refused.len(), 1);
     }
 

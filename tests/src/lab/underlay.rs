@@ -4,7 +4,7 @@
 //! the code under test.
 
 use super::{Lab, Packet, PortSpec, Protocol, of};
-use datapath::packet::{Frame, Outer};
+use datapath::packet::{Frame, Outer, Pool};
 use datapath::tunnel::Tunnel;
 use std::net::{IpAddr, SocketAddr};
 
@@ -111,7 +111,7 @@ impl Lab {
 
     /// The same with a datagram that no tunnel takes.
     pub fn lose_by(&mut self, protocol: Protocol, remote: &str, bytes: &[u8]) {
-        let mut frame = Frame::from_bytes(bytes);
+        let mut frame = received(bytes);
         frame.meta.outer = Some(Outer { local: Some(self.address), ..from(remote.parse().expect("an IP address")) });
         self.put_in += 1;
         self.tunnels[of(protocol).0 as usize].inject(frame);
@@ -121,7 +121,7 @@ impl Lab {
     /// A run of datagrams of any protocol arrives with this outer header; [`Lab::run`] switches it. By default it was sent
     /// to the lab's own address.
     pub fn arrive_with(&mut self, protocol: Protocol, outer: Outer, bytes: &[u8]) {
-        let mut run = Frame::from_bytes(bytes);
+        let mut run = received(bytes);
         let local = outer.local.unwrap_or(self.address);
         run.meta.outer = Some(Outer { local: Some(local), ..outer });
         self.put_in += datagrams(&run).count().max(1) as u64;
@@ -175,6 +175,11 @@ impl Lab {
         };
         datagrams(run).map(frame).collect()
     }
+}
+
+/// A frame in memory as the worker receives into, with room behind it.
+fn received(bytes: &[u8]) -> Frame {
+    Pool::new(0).copy(&Frame::from_bytes(bytes))
 }
 
 /// What is received from a sender, unless something else is said.
