@@ -2,7 +2,9 @@
 //!
 //! The kernel writes the outer IP header. It hands IPv4 packets over with theirs, reassembled, and IPv6 packets without;
 //! every program with such a socket gets a copy of every packet. There is no super-frame in either direction: each packet
-//! is sent and received by itself.
+//! is sent and received by itself, and TCP segments are merged as far as they come in one batch. Giving up the CPU before
+//! each receive call makes batches larger (measured: 30 % less CPU a byte for the receiver), but beside busy programs it
+//! costs two thirds of the throughput, so a call takes what there is.
 //!
 //! What an attacker may try is told in [`super::underlay`].
 
