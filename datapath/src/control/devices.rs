@@ -1,6 +1,7 @@
 //! Opening and closing of devices on the control side: who owns one, who shares one, what a closed TAP leaves behind.
 
 use super::spec::{Applied, ApplyError, PortKind, PortSpec};
+use crate::port::keep_out::KeepOuts;
 use crate::port::packet::PacketSocket;
 use crate::port::raw_ip::RawIp;
 use crate::port::tap::{Tap, TapHandle};
@@ -52,6 +53,7 @@ pub struct Devices {
     /// port that is replaced keeps its interface and addresses, or else removed from the host.
     parked: HashMap<String, TapHandle>,
     closed: Vec<DeviceId>,
+    keep_outs: KeepOuts,
 }
 
 impl std::fmt::Debug for Devices {
@@ -70,7 +72,7 @@ impl Devices {
     pub fn open(&mut self, spec: &PortSpec, new_id: impl FnOnce() -> DeviceId) -> Result<Opened, ApplyError> {
         let (device, kind, applied): (Box<dyn Device>, _, _) = match &spec.kind {
             PortKind::Netdev { ifindex } => {
-                let (socket, status) = PacketSocket::open(&spec.name, *ifindex)?;
+                let (socket, status) = PacketSocket::open(&spec.name, *ifindex, &mut self.keep_outs)?;
                 (Box::new(socket), Kind::Plain, Applied { status, ifindex: Some(*ifindex) })
             }
             PortKind::Internal => {

@@ -1,5 +1,5 @@
 //! A classifier on a device's ingress hook by rtnetlink, as `tc filter add dev … ingress bpf direct-action` does: for
-//! kernels that have no tcx links.
+//! kernels that have no tcx links, and until there is one.
 //!
 //! Unlike a link, such a filter outlives the process. It is taken off when the device is closed; a killed process leaves
 //! it, the host stays kept out (nothing is forwarded twice), and the next start on the device replaces it, because its
@@ -46,8 +46,7 @@ pub struct Filter {
 impl Filter {
     /// Attaches `program` to the device with this index in the caller's network namespace.
     pub fn attach(program: BorrowedFd<'_>, ifindex: u32, name: &str) -> io::Result<Self> {
-        let netlink = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
-        let filter = Self { netlink, ifindex };
+        let filter = Self::on(ifindex)?;
         let flags = REQUEST_ACK | CREATE | EXCLUSIVE;
         let mut qdisc = Message::new(RTM_NEWQDISC, flags, ifindex, [CLSACT_HANDLE, CLSACT_PARENT, 0]);
         qdisc.attribute(TCA_KIND, b"clsact\0");
@@ -64,6 +63,16 @@ impl Filter {
         options.attribute(TCA_BPF_FLAGS, &DIRECT_ACTION.to_ne_bytes());
         add.attribute(TCA_OPTIONS, &options.0);
         filter.ask(add).map(|()| filter)
+    }
+
+    /// Removes the filter that a killed process may have left on the device.
+    pub fn remove(ifindex: u32) -> io::Result<()> {
+        Self::on(ifindex).map(drop)
+    }
+
+    fn on(ifindex: u32) -> io::Result<Self> {
+        let netlink = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+        Ok(Self { netlink, ifindex })
     }
 
     /// Sends a request and waits for the kernel's verdict, which it gives at once.

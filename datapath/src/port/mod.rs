@@ -10,7 +10,7 @@ use std::os::fd::BorrowedFd;
 
 mod clsact;
 mod cmsg;
-mod keep_out;
+pub(crate) mod keep_out;
 pub mod memory;
 pub mod packet;
 pub mod raw_ip;

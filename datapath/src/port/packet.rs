@@ -9,7 +9,7 @@
 //! socket goes on. The socket cannot tell reliably that its device was deleted (netlink can); it says so when it learns.
 
 use super::cmsg::{self, take};
-use super::keep_out::KeepOut;
+use super::keep_out::{KeepOut, KeepOuts};
 use super::rx::Receiver;
 use super::sys::{self, Messages, Outgoing, PacketMembership, set_option};
 use super::tx::send_all;
@@ -44,7 +44,7 @@ pub struct PacketSocket {
 
 impl PacketSocket {
     /// Opens the device with this index in the caller's network namespace; `name` is for messages.
-    pub fn open(name: &str, ifindex: u32) -> Result<(Self, Status), OpenError> {
+    pub(crate) fn open(name: &str, ifindex: u32, keep_outs: &mut KeepOuts) -> Result<(Self, Status), OpenError> {
         let error = |call, hint: &str| {
             let (device, hint) = (name.to_owned(), hint.to_owned());
             move |source: io::Error| OpenError { device, call, source, hint }
@@ -52,8 +52,8 @@ impl PacketSocket {
         let index = libc::c_int::try_from(ifindex).unwrap_or(0);
         let fd = socket(index).map_err(error("opening a packet socket", "it needs CAP_NET_RAW"))?;
         let needs = "it needs CAP_BPF and CAP_NET_ADMIN, or CAP_SYS_ADMIN";
-        let keep_out = KeepOut::attach(ifindex).map_err(error("keeping the host's stack out of it", needs))?;
-        let status = [("io", "packet"), ("keep_out", keep_out.describe())].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        let (keep_out, by) = keep_outs.attach(ifindex).map_err(error("keeping the host's stack out of it", needs))?;
+        let status = [("io", "packet"), ("keep_out", by)].map(|(k, v)| (k.to_owned(), v.to_owned()));
         let gone = "is the device still there?";
         sys::bind_packet(fd.as_fd(), index, ETH_P_ALL).map_err(error("binding a packet socket to it", gone))?;
         let (receiver, sending) = (Receiver::new(), Messages::new());
