@@ -141,13 +141,13 @@ pub fn check_pods(pods: [&Space; 2], what: &str) {
     }
 }
 
-/// Nothing has been dropped at the tunnel, but for what a full queue on a busy machine costs TCP.
+/// Nothing has been dropped at the port `tunnel`, but for what a full queue on a busy machine costs TCP.
 ///
 /// # Panics
 /// If anything has.
-pub fn check_drops(host: &Host) {
+pub fn check_drops(host: &Host, tunnel: &str) {
     // Statistics are written ten times a second: they are up to date when they have stopped changing.
-    let read = || host.vsctl("get interface t0 statistics");
+    let read = || host.vsctl(&format!("get interface {tunnel} statistics"));
     let statistics = eventually("statistics that tell of everything", || {
         let first = read();
         std::thread::sleep(Duration::from_millis(300));

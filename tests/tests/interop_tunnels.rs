@@ -38,7 +38,7 @@ fn the_kernel_s_vxlan() {
             let Some(lab) = Lab::open() else { return };
             let (host, [near, far], _kernel) = kernel_vxlan(&lab, underlay, checksum);
             check_pods([&near, &far], &format!("vxlan over {underlay:?}, csum={checksum}"));
-            check_drops(&host);
+            check_drops(&host, "t0");
             let told = host.vsctl("get interface t0 status");
             assert_eq!(told.contains("csum=\"off: "), !checksum, "{told}");
         }
@@ -68,6 +68,6 @@ fn open_vswitch_s_gre_geneve_and_vxlan() {
         underlay.set(&host, 0, "eth0");
         let near = near_end(&lab, &host, 0, underlay, ours);
         check_pods([&near, &far.pod], &format!("{ours} over {underlay:?}"));
-        check_drops(&host);
+        check_drops(&host, "t0");
     }
 }

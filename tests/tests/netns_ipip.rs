@@ -6,9 +6,9 @@
 //!                         MTU 1500 everywhere; ip0 carries 1480
 //! ```
 
-use std::time::Duration;
 use vswitch_tests::netns::{Host, Lab, Space};
 use vswitch_tests::process::eventually;
+use vswitch_tests::tunnel_pair::check_drops;
 
 const UNDERLAY: [&str; 2] = ["10.57.4.20", "10.57.4.21"];
 const PODS: [&str; 2] = ["192.168.10.10", "192.168.11.10"];
@@ -41,20 +41,6 @@ fn pair(tunnels: [&str; 2]) -> Option<(Lab, [Host; 2], [Space; 2])> {
     Some((lab, hosts, pods))
 }
 
-/// Nothing has been dropped at the tunnel but what was for too full a queue, and the first packets of pods not yet known.
-fn check_drops(host: &Host) {
-    let read = || host.vsctl("get interface ip0 statistics");
-    let statistics = eventually("statistics that tell of everything", || {
-        let first = read();
-        std::thread::sleep(Duration::from_millis(300));
-        let second = read();
-        if first == second && !second.contains("tx_packets=0") { Ok(second) } else { Err(second) }
-    });
-    let drops = statistics.split([',', '{', '}']).map(str::trim).filter(|s| s.starts_with("drop_"));
-    let unexpected: Vec<_> = drops.filter(|s| !s.starts_with("drop_tx_queue_full=")).collect();
-    assert!(unexpected.is_empty(), "{statistics}");
-}
-
 #[test]
 fn pods_reach_each_other_by_routes_and_the_wire_shows_ip_in_ip() {
     let Some((lab, hosts, pods)) = pair([ROUTES; 2]) else { return };
@@ -79,7 +65,7 @@ fn pods_reach_each_other_by_routes_and_the_wire_shows_ip_in_ip() {
         eprintln!("TCP from pod {from}: {:.0} Mbit/s", rate / 1e6);
         assert!(rate > 10e6, "TCP from pod {from}: {:.1} Mbit/s", rate / 1e6);
     }
-    hosts.iter().for_each(check_drops);
+    hosts.iter().for_each(|host| check_drops(host, "ip0"));
 }
 
 #[test]
@@ -106,7 +92,7 @@ fn hosts_take_part_by_their_bridges_own_ports() {
     pods[1].reaches("192.168.10.1");
     let rate = pods[0].tcp(&hosts[1], "192.168.11.1", 1);
     assert!(rate > 10e6, "TCP from pod to host: {:.1} Mbit/s", rate / 1e6);
-    hosts.iter().for_each(check_drops);
+    hosts.iter().for_each(|host| check_drops(host, "ip0"));
 }
 
 #[test]
@@ -163,7 +149,7 @@ fn the_other_end_may_be_anybody_who_speaks_ip_in_ip() {
     pod.reaches(PODS[1]);
     let done = pod.run(&format!("ping -c 3 -i 0.1 -W 2 {}", PODS[1]));
     assert!(done.contains("3 received") && done.contains("ttl=39"), "{done}");
-    check_drops(&near);
+    check_drops(&near, "ip0");
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn every_kind_carries_pings_and_tcp_over_either_ip_version() {
         for options in ["type=vxlan key=5000", "type=geneve key=5000", "type=gre key=5000 csum=true", "type=gre"] {
             let Some(pair) = Pair::open(underlay, options) else { return };
             check_pods([&pair.pods[0], &pair.pods[1]], &format!("{options} over {underlay:?}"));
-            pair.hosts.iter().for_each(check_drops);
+            pair.hosts.iter().for_each(|host| check_drops(host, "t0"));
             // 1600 less inner Ethernet, the header, UDP's for some, and IP's.
             let header = match options {
                 "type=gre" => 4,
@@ -163,7 +163,7 @@ fn the_underlay_s_address_may_be_on_a_bridge_of_ours() {
             near_end(&lab, &hosts[n], n, Underlay::V4, &format!("type={kind} key=5000"))
         });
         check_pods([&pods[0], &pods[1]], &format!("{kind} over br-phy"));
-        hosts.iter().for_each(check_drops);
+        hosts.iter().for_each(|host| check_drops(host, "t0"));
         assert!(hosts[0].vsctl("get interface t0 status").contains("tunnel_egress_iface=br-phy"));
         // On the underlay's own bridge its packets would come back to it.
         let remote = Underlay::V4.0[1];

@@ -7,6 +7,8 @@
 //!                               └──────────────── at the peer ◀─ patch ports ◀─────┘
 //! ```
 //!
+//! Most frames are of a flow that was decided on just before: they go to egress at once ([`super::flow_cache`]).
+//!
 //! A bridge with a layer-3 tunnel is a router, too ([`super::router`]): packets out of that tunnel get their addresses first.
 //!
 //! What a mirror selects, where it arrives or where it leaves, is copied on the way; copies wait ([`super::mirror`]) until
