@@ -1,11 +1,14 @@
 //! The walk of a frame through the switch, alone: no kernel, no device, one core.
 //!
-//! Batches of 32 small frames, some beside a port from which a flood of new senders comes.
+//! Batches of 32 small frames, some through a tunnel, some beside a port from which a flood of new senders comes.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use datapath::offload::checksum;
 use datapath::packet::Frame;
 use datapath::types::MacAddr;
-use vswitch_benches::frames::{small, station};
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+use vswitch_benches::frames::{small, station, tcp};
 use vswitch_benches::walk::Lab;
 
 fn forward(c: &mut Criterion) {
@@ -33,6 +36,44 @@ fn forward(c: &mut Criterion) {
     });
 }
 
+/// Two switches with a VXLAN tunnel between them: the way into it by the one, and out of it by the other, each alone.
+fn through_a_tunnel(c: &mut Criterion) {
+    let (mut near, mut far) = (Lab::new(1), Lab::new(1));
+    let hello = far.pass(0, [small(MacAddr::BROADCAST, station(2), 64)]);
+    let _ = near.pass(1, hello.into_iter().map(arrived));
+    let mut frames: Vec<Frame> = (0..32).map(|_| tcp(10)).collect();
+    frames.iter_mut().for_each(|frame| checksum::finish(frame).expect("a checksum"));
+    let mut group = c.benchmark_group("32 frames of 64 B");
+    group.throughput(Throughput::Elements(32));
+    for (name, measured) in [("forward into a tunnel", 0), ("forward out of a tunnel", 1)] {
+        group.bench_function(name, |b| {
+            b.iter_custom(|rounds| {
+                let mut spent = [Duration::ZERO; 2];
+                for _ in 0..rounds {
+                    let start = Instant::now();
+                    let mut runs = near.pass(0, frames.drain(..));
+                    spent[0] += start.elapsed();
+                    assert_eq!(runs.len(), 32, "a datagram each");
+                    runs = runs.into_iter().map(arrived).collect();
+                    let start = Instant::now();
+                    frames = far.pass(1, runs);
+                    spent[1] += start.elapsed();
+                    assert_eq!(frames.len(), 32, "nothing is merged or lost");
+                }
+                spent[measured]
+            });
+        });
+    }
+}
+
+/// A datagram as the other end's socket hands it over.
+fn arrived(mut run: Frame) -> Frame {
+    if let Some(outer) = &mut run.meta.outer {
+        outer.local = Some(Ipv4Addr::new(10, 2, 7, 200).into());
+    }
+    run
+}
+
 /// What a port that floods the table with senders costs those who talk: only their frames are timed, a batch of the
 /// others' before each; and what one of those costs itself.
 fn flood_of_senders(c: &mut Criterion) {
@@ -51,11 +92,11 @@ fn flood_of_senders(c: &mut Criterion) {
         }
         group.bench_function(name, |b| {
             b.iter_custom(|rounds| {
-                let mut spent = std::time::Duration::ZERO;
+                let mut spent = Duration::ZERO;
                 for _ in 0..rounds {
                     senders.renew(&mut others, new);
                     others = lab.pass(2, others.drain(..));
-                    let start = std::time::Instant::now();
+                    let start = Instant::now();
                     frames = lab.pass(0, frames.drain(..));
                     spent += start.elapsed();
                     assert_eq!((frames.len(), others.len()), (32, 32), "nobody is flooded to");
@@ -89,5 +130,5 @@ impl Senders {
     }
 }
 
-criterion_group!(benches, forward, flood_of_senders);
+criterion_group!(benches, forward, through_a_tunnel, flood_of_senders);
 criterion_main!(benches);

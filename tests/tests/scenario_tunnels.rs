@@ -271,6 +271,29 @@ fn congestion_on_the_underlay_reaches_the_inner_packet() {
 }
 
 #[test]
+fn frames_of_a_known_flow_are_no_exception() {
+    for (kind, _) in KINDS {
+        let (mut a, mut b) = two_hosts(kind, [A, B]);
+        b.send("p2", eth("bb→aa").udp(9));
+        b.expect([to("t0", eth("bb→aa").udp(9))]);
+        b.carry_to(&mut a);
+        a.expect([to("p1", eth("bb→aa").udp(9))]);
+        let packet = |ecn| eth("aa→bb").tos(ecn).udp(64);
+        for (ecn, marked, expected) in
+            [(2, 2, Some(2)), (2, 2, Some(2)), (2, 3, Some(3)), (0, 3, None), (0, 0, Some(0))]
+        {
+            a.send("p1", packet(ecn));
+            a.expect([to("t0", packet(ecn))]);
+            a.carry_marked(&mut b, |_| marked);
+            match expected {
+                Some(ecn) => b.expect([to("p2", packet(ecn))]),
+                None => b.expect([dropped("t0", TunnelEcn, 1)]),
+            }
+        }
+    }
+}
+
+#[test]
 fn a_whole_super_frame_hears_of_congestion() {
     let (mut a, mut b) = two_hosts(vxlan, [A, B]);
     let whole = |tos| eth("aa→bb").tos(tos).tcp(10_000).super_frame(1448);

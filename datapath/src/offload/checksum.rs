@@ -47,12 +47,14 @@ pub(super) const fn field_offset(proto: u8) -> Option<u16> {
 /// network card in between, sends the field with just the pseudo-header's sum in it.
 ///
 /// A finished checksum can look the same by chance; finishing it again then gives the same value.
+#[inline]
 #[must_use]
 pub fn looks_partial(inner: &[u8], headers: &Headers) -> bool {
     headers.network(inner).is_some_and(|network| partial_state(inner, &network).is_some())
 }
 
 /// The state of a frame that [`looks_partial`].
+#[inline]
 pub(super) fn partial_state(inner: &[u8], network: &Network) -> Option<ChecksumState> {
     let offset = field_offset(network.proto).filter(|_| !network.routed)?;
     network.header_len(inner)?;

@@ -12,7 +12,7 @@
 //! a later header is not parsed but compared with it, all of it except lengths, checksums, identification and sequence
 //! number.
 
-use super::checksum::partial_state;
+use super::checksum::{self, partial_state};
 use crate::packet::{ChecksumState, Frame, Gso, GsoKind};
 use crate::types::L3Mtu;
 use crate::wire::checksum::Sum;
@@ -30,10 +30,20 @@ const USUAL_MTU: usize = 1500;
 pub(crate) struct Merge {
     /// Where the frame lies in the buffer.
     range: Range<usize>,
-    /// How many frames it is made of; more than one only with `flow`.
+    /// How many frames it is made of; more than one only with a [`Flow`].
     count: u32,
-    /// `None`: nothing can be merged into this frame.
-    flow: Option<Flow>,
+    next: Next,
+}
+
+/// What can be merged into a frame.
+#[derive(Debug)]
+enum Next {
+    /// It has not been looked at yet: nothing may come after it.
+    Unread,
+    /// Nothing.
+    Nothing,
+    /// The next segment of a flow.
+    Segment(Flow),
 }
 
 /// What is known of the segments merged so far. Offsets count from the start of the frame.
@@ -61,23 +71,11 @@ struct Part {
     flags: u8,
 }
 
-/// What came of a [`Merge`].
-#[derive(Debug)]
-pub(crate) struct Merged {
-    /// Where the frame lies in the buffer.
-    pub(crate) range: Range<usize>,
-    /// How many frames it stands for.
-    pub(crate) count: u32,
-    /// The state of its checksum.
-    pub(crate) csum: ChecksumState,
-    /// Set when it stands for more than one.
-    pub(crate) gso: Option<Gso>,
-}
-
 impl Merge {
-    /// Begins with the frame at `range` in `buf`.
-    pub(crate) fn begin(buf: &[u8], range: Range<usize>) -> Self {
-        Self { flow: Flow::of(&buf[range.clone()]), range, count: 1 }
+    /// Begins with the frame at `range` of a buffer.
+    #[inline]
+    pub(crate) const fn begin(range: Range<usize>) -> Self {
+        Self { range, count: 1, next: Next::Unread }
     }
 
     /// Merges the frame at `next`, which lies after everything merged before, or returns `false` and changes no byte.
@@ -105,10 +103,13 @@ impl Merge {
 
     /// What is to be merged of `segment`, if that follows what was merged before, which begins with `first`.
     fn accept(&mut self, first: &[u8], segment: &[u8]) -> Option<Part> {
-        let flow = self.flow.as_mut().filter(|flow| !flow.ended)?;
+        if let Next::Unread = self.next {
+            self.next = Next::after(first);
+        }
+        let Next::Segment(flow) = &mut self.next else { return None };
         let payload = flow.continues(first, segment, self.count)?;
         if flow.pseudo.is_none() && !flow.verify_first(first) {
-            self.flow = None;
+            self.next = Next::Nothing;
             return None;
         }
         let flags = segment[usize::from(flow.network.l4_offset) + tcp::FLAGS] & (tcp::FIN | tcp::PSH);
@@ -118,7 +119,7 @@ impl Merge {
 
     /// Counts a segment in whose payload has come to the tail of what was merged before.
     fn take_over(&mut self, buf: &mut [u8], part: &Part) {
-        let Some(flow) = &mut self.flow else { return };
+        let Next::Segment(flow) = &mut self.next else { return };
         buf[self.range.start + usize::from(flow.network.l4_offset) + tcp::FLAGS] |= part.flags;
         flow.network.end += part.payload.len();
         flow.next_sequence = flow.next_sequence.wrapping_add(part.payload.len() as u32);
@@ -127,27 +128,36 @@ impl Merge {
         self.count += 1;
     }
 
-    /// Ends the merge: what stands for several segments gets the headers of a super-frame.
-    pub(crate) fn finish(self, buf: &mut [u8]) -> Merged {
-        let Self { range, count, flow } = self;
-        let (csum, gso) = match flow.filter(|_| count > 1) {
-            Some(flow) => {
-                let frame = &mut buf[range.clone()];
-                let ecn = frame[usize::from(flow.network.l4_offset) + tcp::FLAGS] & tcp::CWR != 0;
-                write_packet_len(frame, &flow.network);
-                become_super_frame(frame, &flow.network, flow.header_len, flow.size, ecn)
-            }
-            None => (ChecksumState::None, None),
-        };
-        Merged { range, count, csum, gso }
+    /// Ends the merge: `frame`, whose bytes are the buffer, becomes what was merged, and gets the headers of a super-frame
+    /// where that stands for several segments. How many frames it stands for.
+    pub(crate) fn finish(&self, frame: &mut Frame) -> u32 {
+        frame.set_len(self.range.end);
+        frame.pop_front(self.range.start);
+        if let Next::Segment(flow) = &self.next
+            && self.count > 1
+        {
+            let bytes = frame.bytes_mut();
+            let ecn = bytes[usize::from(flow.network.l4_offset) + tcp::FLAGS] & tcp::CWR != 0;
+            write_packet_len(bytes, &flow.network);
+            let (csum, gso) = become_super_frame(bytes, &flow.network, flow.header_len, flow.size, ecn);
+            (frame.meta.csum, frame.meta.gso) = (csum, gso);
+        }
+        self.count
+    }
+
+    /// Where the frame lies in the buffer.
+    pub(crate) fn range(&self) -> Range<usize> {
+        self.range.clone()
     }
 }
 
-impl Flow {
-    /// What may follow `frame`; `None` when nothing may.
-    fn of(frame: &[u8]) -> Option<Self> {
-        let network = parse(frame).ok()?.network(frame).filter(|network| network.proto == tcp::PROTOCOL)?;
-        let header_len = network.header_len(frame)?;
+impl Next {
+    /// What may follow `frame`.
+    #[inline]
+    fn after(frame: &[u8]) -> Self {
+        let network = parse(frame).ok().and_then(|headers| headers.network(frame));
+        let Some(network) = network.filter(|network| network.proto == tcp::PROTOCOL) else { return Self::Nothing };
+        let Some(header_len) = network.header_len(frame) else { return Self::Nothing };
         let plain_header = match network.version {
             IpVersion::V4 => ipv4::MIN_HEADER_LEN,
             IpVersion::V6 => ipv6::HEADER_LEN,
@@ -156,20 +166,23 @@ impl Flow {
         let flags = frame[l4 + tcp::FLAGS] & !(tcp::ECE | tcp::CWR);
         let size = network.end - header_len;
         if network.l4_offset - network.l3_offset != plain_header as u16 || flags != tcp::ACK || size == 0 {
-            return None;
+            return Self::Nothing;
         }
         let next_sequence = be32(frame, l4 + tcp::SEQUENCE).wrapping_add(size as u32);
-        Some(Self { network, header_len, size, next_sequence, pseudo: None, ended: false })
+        Self::Segment(Flow { network, header_len, size, next_sequence, pseudo: None, ended: false })
     }
+}
 
+impl Flow {
     /// Where the payload of `segment` is, if that is the next segment by its headers; `first` holds the first one's
     /// header. Checksums are not looked at.
     fn continues(&self, first: &[u8], segment: &[u8], count: u32) -> Option<Range<usize>> {
-        if segment.len() <= self.header_len {
-            return None;
-        }
         let l3 = usize::from(self.network.l3_offset);
         let l4 = usize::from(self.network.l4_offset);
+        // First what most frames of other flows differ in.
+        if self.ended || segment.len() <= self.header_len || be32(segment, l4 + tcp::SEQUENCE) != self.next_sequence {
+            return None;
+        }
         let same = |range: Range<usize>| first[range.clone()] == segment[range];
         let (packet_len, same_ip) = match self.network.version {
             IpVersion::V4 => {
@@ -192,8 +205,7 @@ impl Flow {
         let same_tcp = same(l4 + tcp::ACKNOWLEDGEMENT..l4 + tcp::FLAGS)
             && segment[l4 + tcp::FLAGS] & !(tcp::FIN | tcp::PSH) == first[l4 + tcp::FLAGS] & !tcp::CWR
             && same(l4 + tcp::WINDOW..l4 + tcp::CHECKSUM)
-            && same(l4 + tcp::URGENT..self.header_len)
-            && be32(segment, l4 + tcp::SEQUENCE) == self.next_sequence;
+            && same(l4 + tcp::URGENT..self.header_len);
         let end = l3 + packet_len;
         if !same_ip || !same_tcp || end > segment.len() || end <= self.header_len {
             return None;
@@ -253,16 +265,23 @@ fn become_super_frame(
 /// A kernel tunnel device on the same machine, with no network card in between, sends frames as its own senders left
 /// them: checksums unfinished, and TCP super-frames whole. Such a frame is marked as what it is. The size of its
 /// segments is lost; it gets the one that fits the tunnel, as does any single TCP segment that is too long for it.
+#[inline]
 pub fn adopt(frame: &mut Frame, headers: &Headers, mtu: Option<L3Mtu>) {
     if frame.meta.gso.is_some() || frame.meta.csum != ChecksumState::None {
         return;
     }
+    let limit = ethernet::HEADER_LEN + mtu.map_or(USUAL_MTU, |mtu| mtu.0 as usize);
+    if frame.len() > limit || checksum::looks_partial(frame.bytes(), headers) {
+        adopt_unfinished(frame, headers, limit);
+    }
+}
+
+fn adopt_unfinished(frame: &mut Frame, headers: &Headers, limit: usize) {
     let Some(network) = headers.network(frame.bytes()) else { return };
     if let Some(csum) = partial_state(frame.bytes(), &network) {
         frame.set_len(network.end);
         frame.meta.csum = csum;
     }
-    let limit = ethernet::HEADER_LEN + mtu.map_or(USUAL_MTU, |mtu| mtu.0 as usize);
     if network.end > limit {
         become_long(frame, &network, limit);
     }
@@ -319,14 +338,13 @@ mod tests {
             let range = at..at + frame.len();
             at = range.end;
             if !merges.last_mut().is_some_and(|merge| merge.append(&mut buf, range.clone())) {
-                merges.push(Merge::begin(&buf, range));
+                merges.push(Merge::begin(range));
             }
         }
         let finish = |merge: Merge| {
-            let merged = merge.finish(&mut buf);
-            let mut frame = Frame::from_bytes(&buf[merged.range]);
-            frame.meta = Meta { csum: merged.csum, gso: merged.gso, ..Meta::default() };
-            (frame, merged.count)
+            let mut frame = Frame::from_bytes(&buf);
+            let count = merge.finish(&mut frame);
+            (frame, count)
         };
         merges.into_iter().map(finish).collect()
     }
@@ -339,16 +357,12 @@ mod tests {
                 let mut buf = Pool::new(0).alloc();
                 buf.set_len(8 + bytes.len() + 20);
                 buf.bytes_mut()[8..8 + bytes.len()].copy_from_slice(bytes);
-                let merge = Merge::begin(buf.bytes(), 8..8 + bytes.len());
-                merges.push((buf, merge));
+                merges.push((buf, Merge::begin(8..8 + bytes.len())));
             }
         }
         let finish = |(mut frame, merge): (Frame, Merge)| {
-            let merged = merge.finish(frame.bytes_mut());
-            frame.set_len(merged.range.end);
-            frame.pop_front(merged.range.start);
-            frame.meta = Meta { csum: merged.csum, gso: merged.gso, ..Meta::default() };
-            (frame, merged.count)
+            let count = merge.finish(&mut frame);
+            (frame, count)
         };
         merges.into_iter().map(finish).collect()
     }
@@ -571,7 +585,7 @@ mod tests {
     fn a_buffer_takes_what_it_has_room_for() {
         let first = Packet::tcp4(100);
         let mut buf = first.frame();
-        let mut merge = Merge::begin(buf.bytes(), 0..buf.len());
+        let mut merge = Merge::begin(0..buf.len());
         let room = buf.tailroom();
         assert!(room < 100, "no segment of the flow would be too long for {room} bytes");
         assert!(!merge.append_from(&mut buf, &next(&first, room + 1).bytes()));

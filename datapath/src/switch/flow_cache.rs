@@ -1,4 +1,4 @@
-//! Verdicts that hold for the next frame, too: same port, same addresses, same tag.
+//! Verdicts that hold for the next frame, too: same place, same addresses, same tag.
 //!
 //! Most frames are like one that came just before. For those, one look into a slot replaces parsing, admission and two
 //! look-ups in the MAC table. A verdict is stored only where nothing but these fields made it: the destination was known,
@@ -18,7 +18,7 @@ use super::state::Port;
 use super::vlan::{Stack, Tagging};
 use crate::packet::Frame;
 use crate::time::Instant;
-use crate::types::{PortId, RemoteIndex, VlanId};
+use crate::types::{Place, PortId, RemoteIndex, VlanId};
 use crate::wire::vlan;
 
 /// Sets of two slots of 64 bytes that it begins with, and that it has at most: 128 KB and 16 MB.
@@ -30,27 +30,27 @@ const NEAR: usize = 1 << 12;
 /// The fields of a frame that a stored verdict depends on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Flow {
-    /// The port it came in by.
-    port: PortId,
+    /// Where it came in.
+    place: Place,
     /// Both addresses, and the outermost tag, if there is one. In two words: a larger one would have the slot padded.
     head: [u64; 2],
 }
 
 impl Flow {
-    /// That of a frame which came in by `ingress`; `None` where more than a flow holds has to be looked at. A tunnel's
-    /// frames have been carried by packets that differ.
+    /// That of a frame which came in at `place`, by `ingress`; `None` where more than a flow holds has to be looked at. What
+    /// comes out of a layer-3 tunnel has no addresses yet.
     #[inline]
     #[must_use]
-    pub fn of(ingress: &Port, frame: &Frame) -> Option<Self> {
-        if ingress.tunnel.is_some() || frame.meta.hops > MAX_HOPS {
+    pub fn of(ingress: &Port, place: Place, frame: &Frame) -> Option<Self> {
+        if frame.meta.hops > MAX_HOPS || ingress.is_layer3() {
             return None;
         }
-        Self::read(ingress.id, frame.bytes())
+        Self::read(place, frame.bytes())
     }
 
     /// The fields of a frame; `None` for one that is too short to tell, or has more than one tag.
     #[inline]
-    fn read(port: PortId, bytes: &[u8]) -> Option<Self> {
+    fn read(place: Place, bytes: &[u8]) -> Option<Self> {
         let head: &[u8; 18] = bytes.first_chunk()?;
         let is_tag = |at: usize| vlan::is_tpid(u16::from_be_bytes([head[at], head[at + 1]]));
         let fields = match (is_tag(12), is_tag(16)) {
@@ -59,15 +59,16 @@ impl Flow {
             (false, _) => u128::MAX << 32,
         };
         let head = u128::from_be_bytes(*head.first_chunk()?) & fields;
-        Some(Self { port, head: [(head >> 64) as u64, head as u64] })
+        Some(Self { place, head: [(head >> 64) as u64, head as u64] })
     }
 
     /// In which of so many sets it is stored, a power of two.
     #[inline]
     fn set(self, sets: usize) -> usize {
         let [high, low] = self.head;
-        let port = u64::from(self.port.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let product = u128::from(high ^ port) * u128::from(low ^ 0xd6e8_feb8_6659_fd93);
+        let Place { port, remote } = self.place;
+        let place = (u64::from(port.0) << 16 | u64::from(remote.0)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let product = u128::from(high ^ place) * u128::from(low ^ 0xd6e8_feb8_6659_fd93);
         (((product >> 64) as u64 ^ product as u64) as usize) & (sets - 1)
     }
 }
@@ -100,7 +101,12 @@ impl Slot {
     const EMPTY: Self = {
         let tagging = Tagging { vlan: VlanId::UNTAGGED, tag: None, stack: Stack::Plain, below: 0 };
         let verdict = Verdict { tagging, egress: PortId(0), remote: RemoteIndex(0) };
-        Self { flow: Flow { port: PortId(0), head: [0; 2] }, verdict, until: Instant::from_nanos(0), epoch: 0 }
+        Self {
+            flow: Flow { place: Place::of(PortId(0)), head: [0; 2] },
+            verdict,
+            until: Instant::from_nanos(0),
+            epoch: 0,
+        }
     };
 
     #[inline]
@@ -138,7 +144,8 @@ impl FlowCache {
     /// would wait for its own.
     pub fn fetch<'a>(&self, ingress: &Port, frames: impl Iterator<Item = &'a Frame>) {
         if self.sets.len() > NEAR {
-            let epochs = frames.filter_map(|frame| Flow::of(ingress, frame)).map(|flow| {
+            let place = Place::of(ingress.id);
+            let epochs = frames.filter_map(|frame| Flow::of(ingress, place, frame)).map(|flow| {
                 let [one, other] = &self.sets[flow.set(self.sets.len())];
                 one.epoch ^ other.epoch
             });
@@ -188,7 +195,7 @@ mod tests {
     const THEN: Instant = Instant::from_secs(9);
 
     fn flow(port: u32, rest: [u8; 6]) -> Flow {
-        Flow::read(PortId(port), &[&ADDRESSES[..], &rest].concat()).unwrap()
+        Flow::read(Place::of(PortId(port)), &[&ADDRESSES[..], &rest].concat()).unwrap()
     }
 
     fn verdict(egress: u32) -> Verdict {
@@ -200,14 +207,16 @@ mod tests {
         let untagged = flow(1, [8, 0, 0x45, 0, 0, 60]);
         assert_eq!(untagged, flow(1, [8, 6, 0, 1, 8, 0]), "the same way for every protocol");
         assert_ne!(untagged, flow(2, [8, 0, 0x45, 0, 0, 60]));
+        let other_end = Place { port: PortId(1), remote: RemoteIndex(1) };
+        assert_ne!(untagged, Flow { place: other_end, ..untagged });
         let tagged = flow(1, [0x81, 0, 0x20, 10, 8, 0]);
         assert_eq!(tagged, flow(1, [0x81, 0, 0x20, 10, 8, 6]));
         for other in [[0x81, 0, 0x20, 11, 8, 0], [0x81, 0, 0x40, 10, 8, 0], [0x88, 0xa8, 0x20, 10, 8, 0]] {
             assert_ne!(tagged, flow(1, other));
         }
-        assert_eq!(Flow::read(PortId(1), &ADDRESSES), None);
+        assert_eq!(Flow::read(Place::of(PortId(1)), &ADDRESSES), None);
         let two_tags = [&ADDRESSES[..], &[0x81, 0, 0x20, 10, 0x81, 0]].concat();
-        assert_eq!(Flow::read(PortId(1), &two_tags), None);
+        assert_eq!(Flow::read(Place::of(PortId(1)), &two_tags), None);
     }
 
     #[test]
@@ -215,7 +224,7 @@ mod tests {
         let (mut cache, one) = (FlowCache::default(), flow(1, [8, 0, 0, 0, 0, 0]));
         assert_eq!(cache.find(one, Instant::default()), None);
         // What no slot may be taken for: an empty one.
-        assert_eq!(cache.find(Flow { port: PortId(0), head: [0; 2] }, Instant::default()), None);
+        assert_eq!(cache.find(Flow { place: Place::of(PortId(0)), head: [0; 2] }, Instant::default()), None);
         cache.store(one, verdict(7), Instant::default(), THEN);
         assert_eq!(cache.find(one, THEN), Some(&verdict(7)));
         assert_eq!(cache.find(one, Instant::from_secs(10)), None);

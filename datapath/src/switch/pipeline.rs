@@ -41,7 +41,7 @@ use crate::packet::{Batch, Frame, Pool};
 use crate::stats::WorkerCounters;
 use crate::time::Instant;
 use crate::tunnel::probe::is_probe;
-use crate::tunnel::{Decap, Endpoint, Inner, ecn};
+use crate::tunnel::{Decap, Endpoint, Finder, Inner, ecn};
 use crate::types::{DeviceId, Place};
 use crate::wire::parse::parse;
 
@@ -156,26 +156,29 @@ impl<'a> Walk<'a> {
     /// Each frame in the runs of datagrams of a batch, in order, to the port that it belongs to.
     fn decapsulate(&mut self, endpoint: Endpoint, batch: &mut Batch, inner: &mut Vec<Inner>) {
         let (mut decap, refused) = (Decap::new(endpoint.protocol), &self.out.counters.portless);
+        let mut finder = self.snap.demux.finder(endpoint);
         for run in batch.drain() {
             decap.take(run, self.out.pool, inner, |reason| refused.add(reason, 1));
-            inner.drain(..).for_each(|inner| self.claim(endpoint, inner));
+            inner.drain(..).for_each(|inner| self.claim(&mut finder, inner));
         }
         decap.finish(inner);
-        inner.drain(..).for_each(|inner| self.claim(endpoint, inner));
+        inner.drain(..).for_each(|inner| self.claim(&mut finder, inner));
     }
 
     /// A frame out of a tunnel is received by the port that its key and its sender belong to; a probe ends here.
-    fn claim(&mut self, endpoint: Endpoint, inner: Inner) {
-        let Inner { key, outer, mut frame, frames } = inner;
-        frame.meta.outer_tos = outer.tos;
-        match self.snap.demux.find(endpoint, key, outer.remote, outer.local) {
+    fn claim(&mut self, finder: &mut Finder, inner: Inner) {
+        let Inner { key, mut frame, frames } = inner;
+        let Some(outer) = &frame.meta.outer else { return self.out.lose(frame, DropReason::TunnelMalformed, frames) };
+        let (place, tos) = (finder.find(key, outer), outer.tos);
+        if place.is_none() {
+            let stray = Stray { endpoint: finder.endpoint(), key, remote: outer.remote };
+            self.unclaimed.note(stray, outer.local, frames, self.now);
+        }
+        (frame.meta.outer, frame.meta.outer_tos) = (None, tos);
+        match place {
             Some(place) if is_probe(frame.bytes()) => self.take_probe(place, frame, frames),
             Some(place) => self.receive(place, frame, frames),
-            None => {
-                let stray = Stray { endpoint, key, remote: outer.remote };
-                self.unclaimed.note(stray, outer.local, frames, self.now);
-                self.out.lose(frame, DropReason::UnknownVni, frames);
-            }
+            None => self.out.lose(frame, DropReason::UnknownVni, frames),
         }
     }
 
@@ -229,8 +232,13 @@ impl<'a> Walk<'a> {
     }
 
     /// A frame that is in by `ingress`, to the ports of its bridge that it leaves by.
-    fn switch(&mut self, ingress: &Port, frame: Frame) {
-        let flow = Flow::of(ingress, &frame);
+    fn switch(&mut self, ingress: &Port, mut frame: Frame) {
+        if ingress.tunnel.is_some()
+            && let Err(reason) = surface(ingress, &mut frame)
+        {
+            return self.out.discard(frame, &ingress.counters, reason);
+        }
+        let flow = Flow::of(ingress, frame.meta.ingress, &frame);
         if let Some(&Verdict { tagging, egress, remote }) = flow.and_then(|flow| self.flows.find(flow, self.now))
             && let Some(port) = self.snap.port(egress)
         {
@@ -256,10 +264,6 @@ impl<'a> Walk<'a> {
         }
         let bridge = self.snap.bridge(ingress.bridge).ok_or(DropReason::PortDown)?;
         let headers = parse(frame.bytes())?;
-        if ingress.tunnel.is_some() {
-            ecn::decap(frame.meta.outer_tos, frame, &headers)?;
-            gro::adopt(frame, &headers, ingress.mtu);
-        }
         let mirrored = !bridge.mirrors.is_empty();
         let served = if mirrored { self.copy_arriving(bridge, ingress, frame, &headers) } else { 0 };
         let tagging = admit(bridge, ingress, &headers)?;
@@ -305,4 +309,14 @@ impl<'a> Walk<'a> {
         }
         self.out.send(port, frame, tagging, targets.remote);
     }
+}
+
+/// What a tunnel's frame needs to be as one of any other port: it is marked with the congestion that what carried it met,
+/// and with what is left to be done for it.
+#[inline]
+fn surface(ingress: &Port, frame: &mut Frame) -> Result<(), DropReason> {
+    let headers = parse(frame.bytes())?;
+    ecn::decap(frame.meta.outer_tos, frame, &headers)?;
+    gro::adopt(frame, &headers, ingress.mtu);
+    Ok(())
 }

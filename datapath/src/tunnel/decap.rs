@@ -6,7 +6,7 @@
 
 use super::{Protocol, ipip};
 use crate::offload::gro::Merge;
-use crate::packet::{Frame, Meta, Outer, Pool};
+use crate::packet::{Frame, Pool};
 use crate::switch::verdict::DropReason;
 use crate::types::TunnelKey;
 use crate::wire::{TunnelHeader, ethernet};
@@ -17,12 +17,10 @@ use std::ops::Range;
 pub struct Inner {
     /// The key it came with.
     pub key: TunnelKey,
-    /// Who sent the datagrams it was in, all alike.
-    pub outer: Outer,
-    /// The frame, `meta.outer` no longer set.
-    pub frame: Frame,
     /// How many received frames it stands for.
     pub frames: u32,
+    /// The frame; `meta.outer` tells who sent the datagrams that it was in, all alike.
+    pub frame: Frame,
 }
 
 /// Takes the frames of one batch out of the runs of datagrams that they came in, TCP segments that follow each other merged
@@ -30,44 +28,39 @@ pub struct Inner {
 #[derive(Debug)]
 pub struct Decap {
     protocol: Protocol,
-    open: Option<Open>,
-}
-
-/// The last frame so far, which the next run's first may be merged into.
-#[derive(Debug)]
-struct Open {
+    /// The last frame so far, which the next may be merged into,
+    last: Merge,
+    /// its key,
     key: TunnelKey,
-    outer: Outer,
-    /// The run that it came in, which it keeps the memory of.
-    run: Frame,
-    merge: Merge,
+    /// and the run that it came in, if that is not the one being taken. It keeps the memory of it.
+    earlier: Option<Frame>,
 }
 
 impl Decap {
     /// Begins a batch of runs of this protocol.
     #[must_use]
     pub const fn new(protocol: Protocol) -> Self {
-        Self { protocol, open: None }
+        Self { protocol, last: Merge::begin(0..0), key: TunnelKey(0), earlier: None }
     }
 
     /// Takes the frames out of the next run and appends those to `out` that nothing more can be merged into. `refuse` is
     /// told of each datagram that holds none, and why.
     pub fn take(&mut self, mut run: Frame, pool: &mut Pool, out: &mut Vec<Inner>, mut refuse: impl FnMut(DropReason)) {
-        let Some(outer) = run.meta.outer else {
+        let Some(outer) = &mut run.meta.outer else {
             refuse(DropReason::TunnelMalformed);
             return pool.recycle(run);
         };
+        let segment = outer.segment.take();
         if self.protocol.is_layer3() {
             ipip::push_ethernet(&mut run);
         }
         let len = run.len();
-        let datagram = outer.segment.map_or(len, usize::from).max(1);
-        let outer = Outer { segment: None, ..outer };
+        let datagram = segment.map_or(len, usize::from).max(1);
         if len == 0 {
             refuse(DropReason::TunnelMalformed);
         }
-        // The last frame in this run; while there is none, the last one is `self.open`.
-        let mut last: Option<(TunnelKey, Merge)> = None;
+        // Whether the last frame is in this run.
+        let mut here = false;
         for start in (0..len).step_by(datagram) {
             let (key, inner) = match self.inner(run.bytes(), start..len.min(start + datagram)) {
                 Ok(found) => found,
@@ -76,57 +69,61 @@ impl Decap {
                     continue;
                 }
             };
-            let merged = match (&mut last, &mut self.open) {
-                (Some((of, merge)), _) => *of == key && merge.append(run.bytes_mut(), inner.clone()),
-                (None, Some(open)) => open.append(key, &outer, &run.bytes()[inner.clone()]),
-                (None, None) => false,
+            let merged = if here {
+                self.key == key && self.last.append(run.bytes_mut(), inner.clone())
+            } else {
+                self.append_to_earlier(key, &run, inner.clone())
             };
-            if !merged {
-                self.finish(out);
-                if let Some((key, merge)) = last.replace((key, Merge::begin(run.bytes(), inner))) {
-                    out.push(copied(key, outer, merge, &mut run, pool));
-                }
+            if merged {
+                continue;
             }
+            if here {
+                out.push(self.copied(&run, pool));
+            } else {
+                self.finish(out);
+            }
+            (self.last, self.key, here) = (Merge::begin(inner), key, true);
         }
-        match last {
-            // It keeps the buffer: for a run that became one super-frame nothing is copied.
-            Some((key, merge)) => self.open = Some(Open { key, outer, run, merge }),
-            None => pool.recycle(run),
+        // The last frame keeps the buffer: for a run that became one super-frame nothing is copied.
+        if here {
+            self.earlier = Some(run);
+        } else {
+            pool.recycle(run);
         }
     }
 
     /// Appends what is left of the batch to `out`.
     pub fn finish(&mut self, out: &mut Vec<Inner>) {
-        let Some(Open { key, outer, run: mut frame, merge }) = self.open.take() else { return };
-        let merged = merge.finish(frame.bytes_mut());
-        frame.set_len(merged.range.end);
-        frame.pop_front(merged.range.start);
-        frame.meta = Meta { csum: merged.csum, gso: merged.gso, ..Meta::default() };
-        out.push(Inner { key, outer, frame, frames: merged.count });
+        if let Some(mut frame) = self.earlier.take() {
+            let frames = self.last.finish(&mut frame);
+            out.push(Inner { key: self.key, frames, frame });
+        }
     }
 
     /// The key of the datagram at `at`, and where the frame in it is.
+    #[inline]
     fn inner(&self, run: &[u8], at: Range<usize>) -> Result<(TunnelKey, Range<usize>), DropReason> {
         let TunnelHeader { key, len } = self.protocol.parse(&run[at.clone()])?;
         let inner = at.start + len..at.end;
         if inner.len() < ethernet::HEADER_LEN { Err(DropReason::TunnelMalformed) } else { Ok((key, inner)) }
     }
-}
 
-impl Open {
-    /// Merges the first frame of the next run, or returns `false`. Marks of the outer header belong to every frame that was
-    /// behind it, so frames of datagrams that differ in it stay apart.
-    fn append(&mut self, key: TunnelKey, outer: &Outer, frame: &[u8]) -> bool {
-        (self.key, &self.outer) == (key, outer) && self.merge.append_from(&mut self.run, frame)
+    /// Merges the first frame of the next run into the last one, or returns `false`. Marks of the outer header belong to
+    /// every frame that was behind it, so frames of datagrams that differ in it stay apart.
+    fn append_to_earlier(&mut self, key: TunnelKey, run: &Frame, inner: Range<usize>) -> bool {
+        let Some(earlier) = &mut self.earlier else { return false };
+        let alike = self.key == key && earlier.meta.outer == run.meta.outer;
+        alike && self.last.append_from(earlier, &run.bytes()[inner])
     }
-}
 
-/// A frame in a run that others follow in, which gets its own memory.
-fn copied(key: TunnelKey, outer: Outer, merge: Merge, run: &mut Frame, pool: &mut Pool) -> Inner {
-    let merged = merge.finish(run.bytes_mut());
-    let mut frame = pool.alloc();
-    frame.set_len(merged.range.len());
-    frame.bytes_mut().copy_from_slice(&run.bytes()[merged.range]);
-    frame.meta = Meta { csum: merged.csum, gso: merged.gso, ..Meta::default() };
-    Inner { key, outer, frame, frames: merged.count }
+    /// The last frame, which is in a run that others follow in, with memory of its own.
+    fn copied(&self, run: &Frame, pool: &mut Pool) -> Inner {
+        let mut frame = pool.alloc();
+        let range = self.last.range();
+        frame.set_len(range.end);
+        frame.bytes_mut()[range.clone()].copy_from_slice(&run.bytes()[range]);
+        frame.meta.outer = run.meta.outer;
+        let frames = self.last.finish(&mut frame);
+        Inner { key: self.key, frames, frame }
+    }
 }

@@ -4,6 +4,7 @@
 //! the remote end are always matched; different protocols and UDP ports never meet.
 
 use super::{Endpoint, Tunnel};
+use crate::packet::Outer;
 use crate::types::{Place, PortId, RemoteIndex, TunnelKey};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -55,6 +56,42 @@ impl Demux {
         let key = |local| DemuxKey { endpoint, key, remote, local };
         local.and_then(|l| self.places.get(&key(Some(l)))).or_else(|| self.places.get(&key(None))).copied()
     }
+
+    /// Looks up the packets of a batch, all received on `endpoint`.
+    #[must_use]
+    pub const fn finder(&self, endpoint: Endpoint) -> Finder<'_> {
+        Finder { demux: self, endpoint, last: None }
+    }
+}
+
+/// Finds the ports of a batch's packets: most are for the port of the one before.
+#[derive(Debug)]
+pub struct Finder<'a> {
+    demux: &'a Demux,
+    endpoint: Endpoint,
+    last: Option<(DemuxKey, Place)>,
+}
+
+impl Finder<'_> {
+    /// What the packets were received on.
+    #[must_use]
+    pub const fn endpoint(&self) -> Endpoint {
+        self.endpoint
+    }
+
+    /// The port for a packet with this key, and which of its ends has sent it; see [`Demux::find`].
+    #[inline]
+    pub fn find(&mut self, key: TunnelKey, outer: &Outer) -> Option<Place> {
+        if let Some((last, place)) = &self.last
+            && (last.key, &last.remote, &last.local) == (key, &outer.remote, &outer.local)
+        {
+            return Some(*place);
+        }
+        let Outer { remote, local, .. } = *outer;
+        let place = self.demux.find(self.endpoint, key, remote, local)?;
+        self.last = Some((DemuxKey { endpoint: self.endpoint, key, remote, local }, place));
+        Some(place)
+    }
 }
 
 #[cfg(test)]
@@ -83,6 +120,12 @@ mod tests {
         assert_eq!(find(any.endpoint(), 5000, Some([192, 0, 2, 9].into())), Some(PortId(1)));
         assert_eq!(find(any.endpoint(), 5000, None), Some(PortId(1)));
         assert_eq!(find(any.endpoint(), 6000, Some(LOCAL.into())), None);
+        let mut finder = d.finder(any.endpoint());
+        for (key, local) in [(5000, LOCAL), (5000, LOCAL), (5000, [192, 0, 2, 9]), (6000, LOCAL), (5000, LOCAL)] {
+            let outer = Outer { local: Some(local.into()), ..Outer::to((REMOTE, 0).into()) };
+            let found = finder.find(TunnelKey(key), &outer);
+            assert_eq!(found.map(|place| place.port), find(any.endpoint(), key, Some(local.into())));
+        }
         assert_eq!(find(Endpoint { port: 8472, ..any.endpoint() }, 5000, None), None);
         assert_eq!(d.find(any.endpoint(), TunnelKey(5000), LOCAL.into(), None), None);
     }

@@ -43,28 +43,52 @@ pub fn encap(
         Ok(cut) => cut,
         Err(reason) => return Err((frame, reason)),
     };
-    let (header, outer) = (tunnel.header(), tunnel.outer(&frame));
-    let Some((cut, segments)) = cut else {
-        if let Err(reason) = checksum::finish(&mut frame) {
-            return Err((frame, reason));
-        }
-        frame.pop_front(tunnel.stripped_len());
-        pool.make_room(&mut frame, header.len);
-        header.write(frame.push_front(header.len));
-        frame.meta.outer = Some(outer);
-        out.push(frame);
-        return Ok(Encapped { segments: 1, runs: 1 });
-    };
-    let datagram = header.len + cut.segment_len(0);
+    match cut {
+        None => encap_whole(frame, tunnel, pool, out),
+        Some((cut, segments)) => Ok(encap_cut(frame, tunnel, &cut, segments, pool, out)),
+    }
+}
+
+/// Turns a frame that fits into one datagram, in its own memory.
+#[inline]
+fn encap_whole(
+    mut frame: Frame,
+    tunnel: &Tunnel,
+    pool: &mut Pool,
+    out: &mut Vec<Frame>,
+) -> Result<Encapped, (Frame, DropReason)> {
+    if let Err(reason) = checksum::finish(&mut frame) {
+        return Err((frame, reason));
+    }
+    frame.meta.outer = Some(tunnel.outer(&frame));
+    let header_len = tunnel.header_len();
+    frame.pop_front(tunnel.stripped_len());
+    pool.make_room(&mut frame, header_len);
+    tunnel.write_header(frame.push_front(header_len));
+    out.push(frame);
+    Ok(Encapped { segments: 1, runs: 1 })
+}
+
+/// Turns a frame into as many datagrams as `cut` has segments, in runs of as many as the kernel takes.
+fn encap_cut(
+    frame: Frame,
+    tunnel: &Tunnel,
+    cut: &Cut,
+    segments: usize,
+    pool: &mut Pool,
+    out: &mut Vec<Frame>,
+) -> Encapped {
+    let (header_len, outer) = (tunnel.header_len(), tunnel.outer(&frame));
+    let datagram = header_len + cut.segment_len(0);
     let per_run = if tunnel.sends_runs() { MAX_RUN.min(udp::MAX_PAYLOAD / datagram) } else { 1 };
     let mut runs = 0;
     for first in (0..segments).step_by(per_run) {
         let last = segments.min(first + per_run) - 1;
         let mut run = pool.alloc();
-        run.set_len((last - first) * datagram + header.len + cut.segment_len(last));
+        run.set_len((last - first) * datagram + header_len + cut.segment_len(last));
         for (i, bytes) in (first..=last).zip(run.bytes_mut().chunks_mut(datagram)) {
-            cut.write(frame.bytes(), i, &mut bytes[header.len..]);
-            header.write(bytes);
+            cut.write(frame.bytes(), i, &mut bytes[header_len..]);
+            tunnel.write_header(bytes);
         }
         let segment = (last > first).then_some(datagram as u16);
         let outer = Some(Outer { segment, ..outer });
@@ -75,7 +99,7 @@ pub fn encap(
         runs += 1;
     }
     pool.recycle(frame);
-    Ok(Encapped { segments: segments as u32, runs })
+    Encapped { segments: segments as u32, runs }
 }
 
 /// How `frame` is to be cut so that no piece is longer than `limit`, and into how many; `None`: not at all.

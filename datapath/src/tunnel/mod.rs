@@ -23,7 +23,7 @@ mod remotes;
 mod tests;
 
 pub use decap::{Decap, Inner};
-pub use demux::{Demux, DemuxKey};
+pub use demux::{Demux, DemuxKey, Finder};
 pub use encap::{Encapped, encap};
 pub use remotes::Remotes;
 
@@ -218,19 +218,15 @@ impl Tunnel {
         }
     }
 
-    /// The header that goes before its frames.
-    fn header(&self) -> Header {
-        let mut header = Header { bytes: [0; gre::MAX_SENT], len: self.header_len(), gre_checksum: false };
+    /// Writes its own header to the front of `datagram`, whose payload is in its place already.
+    #[inline]
+    fn write_header(&self, datagram: &mut [u8]) {
         match self.protocol {
-            Protocol::Vxlan => header.bytes[..vxlan::HEADER_LEN].copy_from_slice(&vxlan::header(self.out_key)),
-            Protocol::Geneve => header.bytes[..geneve::HEADER_LEN].copy_from_slice(&geneve::header(self.out_key)),
-            Protocol::Gre => {
-                header.bytes = gre::header(self.out_key, self.checksum);
-                header.gre_checksum = self.checksum;
-            }
+            Protocol::Vxlan => datagram[..vxlan::HEADER_LEN].copy_from_slice(&vxlan::header(self.out_key)),
+            Protocol::Geneve => datagram[..geneve::HEADER_LEN].copy_from_slice(&geneve::header(self.out_key)),
+            Protocol::Gre => gre::write_header(datagram, self.out_key, self.checksum),
             Protocol::Ipip => {}
         }
-        header
     }
 
     /// Whether the kernel takes several datagrams in one send: not over anything but UDP, nor without its checksum.
@@ -239,18 +235,26 @@ impl Tunnel {
     }
 
     /// The underlay side of a datagram that carries `frame`.
+    #[inline]
     fn outer(&self, frame: &Frame) -> Outer {
-        let headers = parse(frame.bytes()).ok();
-        let service = headers.as_ref().and_then(|headers| headers.service(frame.bytes()));
+        let (entropy, tos, ttl) = self.marks(frame.bytes());
         Outer {
             local: self.local,
-            entropy: headers.map_or(0, |headers| flow_hash(&headers, frame.bytes())),
-            tos: self.tos_for(service),
-            ttl: self.ttl_for(service),
+            entropy,
+            tos,
+            ttl,
             dont_fragment: self.dont_fragment && !frame.meta.outer_may_fragment,
             checksum: self.checksum || self.protocol.udp_port().is_none(),
             ..Outer::to(self.remote)
         }
+    }
+
+    /// Flow entropy, type of service and time to live of what carries `frame`.
+    fn marks(&self, frame: &[u8]) -> (u16, u8, u8) {
+        let headers = parse(frame).ok();
+        let service = headers.as_ref().and_then(|headers| headers.service(frame));
+        let entropy = headers.map_or(0, |headers| flow_hash(&headers, frame));
+        (entropy, self.tos_for(service), self.ttl_for(service))
     }
 
     fn tos_for(&self, inner: Option<Service>) -> u8 {
@@ -266,24 +270,6 @@ impl Tunnel {
             Field::Fixed(ttl) => ttl,
             // No packet is sent with 0.
             Field::Inherit => inner.map_or(Outer::TTL, |inner| inner.ttl.max(1)),
-        }
-    }
-}
-
-/// A tunnel's own header, to be put before frames.
-struct Header {
-    bytes: [u8; gre::MAX_SENT],
-    len: usize,
-    gre_checksum: bool,
-}
-
-impl Header {
-    /// Writes it to the front of `datagram`, whose payload is in its place already.
-    #[inline]
-    fn write(&self, datagram: &mut [u8]) {
-        datagram[..self.len].copy_from_slice(&self.bytes[..self.len]);
-        if self.gre_checksum {
-            gre::fill_checksum(datagram);
         }
     }
 }

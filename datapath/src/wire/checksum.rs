@@ -3,7 +3,8 @@
 /// A one's complement sum that has not been folded to 16 bits yet.
 ///
 /// Addition is associative, so partial sums of a packet may be made in any order, as long as every part but the last
-/// has an even length.
+/// has an even length. Byte order does not matter except for the result's own (RFC 1071 §2(B)): words are added as they
+/// lie in memory, and [`Sum::fold`] swaps.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Sum(u64);
 
@@ -12,24 +13,19 @@ impl Sum {
     #[inline]
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
-        // Byte order does not matter to a one's complement sum except for the result's own (RFC 1071 §2(B)), so words
-        // of 32 bits are added as they lie in memory; eight lanes let the compiler use vector registers.
-        let mut lanes = [0u64; 8];
-        let mut blocks = bytes.chunks_exact(32);
-        for block in &mut blocks {
-            for (lane, word) in lanes.iter_mut().zip(block.chunks_exact(4)) {
-                *lane += u64::from(u32::from_ne_bytes([word[0], word[1], word[2], word[3]]));
-            }
+        let (blocks, rest) = bytes.as_chunks::<32>();
+        let mut sum = if blocks.is_empty() { 0 } else { sum_of_blocks(blocks) };
+        let (words, rest) = rest.as_chunks::<8>();
+        for word in words {
+            let word = u64::from_ne_bytes(*word);
+            sum += (word & 0xffff_ffff) + (word >> 32);
         }
-        let mut words = blocks.remainder().chunks_exact(4);
-        let mut sum: u64 = lanes.iter().sum();
-        for word in &mut words {
-            sum += u64::from(u32::from_ne_bytes([word[0], word[1], word[2], word[3]]));
+        let (words, rest) = rest.as_chunks::<2>();
+        sum += words.iter().map(|word| u64::from(u16::from_ne_bytes(*word))).sum::<u64>();
+        if let [last] = rest {
+            sum += u64::from(u16::from_ne_bytes([*last, 0]));
         }
-        let mut tail = [0; 4];
-        tail[..words.remainder().len()].copy_from_slice(words.remainder());
-        sum += u64::from(u32::from_ne_bytes(tail));
-        Self(u64::from(u16::from_be(Self(sum).fold())))
+        Self((sum & 0xffff_ffff) + (sum >> 32))
     }
 
     /// This and another sum.
@@ -43,14 +39,14 @@ impl Sum {
     #[inline]
     #[must_use]
     pub const fn word(self, word: u16) -> Self {
-        Self(self.0 + word as u64)
+        Self(self.0 + word.to_be() as u64)
     }
 
     /// This without one word that it contains.
     #[inline]
     #[must_use]
     pub const fn without(self, word: u16) -> Self {
-        Self(self.0 + !word as u64)
+        self.word(!word)
     }
 
     /// Folded to 16 bits: what an unfinished checksum field holds of the pseudo-header.
@@ -61,7 +57,7 @@ impl Sum {
         while sum > 0xffff {
             sum = (sum & 0xffff) + (sum >> 16);
         }
-        sum as u16
+        u16::from_be(sum as u16)
     }
 
     /// The complement of the folded sum: what a finished checksum field holds.
@@ -77,6 +73,18 @@ impl Sum {
     pub const fn verifies(self) -> bool {
         self.fold() == 0xffff
     }
+}
+
+/// The sum of words of 32 bits; eight lanes let the compiler use vector registers.
+#[inline]
+fn sum_of_blocks(blocks: &[[u8; 32]]) -> u64 {
+    let mut lanes = [0u64; 8];
+    for block in blocks {
+        for (lane, word) in lanes.iter_mut().zip(block.as_chunks::<4>().0) {
+            *lane += u64::from(u32::from_ne_bytes(*word));
+        }
+    }
+    lanes.iter().sum()
 }
 
 #[cfg(test)]

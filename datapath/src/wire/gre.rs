@@ -5,7 +5,7 @@
 //! more use for them than for those of any other link.
 
 use super::checksum::Sum;
-use super::{TunnelHeader, be16, be32, ethernet, put16};
+use super::{TunnelHeader, be16, be32, ethernet, put16, put32};
 use crate::switch::verdict::DropReason;
 use crate::types::TunnelKey;
 
@@ -15,8 +15,6 @@ pub const PROTOCOL: u8 = 47;
 pub const BASE_LEN: usize = 4;
 /// Bytes of the checksum and its padding, of the key, and of the sequence number.
 pub const FIELD_LEN: usize = 4;
-/// Bytes of the longest header that we send.
-pub const MAX_SENT: usize = BASE_LEN + 2 * FIELD_LEN;
 
 /// A checksum field follows.
 const CHECKSUM: u16 = 0x8000;
@@ -35,25 +33,22 @@ pub const fn header_len(key: TunnelKey, checksum: bool) -> usize {
     BASE_LEN + if checksum { FIELD_LEN } else { 0 } + if key.0 != 0 { FIELD_LEN } else { 0 }
 }
 
-/// The header, in the first [`header_len`] bytes; [`fill_checksum`] follows.
-#[must_use]
-pub fn header(key: TunnelKey, checksum: bool) -> [u8; MAX_SENT] {
-    let (mut bytes, len) = ([0; MAX_SENT], header_len(key, checksum));
-    let mut flags = 0;
-    if checksum {
-        flags |= CHECKSUM;
-    }
+/// Writes the header to the first [`header_len`] bytes of `packet`, whose payload is in its place: a checksum covers it.
+pub fn write_header(packet: &mut [u8], key: TunnelKey, checksum: bool) {
+    let len = header_len(key, checksum);
+    put16(packet, 0, if checksum { CHECKSUM } else { 0 } | if key.0 != 0 { KEY } else { 0 });
+    put16(packet, 2, ethernet::BRIDGED);
     if key.0 != 0 {
-        flags |= KEY;
-        bytes[len - FIELD_LEN..len].copy_from_slice(&key.0.to_be_bytes());
+        put32(packet, len - FIELD_LEN, key.0);
     }
-    put16(&mut bytes, 0, flags);
-    put16(&mut bytes, 2, ethernet::BRIDGED);
-    bytes
+    if checksum {
+        put32(packet, CHECKSUM_AT, 0);
+        fill_checksum(packet);
+    }
 }
 
 /// Stores the checksum of `packet`, header and payload, whose header has room for it.
-pub fn fill_checksum(packet: &mut [u8]) {
+fn fill_checksum(packet: &mut [u8]) {
     put16(packet, CHECKSUM_AT, 0);
     let sum = Sum::of(packet).complement();
     put16(packet, CHECKSUM_AT, sum);
@@ -95,11 +90,15 @@ mod tests {
 
     #[test]
     fn the_headers_are_those_of_the_rfcs() {
-        let sent = |key, checksum| header(TunnelKey(key), checksum)[..header_len(TunnelKey(key), checksum)].to_vec();
+        let sent = |key, checksum| {
+            let mut packet = vec![0xee; header_len(TunnelKey(key), checksum)];
+            write_header(&mut packet, TunnelKey(key), checksum);
+            packet
+        };
         assert_eq!(sent(0, false), [0, 0, 0x65, 0x58]);
         assert_eq!(sent(0x0102_0304, false), [0x20, 0, 0x65, 0x58, 1, 2, 3, 4]);
-        assert_eq!(sent(0, true), [0x80, 0, 0x65, 0x58, 0, 0, 0, 0]);
-        assert_eq!(sent(0xffff_ffff, true), [0xa0, 0, 0x65, 0x58, 0, 0, 0, 0, 255, 255, 255, 255]);
+        assert_eq!(sent(0, true), [0x80, 0, 0x65, 0x58, 0x1a, 0xa7, 0, 0]);
+        assert_eq!(sent(0xffff_ffff, true), [0xa0, 0, 0x65, 0x58, 0xfa, 0xa6, 0, 0, 255, 255, 255, 255]);
     }
 
     #[test]

@@ -100,6 +100,7 @@ pub fn parse(bytes: &[u8]) -> Result<Headers, Malformed> {
 impl Headers {
     /// The IP packet of the frame that these headers were read from; `None` when it holds none, or one whose headers
     /// contradict each other.
+    #[inline]
     #[must_use]
     pub fn network(&self, bytes: &[u8]) -> Option<Network> {
         let packet = bytes.get(usize::from(self.l3_offset)..)?;
@@ -142,6 +143,7 @@ impl Headers {
     }
 }
 
+#[inline]
 fn ipv4_network(packet: &[u8], l3_offset: u16) -> Option<Network> {
     let header: &[u8; ipv4::MIN_HEADER_LEN] = packet.first_chunk()?;
     let header_len = usize::from(header[0] & 0x0f) * 4;
@@ -269,8 +271,9 @@ pub fn flow_hash(headers: &Headers, bytes: &[u8]) -> u16 {
         return finish_hash(pair.fold(u64::from(headers.ethertype), |hash, byte| mix(hash, u64::from(byte))));
     };
     let mut hash = u64::from(network.proto);
-    for word in network.addresses(bytes).chunks_exact(4) {
-        hash = mix(hash, u64::from(be32(word, 0)));
+    // Of IPv4 both at once.
+    for word in network.addresses(bytes).as_chunks::<8>().0 {
+        hash = mix(hash, u64::from_be_bytes(*word));
     }
     if network.header_len(bytes).is_some() {
         hash = mix(hash, u64::from(be32(bytes, usize::from(network.l4_offset))));

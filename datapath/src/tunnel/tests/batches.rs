@@ -162,7 +162,7 @@ proptest! {
         let (inner, refused) = batch_decapped_by(Protocol::Vxlan, batch);
         prop_assert!(refused.is_empty());
         let mut goes = Vec::new();
-        for Inner { frame, frames, .. } in inner {
+        for Came { frame, frames, .. } in inner {
             let before = goes.len();
             gso::segment(frame, None, &mut Pool::new(1), &mut goes).unwrap();
             prop_assert_eq!(goes.len() - before, frames as usize);
