@@ -19,6 +19,7 @@ use crate::switch::verdict::DropReason;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::slice::from_ref;
 
 // linux/if_packet.h; libc lacks some of them.
 const SOL_PACKET: libc::c_int = 263;
@@ -125,7 +126,7 @@ impl Device for PacketSocket {
     fn send(&mut self, pool: &mut Pool, frames: &mut Vec<Frame>, unsent: &mut Unsent) -> u64 {
         vnet::prepend(frames, pool);
         send_all(pool, frames, unsent, vnet::LEN, |frames| {
-            let out = frames.iter().map(|f| Outgoing { bytes: f.bytes(), to: None, control: None });
+            let out = frames.iter().map(|frame| Outgoing { frames: from_ref(frame), to: None, control: None });
             self.sending.send(self.fd.as_fd(), out)
         })
     }

@@ -9,8 +9,9 @@ use std::io;
 use std::mem::{MaybeUninit, zeroed};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-/// Messages of one call at most.
+/// Messages of one call at most, and frames in them.
 const MESSAGES: usize = Batch::CAPACITY;
+const PARTS: usize = 8 * MESSAGES;
 
 /// Turns the -1 of a system call into its error.
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
@@ -28,7 +29,7 @@ struct Aligned<const N: usize>([u8; N]);
 pub struct Messages {
     /// Written before each call by us, during it by the kernel; the pointers in it are only good during the call.
     headers: Box<[libc::mmsghdr; MESSAGES]>,
-    parts: Box<[libc::iovec; MESSAGES]>,
+    parts: Box<[libc::iovec; PARTS]>,
     names: Box<[Aligned<32>; MESSAGES]>,
     controls: Box<[Aligned<CONTROL>; MESSAGES]>,
 }
@@ -39,8 +40,8 @@ unsafe impl Send for Messages {}
 
 /// One message to send.
 pub struct Outgoing<'a> {
-    /// The payload.
-    pub bytes: &'a [u8],
+    /// The payload: the bytes of these, [`PARTS`] at most, one after the other.
+    pub frames: &'a [Frame],
     /// Where to; `None` for a bound or connected socket.
     pub to: Option<Name>,
     /// What to say to the kernel about it.
@@ -95,17 +96,22 @@ impl Messages {
         self.names[i].0.get(..self.headers[i].msg_hdr.msg_namelen as usize).unwrap_or_default()
     }
 
-    /// Sends up to [`Batch::CAPACITY`] messages without waiting; how many went out. The error is that of the first.
+    /// Sends up to [`Batch::CAPACITY`] messages without waiting; how many frames went out in them. The error is that of
+    /// the first message.
     pub fn send<'a>(&mut self, fd: BorrowedFd<'_>, out: impl Iterator<Item = Outgoing<'a>>) -> io::Result<usize> {
-        let mut n = 0;
+        let (mut n, mut used) = (0, 0);
         for (i, message) in out.take(MESSAGES).enumerate() {
-            self.parts[i] =
-                libc::iovec { iov_base: message.bytes.as_ptr().cast_mut().cast(), iov_len: message.bytes.len() };
+            let Some(parts) = self.parts.get_mut(used..used + message.frames.len()) else { break };
+            used += parts.len();
+            for (part, frame) in parts.iter_mut().zip(message.frames) {
+                let bytes = frame.bytes();
+                *part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+            }
             let header = &mut self.headers[i].msg_hdr;
             // SAFETY: all-zero bytes are a valid msghdr: no name, no parts, no control.
             *header = unsafe { zeroed() };
-            header.msg_iov = &raw mut self.parts[i];
-            header.msg_iovlen = 1;
+            header.msg_iov = parts.as_mut_ptr();
+            header.msg_iovlen = parts.len() as _;
             if let Some(name) = &message.to {
                 self.names[i].0[..name.bytes().len()].copy_from_slice(name.bytes());
                 header.msg_name = self.names[i].0.as_mut_ptr().cast();
@@ -122,7 +128,8 @@ impl Messages {
         // SAFETY: the first `n` headers point to memory in `self` and to payloads that `'a` keeps alive; sendmmsg only
         // reads the payloads, for which `cast_mut` above is no more than the C prototype's wish.
         let sent = unsafe { libc::sendmmsg(fd.as_raw_fd(), headers, n as libc::c_uint, flags) };
-        Ok(usize::try_from(check(sent)?).unwrap_or(0).min(n))
+        let sent = usize::try_from(check(sent)?).unwrap_or(0).min(n);
+        Ok(self.headers[..sent].iter().map(|header| header.msg_hdr.msg_iovlen).sum())
     }
 }
 

@@ -13,6 +13,18 @@ pub fn send_all(
     frames: &mut Vec<Frame>,
     unsent: &mut Unsent,
     header: usize,
+    call: impl FnMut(&[Frame]) -> io::Result<usize>,
+) -> u64 {
+    send_together(pool, frames, unsent, header, |_| 1, call)
+}
+
+/// The same where frames are sent several at a time: `together` says how many at the front are, and so share an error.
+pub fn send_together(
+    pool: &mut Pool,
+    frames: &mut Vec<Frame>,
+    unsent: &mut Unsent,
+    header: usize,
+    together: impl Fn(&[Frame]) -> usize,
     mut call: impl FnMut(&[Frame]) -> io::Result<usize>,
 ) -> u64 {
     let (mut at, mut failed) = (0, Vec::new());
@@ -26,8 +38,10 @@ pub fn send_all(
                 break;
             }
             refused => {
-                failed.push((at, refused.map_or_else(|e| reason(&e), |_| DropReason::TxError)));
-                at += 1;
+                let reason = refused.map_or_else(|e| reason(&e), |_| DropReason::TxError);
+                let end = at + together(&frames[at..]).max(1);
+                failed.extend((at..end).map(|i| (i, reason)));
+                at = end;
             }
         }
     }
@@ -83,6 +97,26 @@ mod tests {
         let got = run(&[Ok(2), Err(libc::EMSGSIZE), Err(libc::EINTR), Ok(1), Err(libc::ENOBUFS), Ok(1)]);
         let unsent = vec![(2, DropReason::TxTooBig), (4, DropReason::TxQueueFull)];
         assert_eq!(got, (vec![0, 1, 3, 5], unsent, 4));
+    }
+
+    #[test]
+    fn what_goes_together_is_refused_together() {
+        let mut frames: Vec<_> = (0..6).map(|i| Frame::from_bytes(&[i])).collect();
+        let (mut calls, mut unsent) = (vec![], vec![]);
+        let sent = send_together(
+            &mut Pool::new(0),
+            &mut frames,
+            &mut unsent,
+            0,
+            |frames| frames.len().min(2),
+            |frames| {
+                calls.push(frames[0].bytes()[0]);
+                if calls.len() == 2 { Err(io::Error::from_raw_os_error(libc::EMSGSIZE)) } else { Ok(2) }
+            },
+        );
+        let refused: Vec<_> = unsent.iter().map(|(frame, reason)| (frame.bytes()[0], *reason)).collect();
+        assert_eq!((sent, calls), (4, vec![0, 2, 4]));
+        assert_eq!(refused, [(2, DropReason::TxTooBig), (3, DropReason::TxTooBig)]);
     }
 
     #[test]

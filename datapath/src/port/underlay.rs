@@ -9,13 +9,17 @@
 
 use super::cmsg::{self, Control, Name, take};
 use super::sys::{Messages, Outgoing, set_option};
-use super::tx::send_all;
+use super::tx::send_together;
 use super::{SOCKET_BUFFER, Unsent, Unsupported};
 use crate::packet::{Frame, Outer, Pool};
+use crate::wire::udp;
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, socket_with};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Datagrams in one run: what every kernel's `UDP_SEGMENT` takes.
+const MAX_RUN: usize = 64;
 
 /// A socket that never blocks.
 pub fn socket(kind: SocketType, protocol: Option<Protocol>, ipv6: bool) -> io::Result<OwnedFd> {
@@ -108,13 +112,20 @@ impl Sender {
         let count = sources.len();
         // Stable, so the order within each inner flow is kept.
         frames.sort_by_key(|frame| way_of(frame, count));
-        send_all(pool, frames, unsent, 0, |frames| {
-            let Some(way) = frames.first().map(|frame| way_of(frame, count)) else { return Ok(0) };
-            let source = &mut sources[way.0];
-            source.become_mode(way.1, *ipv6)?;
-            let alike = frames.iter().take_while(|frame| way_of(frame, count) == way);
-            messages.send(source.fd.as_fd(), alike.map(|frame| outgoing(frame, *ipv6)))
-        })
+        send_together(
+            pool,
+            frames,
+            unsent,
+            0,
+            |frames| run_len(frames, count),
+            |frames| {
+                let Some(way) = frames.first().map(|frame| way_of(frame, count)) else { return Ok(0) };
+                let source = &mut sources[way.0];
+                source.become_mode(way.1, *ipv6)?;
+                let alike = frames.iter().take_while(|frame| way_of(frame, count) == way).count();
+                messages.send(source.fd.as_fd(), runs(&frames[..alike], count).map(|run| outgoing(run, *ipv6)))
+            },
+        )
     }
 }
 
@@ -154,11 +165,59 @@ fn way_of(frame: &Frame, sources: usize) -> (usize, Mode) {
     })
 }
 
-fn outgoing(frame: &Frame, ipv6: bool) -> Outgoing<'_> {
-    let mut control = Control::default();
-    if let Some(outer) = frame.meta.outer {
+/// The frames in the runs that they leave in.
+fn runs(mut frames: &[Frame], sources: usize) -> impl Iterator<Item = &[Frame]> {
+    std::iter::from_fn(move || {
+        let (run, rest) = frames.split_at(run_len(frames, sources));
+        frames = rest;
+        Some(run).filter(|run| !run.is_empty())
+    })
+}
+
+/// How many frames leave together with the first one, in one run: datagrams of the same size, to the same end, marked
+/// alike. What the kernel may have to fragment leaves alone, for it fragments no run.
+fn run_len(frames: &[Frame], sources: usize) -> usize {
+    let Some((first, rest)) = frames.split_first() else { return 0 };
+    let Some(outer) = first.meta.outer.as_ref().filter(|outer| takes_runs(outer)) else { return 1 };
+    let (size, way) = (datagram_len(first, outer), way_of(first, sources));
+    let longest = udp::MAX_PAYLOAD.min(MAX_RUN * size);
+    let mut len = first.len();
+    let joins = |frame: &&Frame| {
+        let whole = len.is_multiple_of(size);
+        len += frame.len();
+        whole
+            && len <= longest
+            && frame.meta.outer.as_ref().is_some_and(|next| {
+                takes_runs(next)
+                    && datagram_len(frame, next) == size
+                    && (next.remote, next.remote_port) == (outer.remote, outer.remote_port)
+                    && (next.local, next.tos, next.ttl) == (outer.local, outer.tos, outer.ttl)
+                    && way_of(frame, sources) == way
+            })
+    };
+    1 + rest.iter().take_while(joins).count()
+}
+
+/// Whether the kernel takes a datagram in a run: over UDP, with a checksum.
+fn takes_runs(outer: &Outer) -> bool {
+    outer.remote_port != 0 && outer.checksum && (outer.dont_fragment || outer.segment.is_some())
+}
+
+/// Bytes of the first datagram in a frame.
+fn datagram_len(frame: &Frame, outer: &Outer) -> usize {
+    outer.segment.map_or(frame.len(), usize::from).max(1)
+}
+
+/// A run of datagrams that leave together.
+fn outgoing(run: &[Frame], ipv6: bool) -> Outgoing<'_> {
+    let (mut control, mut to) = (Control::default(), None);
+    if let Some((first, outer)) = run.first().and_then(|first| Some((first, first.meta.outer.as_ref()?))) {
+        to = Some(Name::from(SocketAddr::new(outer.remote, outer.remote_port)));
         outer.local.into_iter().for_each(|ip| control.source(ip));
-        outer.segment.filter(|&s| usize::from(s) < frame.len()).into_iter().for_each(|s| control.segment(s));
+        let size = datagram_len(first, outer);
+        if size < run.iter().map(|frame| frame.len()).sum() {
+            control.segment(size as u16);
+        }
         if outer.tos != 0 {
             control.tos(outer.tos, ipv6);
         }
@@ -166,9 +225,69 @@ fn outgoing(frame: &Frame, ipv6: bool) -> Outgoing<'_> {
             control.ttl(outer.ttl, ipv6);
         }
     }
-    Outgoing {
-        bytes: frame.bytes(),
-        to: frame.meta.outer.map(|o| Name::from(SocketAddr::new(o.remote, o.remote_port))),
-        control: Some(control),
+    Outgoing { frames: run, to, control: Some(control) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A run of `n` datagrams of `size` bytes, the last one perhaps shorter.
+    fn run(n: usize, size: usize, last: usize) -> Frame {
+        let mut frame = Pool::new(0).alloc();
+        frame.set_len((n - 1) * size + last);
+        let segment = (n > 1).then_some(size as u16);
+        frame.meta.outer = Some(Outer { segment, ..Outer::to(([192, 0, 2, 2], 4789).into()) });
+        frame
+    }
+
+    fn lengths(frames: &[Frame]) -> Vec<usize> {
+        runs(frames, 16).map(<[Frame]>::len).collect()
+    }
+
+    #[test]
+    fn equal_datagrams_leave_together_up_to_what_one_send_takes() {
+        let single = |size| run(1, size, size);
+        assert_eq!(lengths(&[]), Vec::<usize>::new());
+        assert_eq!(lengths(&[single(100), single(100), single(100)]), [3]);
+        assert_eq!(lengths(&[single(100), single(101), single(101), single(100)]), [1, 2, 1]);
+        let many: Vec<_> = (0..130).map(|_| single(72)).collect();
+        assert_eq!(lengths(&many), [64, 64, 2]);
+        // 43 datagrams of 1506 bytes.
+        let whole = || run(8, 1506, 1506);
+        assert_eq!(lengths(&[whole(), whole(), whole(), whole(), whole(), whole()]), [5, 1]);
+        assert_eq!(lengths(&[whole(), single(1506), run(8, 1506, 9), whole()]), [3, 1], "a shorter one is the last");
+        assert_eq!(lengths(&[whole(), single(1505), whole()]), [1, 1, 1], "a frame of another size is none of it");
+        let frames = [whole(), single(1506)];
+        let control = outgoing(&frames, false).control.unwrap();
+        let mut expected = Control::default();
+        expected.segment(1506);
+        assert_eq!(control.bytes(), expected.bytes());
+        assert!(outgoing(&frames[1..], false).control.unwrap().bytes().is_empty(), "one datagram is no run");
+    }
+
+    #[test]
+    fn what_differs_outside_or_may_be_fragmented_leaves_apart() {
+        let pair = |change: fn(&mut Outer)| {
+            let mut frames = [run(1, 100, 100), run(1, 100, 100)];
+            frames[1].meta.outer.iter_mut().for_each(change);
+            lengths(&frames)
+        };
+        assert_eq!(pair(|_| {}), [2]);
+        assert_eq!(pair(|outer| outer.entropy = 16), [2], "another flow by the same socket");
+        assert_eq!(pair(|outer| outer.entropy = 1), [1, 1]);
+        assert_eq!(pair(|outer| outer.remote = [192, 0, 2, 3].into()), [1, 1]);
+        assert_eq!(pair(|outer| outer.remote_port = 4790), [1, 1]);
+        assert_eq!(pair(|outer| outer.local = Some([192, 0, 2, 9].into())), [1, 1]);
+        assert_eq!(pair(|outer| outer.tos = 3), [1, 1]);
+        assert_eq!(pair(|outer| outer.ttl = 9), [1, 1]);
+        let both = |change: fn(&mut Outer)| {
+            let mut frames = [run(1, 100, 100), run(1, 100, 100)];
+            frames.iter_mut().flat_map(|frame| &mut frame.meta.outer).for_each(change);
+            lengths(&frames)
+        };
+        assert_eq!(both(|outer| outer.dont_fragment = false), [1, 1]);
+        assert_eq!(both(|outer| outer.checksum = false), [1, 1]);
+        assert_eq!(both(|outer| outer.remote_port = 0), [1, 1], "no UDP");
     }
 }
