@@ -8,7 +8,8 @@
 //! flush, an address that moved or made room while a verdict rested on it. What only passes with time is a time in the
 //! slot: it ends when the sender's entry wants to be renewed or the destination's expires.
 //!
-//! It begins small and grows while flows push each other out, so that a few flows stay in the core's own cache.
+//! It begins small and grows while flows push each other out, so that a few flows stay in the core's own cache. With many
+//! of them what counts is how much memory each touches: two slots are one line of it, so times in them are coarse.
 //!
 //! An attacker who varies addresses misses every time, which costs a look, and overwrites slots, which costs others the
 //! long way; what he can make it grow to is bounded.
@@ -17,22 +18,30 @@ use super::patch::MAX_HOPS;
 use super::state::Port;
 use super::vlan::{Stack, Tagging};
 use crate::packet::Frame;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::types::{Place, PortId, RemoteIndex, VlanId};
-use crate::wire::vlan;
+use crate::wire::vlan::{self, CUSTOMER, SERVICE, Tag};
 
-/// Sets of two slots of 64 bytes that it begins with, and that it has at most: 128 KB and 16 MB.
+/// Slots that a flow may be in.
+const WAYS: usize = 2;
+/// Sets of two slots of 32 bytes that it begins with, and that it has at most: 64 KB and 16 MB.
 const FEWEST: usize = 1 << 10;
-const MOST: usize = 1 << 17;
+const MOST: usize = 1 << 18;
 /// With more sets, not all of them are in the core's own cache.
-const NEAR: usize = 1 << 12;
+const NEAR: usize = 1 << 13;
+
+/// For how many [`Tick`]s a verdict holds at most: 17 seconds. Twice as many ahead could be told from the past.
+const LONGEST: u16 = 1 << 14;
+/// The bits of nanoseconds that a tick leaves out.
+const TICK: u32 = 20;
 
 /// The fields of a frame that a stored verdict depends on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Flow {
-    /// Where it came in.
-    place: Place,
-    /// Both addresses, and the outermost tag, if there is one. In two words: a larger one would have the slot padded.
+    /// The port it came in by.
+    port: PortId,
+    /// Both addresses, the remote end that it came from (14 bits) and the outermost tag: which kind (0: none,
+    /// 1: a customer's, 2: a service tag), and what it says. In two words: a larger one would have the slot padded.
     head: [u64; 2],
 }
 
@@ -48,27 +57,40 @@ impl Flow {
         Self::read(place, frame.bytes())
     }
 
-    /// The fields of a frame; `None` for one that is too short to tell, or has more than one tag.
+    /// The fields of a frame; `None` for one that is too short to tell, or has more than one tag, or came from one of very
+    /// many remote ends.
     #[inline]
-    fn read(place: Place, bytes: &[u8]) -> Option<Self> {
+    fn read(Place { port, remote }: Place, bytes: &[u8]) -> Option<Self> {
         let head: &[u8; 18] = bytes.first_chunk()?;
         let is_tag = |at: usize| vlan::is_tpid(u16::from_be_bytes([head[at], head[at + 1]]));
-        let fields = match (is_tag(12), is_tag(16)) {
+        let head = u128::from_be_bytes(*head.first_chunk()?);
+        let tag = match (is_tag(12), is_tag(16)) {
             (true, true) => return None,
-            (true, false) => u128::MAX,
-            (false, _) => u128::MAX << 32,
+            (true, false) if (head >> 16) as u16 == SERVICE => 2 << 16 | u64::from(head as u16),
+            (true, false) => 1 << 16 | u64::from(head as u16),
+            (false, _) => 0,
         };
-        let head = u128::from_be_bytes(*head.first_chunk()?) & fields;
-        Some(Self { place, head: [(head >> 64) as u64, head as u64] })
+        let last = (head >> 32 << 32) as u64 | u64::from(remote.0) << 18 | tag;
+        (remote.0 < 1 << 14).then_some(Self { port, head: [(head >> 64) as u64, last] })
+    }
+
+    /// The tag among them.
+    #[inline]
+    fn tag(self) -> Option<Tag> {
+        let tpid = match self.head[1] >> 16 & 0b11 {
+            0 => return None,
+            1 => CUSTOMER,
+            _ => SERVICE,
+        };
+        Some(Tag { tpid, tci: self.head[1] as u16 })
     }
 
     /// In which of so many sets it is stored, a power of two.
     #[inline]
     fn set(self, sets: usize) -> usize {
         let [high, low] = self.head;
-        let Place { port, remote } = self.place;
-        let place = (u64::from(port.0) << 16 | u64::from(remote.0)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let product = u128::from(high ^ place) * u128::from(low ^ 0xd6e8_feb8_6659_fd93);
+        let port = u64::from(self.port.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let product = u128::from(high ^ port) * u128::from(low ^ 0xd6e8_feb8_6659_fd93);
         (((product >> 64) as u64 ^ product as u64) as usize) & (sets - 1)
     }
 }
@@ -84,42 +106,119 @@ pub struct Verdict {
     pub remote: RemoteIndex,
 }
 
-/// One line of the core's cache.
+/// Time in milliseconds (2^20 ns), which begins anew every minute or so.
 #[derive(Clone, Copy, Debug)]
-#[repr(align(64))]
+struct Tick(u16);
+
+impl Tick {
+    #[inline]
+    const fn of(time: Instant) -> Self {
+        Self((time.nanos() >> TICK) as u16)
+    }
+
+    /// That of `until`, but no later than [`LONGEST`] from `now`.
+    fn within_reach(until: Instant, now: Instant) -> Self {
+        let ahead = (until.nanos() >> TICK).saturating_sub(now.nanos() >> TICK).min(u64::from(LONGEST));
+        Self(Self::of(now).0.wrapping_add(ahead as u16))
+    }
+
+    #[inline]
+    const fn is_before(self, other: Self) -> bool {
+        (self.0.wrapping_sub(other.0) as i16) < 0
+    }
+}
+
+/// The VLAN of a frame that has no tags but the one in its flow, and the service tag that it was put into, if it was.
+#[derive(Clone, Copy, Debug)]
+struct PackedTagging(u16);
+
+impl PackedTagging {
+    const CUSTOMER: u16 = 1 << 12;
+    const SERVICE: u16 = 2 << 12;
+
+    /// `None` for what a frame with one tag at most doesn't have.
+    fn pack(tagging: Tagging) -> Option<Self> {
+        let service = match tagging.stack {
+            _ if tagging.below > 0 => return None,
+            Stack::Plain => 0,
+            Stack::Service(CUSTOMER) => Self::CUSTOMER,
+            Stack::Service(SERVICE) => Self::SERVICE,
+            Stack::Service(_) | Stack::Second(_) => return None,
+        };
+        Some(Self(tagging.vlan.get() | service))
+    }
+
+    #[inline]
+    fn unpack(self, tag: Option<Tag>) -> Tagging {
+        let stack = match self.0 & (Self::CUSTOMER | Self::SERVICE) {
+            0 => Stack::Plain,
+            Self::CUSTOMER => Stack::Service(CUSTOMER),
+            _ => Stack::Service(SERVICE),
+        };
+        Tagging { vlan: VlanId::of_tci(self.0), tag, stack, below: 0 }
+    }
+}
+
+/// Half a line of the core's cache.
+#[derive(Clone, Copy, Debug)]
 struct Slot {
-    flow: Flow,
-    verdict: Verdict,
-    /// Until when it holds.
-    until: Instant,
+    /// The fields of its [`Flow`]; as such, they would take more room.
+    port: PortId,
+    head: [u64; 2],
+    egress: PortId,
+    remote: RemoteIndex,
+    tagging: PackedTagging,
+    /// When it ends.
+    until: Tick,
     /// The cache's when it was stored.
-    epoch: u32,
+    epoch: u16,
 }
 
 impl Slot {
     /// One that belongs to no flow, as no cache is in epoch 0.
-    const EMPTY: Self = {
-        let tagging = Tagging { vlan: VlanId::UNTAGGED, tag: None, stack: Stack::Plain, below: 0 };
-        let verdict = Verdict { tagging, egress: PortId(0), remote: RemoteIndex(0) };
-        Self {
-            flow: Flow { place: Place::of(PortId(0)), head: [0; 2] },
-            verdict,
-            until: Instant::from_nanos(0),
-            epoch: 0,
-        }
+    const EMPTY: Self = Self {
+        port: PortId(0),
+        head: [0; 2],
+        egress: PortId(0),
+        remote: RemoteIndex(0),
+        tagging: PackedTagging(0),
+        until: Tick(0),
+        epoch: 0,
     };
 
     #[inline]
-    fn holds(&self, epoch: u32, now: Instant) -> bool {
-        self.epoch == epoch && now <= self.until
+    fn is_of(&self, flow: Flow) -> bool {
+        Flow { port: self.port, head: self.head } == flow
     }
+
+    #[inline]
+    fn holds(&self, epoch: u16, now: Tick) -> bool {
+        self.epoch == epoch && now.is_before(self.until)
+    }
+
+    #[inline]
+    fn verdict(&self) -> Verdict {
+        let Self { port, head, egress, remote, tagging, .. } = *self;
+        Verdict { tagging: tagging.unpack(Flow { port, head }.tag()), egress, remote }
+    }
+}
+
+/// Those that a flow may be in: a line of the core's cache.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+struct Set([Slot; WAYS]);
+
+impl Set {
+    const EMPTY: Self = Self([Slot::EMPTY; WAYS]);
 }
 
 /// The verdicts of one worker.
 #[derive(Debug)]
 pub struct FlowCache {
-    sets: Vec<[Slot; 2]>,
-    epoch: u32,
+    sets: Vec<Set>,
+    epoch: u16,
+    /// When the epoch began, as far as [`FlowCache::keep_time`] knows.
+    since: Instant,
     /// Verdicts stored since it was last considered to grow, and how many of them pushed out one that held.
     stored: usize,
     pushed_out: usize,
@@ -127,7 +226,7 @@ pub struct FlowCache {
 
 impl Default for FlowCache {
     fn default() -> Self {
-        Self { sets: vec![[Slot::EMPTY; 2]; FEWEST], epoch: 1, stored: 0, pushed_out: 0 }
+        Self { sets: vec![Set::EMPTY; FEWEST], epoch: 1, since: Instant::default(), stored: 0, pushed_out: 0 }
     }
 }
 
@@ -135,9 +234,9 @@ impl FlowCache {
     /// What is known of frames of `flow`.
     #[inline]
     #[must_use]
-    pub fn find(&self, flow: Flow, now: Instant) -> Option<&Verdict> {
-        let set = &self.sets[flow.set(self.sets.len())];
-        set.iter().find(|slot| slot.flow == flow && slot.holds(self.epoch, now)).map(|slot| &slot.verdict)
+    pub fn find(&self, flow: Flow, now: Instant) -> Option<Verdict> {
+        let Set(slots) = &self.sets[flow.set(self.sets.len())];
+        slots.iter().find(|slot| slot.is_of(flow) && slot.holds(self.epoch, Tick::of(now))).map(Slot::verdict)
     }
 
     /// Fetches what is known of these frames from memory, for all of them at the same time: one after the other, each
@@ -145,24 +244,24 @@ impl FlowCache {
     pub fn fetch<'a>(&self, ingress: &Port, frames: impl Iterator<Item = &'a Frame>) {
         if self.sets.len() > NEAR {
             let place = Place::of(ingress.id);
-            let epochs = frames.filter_map(|frame| Flow::of(ingress, place, frame)).map(|flow| {
-                let [one, other] = &self.sets[flow.set(self.sets.len())];
-                one.epoch ^ other.epoch
-            });
-            std::hint::black_box(epochs.fold(0, |all, one| all ^ one));
+            let sets = frames.filter_map(|frame| Flow::of(ingress, place, frame)).map(|flow| flow.set(self.sets.len()));
+            std::hint::black_box(sets.fold(0, |all, set| all ^ self.sets[set].0[0].epoch));
         }
     }
 
     /// Has frames of `flow` go the same way until then.
     pub fn store(&mut self, flow: Flow, verdict: Verdict, now: Instant, until: Instant) {
-        let (sets, epoch) = (self.sets.len(), self.epoch);
-        let set = &mut self.sets[flow.set(sets)];
-        let free = set.iter().position(|slot| slot.flow == flow || !slot.holds(epoch, now));
+        let Some(tagging) = PackedTagging::pack(verdict.tagging) else { return };
+        let (Flow { port, head }, Verdict { egress, remote, .. }) = (flow, verdict);
+        let (sets, epoch, tick) = (self.sets.len(), self.epoch, Tick::of(now));
+        let Set(slots) = &mut self.sets[flow.set(sets)];
+        let free = slots.iter().position(|slot| slot.is_of(flow) || !slot.holds(epoch, tick));
         if free.is_none() {
-            set[1] = set[0];
+            slots.copy_within(..WAYS - 1, 1);
             self.pushed_out += 1;
         }
-        set[free.unwrap_or(0)] = Slot { flow, verdict, until, epoch };
+        let until = Tick::within_reach(until, now);
+        slots[free.unwrap_or(0)] = Slot { port, head, egress, remote, tagging, until, epoch };
         self.stored += 1;
         if self.stored >= sets {
             self.consider_growing();
@@ -173,7 +272,7 @@ impl FlowCache {
     #[cold]
     fn consider_growing(&mut self) {
         if self.pushed_out > self.stored / 16 && self.sets.len() < MOST {
-            *self = Self { sets: vec![[Slot::EMPTY; 2]; 2 * self.sets.len()], ..Self::default() };
+            (self.sets, self.epoch) = (vec![Set::EMPTY; 2 * self.sets.len()], 1);
         }
         (self.stored, self.pushed_out) = (0, 0);
     }
@@ -182,7 +281,17 @@ impl FlowCache {
     pub fn forget(&mut self) {
         self.epoch = self.epoch.wrapping_add(1);
         if self.epoch == 0 {
-            *self = Self::default();
+            self.sets.fill(Set::EMPTY);
+            self.epoch = 1;
+        }
+    }
+
+    /// Forgets everything before a time that has passed is taken for one to come; to be called before what is stored is
+    /// asked for, however long ago it was stored.
+    pub fn keep_time(&mut self, now: Instant) {
+        if now - self.since > Duration::from_nanos(u64::from(LONGEST) << TICK) {
+            self.forget();
+            self.since = now;
         }
     }
 }
@@ -192,6 +301,7 @@ mod tests {
     use super::*;
 
     const ADDRESSES: [u8; 12] = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+    const JUST_BEFORE: Instant = Instant::from_nanos(8_998_000_000);
     const THEN: Instant = Instant::from_secs(9);
 
     fn flow(port: u32, rest: [u8; 6]) -> Flow {
@@ -199,7 +309,7 @@ mod tests {
     }
 
     fn verdict(egress: u32) -> Verdict {
-        Verdict { egress: PortId(egress), ..Slot::EMPTY.verdict }
+        Verdict { egress: PortId(egress), ..Slot::EMPTY.verdict() }
     }
 
     #[test]
@@ -207,8 +317,13 @@ mod tests {
         let untagged = flow(1, [8, 0, 0x45, 0, 0, 60]);
         assert_eq!(untagged, flow(1, [8, 6, 0, 1, 8, 0]), "the same way for every protocol");
         assert_ne!(untagged, flow(2, [8, 0, 0x45, 0, 0, 60]));
-        let other_end = Place { port: PortId(1), remote: RemoteIndex(1) };
-        assert_ne!(untagged, Flow { place: other_end, ..untagged });
+        let from_end = |n| {
+            let place = Place { port: PortId(1), remote: RemoteIndex(n) };
+            Flow::read(place, &[&ADDRESSES[..], &[8, 0, 0x45, 0, 0, 60]].concat())
+        };
+        assert_ne!(from_end(1), Some(untagged));
+        assert_ne!(from_end(1), from_end(0x3fff));
+        assert_eq!(from_end(0x4000), None);
         let tagged = flow(1, [0x81, 0, 0x20, 10, 8, 0]);
         assert_eq!(tagged, flow(1, [0x81, 0, 0x20, 10, 8, 6]));
         for other in [[0x81, 0, 0x20, 11, 8, 0], [0x81, 0, 0x40, 10, 8, 0], [0x88, 0xa8, 0x20, 10, 8, 0]] {
@@ -224,14 +339,14 @@ mod tests {
         let (mut cache, one) = (FlowCache::default(), flow(1, [8, 0, 0, 0, 0, 0]));
         assert_eq!(cache.find(one, Instant::default()), None);
         // What no slot may be taken for: an empty one.
-        assert_eq!(cache.find(Flow { place: Place::of(PortId(0)), head: [0; 2] }, Instant::default()), None);
+        assert_eq!(cache.find(Flow { port: PortId(0), head: [0; 2] }, Instant::default()), None);
         cache.store(one, verdict(7), Instant::default(), THEN);
-        assert_eq!(cache.find(one, THEN), Some(&verdict(7)));
-        assert_eq!(cache.find(one, Instant::from_secs(10)), None);
+        assert_eq!(cache.find(one, JUST_BEFORE), Some(verdict(7)));
+        assert_eq!(cache.find(one, THEN), None);
         assert_eq!(cache.find(flow(2, [8, 0, 0, 0, 0, 0]), THEN), None);
         cache.forget();
         assert_eq!(cache.find(one, THEN), None);
-        cache.epoch = u32::MAX;
+        cache.epoch = u16::MAX;
         cache.store(one, verdict(7), Instant::default(), THEN);
         cache.forget();
         assert_eq!(cache.find(one, THEN), None, "epochs begin again with empty slots");
@@ -243,12 +358,12 @@ mod tests {
         let mut pass = |flows: u32| {
             for n in (0..flows).cycle().take(400_000) {
                 let flow = flow(n, [8, 0, 0, 0, 0, 0]);
-                match cache.find(flow, THEN) {
-                    Some(found) => assert_eq!(*found, verdict(n)),
+                match cache.find(flow, JUST_BEFORE) {
+                    Some(found) => assert_eq!(found, verdict(n)),
                     None => cache.store(flow, verdict(n), Instant::default(), THEN),
                 }
             }
-            let hits = (0..flows).filter(|&n| cache.find(flow(n, [8, 0, 0, 0, 0, 0]), THEN).is_some()).count();
+            let hits = (0..flows).filter(|&n| cache.find(flow(n, [8, 0, 0, 0, 0, 0]), JUST_BEFORE).is_some()).count();
             (cache.sets.len(), hits * 100 / flows as usize)
         };
         let (sets, hits) = pass(100);
@@ -260,7 +375,48 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_is_a_line_of_the_cache() {
-        assert_eq!(size_of::<Slot>(), 64);
+    fn a_verdict_is_kept_as_it_was() {
+        let mut cache = FlowCache::default();
+        let rest = [0x81, 0, 0x60, 10, 8, 0];
+        let tag = Some(Tag { tpid: CUSTOMER, tci: 0x600a });
+        let vlan = VlanId::of_tci(4095);
+        let (egress, remote) = (PortId(u32::MAX), RemoteIndex(u16::MAX));
+        for stack in [Stack::Plain, Stack::Service(CUSTOMER), Stack::Service(SERVICE)] {
+            let verdict = Verdict { tagging: Tagging { vlan, tag, stack, below: 0 }, egress, remote };
+            cache.store(flow(1, rest), verdict, Instant::default(), THEN);
+            assert_eq!(cache.find(flow(1, rest), JUST_BEFORE), Some(verdict));
+        }
+        let other = |stack, below| Tagging { vlan, tag, stack, below };
+        cache.forget();
+        for tagging in [other(Stack::Second(tag.unwrap()), 0), other(Stack::Plain, 1), other(Stack::Service(1), 0)] {
+            cache.store(flow(1, rest), Verdict { tagging, egress, remote }, Instant::default(), THEN);
+            assert_eq!(cache.find(flow(1, rest), JUST_BEFORE), None, "none rather than another");
+        }
+    }
+
+    #[test]
+    fn what_is_past_stays_so() {
+        let (mut cache, one) = (FlowCache::default(), flow(1, [8, 0, 0, 0, 0, 0]));
+        let second = Duration::from_secs(1);
+        // A whole turn of the ticks in steps that fit no power of two, from a moment at which they are at their end.
+        let (start, step) = (Instant::from_nanos(0xffff << TICK), Duration::from_micros(7_777));
+        cache.keep_time(start);
+        cache.store(one, verdict(7), start, start + second);
+        let mut now = start;
+        for _ in 0..20_000 {
+            cache.keep_time(now);
+            let (age, holds) = (now - start, cache.find(one, now).is_some());
+            assert!(holds == (age < second) || second - age < Duration::from_millis(2), "{age:?}");
+            now = now + step;
+        }
+        cache.keep_time(now);
+        cache.store(one, verdict(7), now, Instant::from_nanos(u64::MAX));
+        assert!(cache.find(one, now + 16 * second).is_some(), "for ever");
+        assert!(cache.find(one, now + 18 * second).is_none(), "but asked for again");
+    }
+
+    #[test]
+    fn a_set_is_a_line_of_the_cache() {
+        assert_eq!((size_of::<Slot>(), size_of::<Set>()), (32, 64));
     }
 }

@@ -213,6 +213,7 @@ impl Switch {
             return;
         }
         self.next_sweep = now + SWEEP_EVERY;
+        self.flows.keep_time(now);
         for (id, table) in (0..).zip(&mut self.tables.0) {
             let Some(table) = table else { continue };
             if table.sweep(now) {

@@ -239,7 +239,7 @@ impl<'a> Walk<'a> {
             return self.out.discard(frame, &ingress.counters, reason);
         }
         let flow = Flow::of(ingress, frame.meta.ingress, &frame);
-        if let Some(&Verdict { tagging, egress, remote }) = flow.and_then(|flow| self.flows.find(flow, self.now))
+        if let Some(Verdict { tagging, egress, remote }) = flow.and_then(|flow| self.flows.find(flow, self.now))
             && let Some(port) = self.snap.port(egress)
         {
             return self.out.send(port, frame, tagging, Some(remote));
