@@ -25,7 +25,7 @@ struct Options {
     /// Only these peers, by name, separated by commas
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Only these workloads: tcp, tcp8, packets, latency, idle
+    /// Only these workloads: tcp, tcp8, packets, latency, flood, idle
     #[arg(long, value_delimiter = ',')]
     workload: Vec<String>,
     /// Rounds, of which medians are taken
@@ -101,10 +101,9 @@ fn chosen_workloads(names: &[String]) -> Result<Vec<Workload>> {
     Ok(Workload::ALL.into_iter().filter(|w| names.is_empty() || names.iter().any(|n| n == w.name())).collect())
 }
 
-/// What of the workloads a peer is put under in a round. Only processes can be idle, and once is enough.
+/// What of the workloads a peer is put under in a round. To be idle once is enough.
 fn wanted(peer: &Peer, workloads: &[Workload], round: usize) -> Vec<Workload> {
-    let idles = peer.has_processes && round == 0;
-    workloads.iter().copied().filter(|&w| w != Workload::Idle || idles).collect()
+    workloads.iter().copied().filter(|&w| peer.takes(w) && (w != Workload::Idle || round == 0)).collect()
 }
 
 /// Builds the peer's lab and puts the workloads on it.

@@ -1,6 +1,6 @@
 //! What the kernel has: a cable, its bridge, macvlan, routes, and its VXLAN.
 
-use super::{Stage, two_pods};
+use super::{MONITOR, Stage, monitor, two_pods};
 use datapath::types::MacAddr;
 use vswitch_tests::netns::{Lab, Space};
 use vswitch_tests::tunnel_pair::{PODS, Underlay, underlay_cable};
@@ -20,6 +20,23 @@ pub fn bridge(lab: &Lab) -> Result<Stage, String> {
     let host = lab.space("host");
     add_bridge(&host);
     let ends = two_pods(lab, &host, "bridge");
+    for port in ["p1", "p2"] {
+        host.run(&format!("ip link set {port} master br0"));
+    }
+    Ok(Stage::new(ends, "10.0.0.2", vec![], ()))
+}
+
+/// The same while tc copies what the first pod sends and gets to a third device.
+pub fn mirrored(lab: &Lab) -> Result<Stage, String> {
+    let host = lab.space("host");
+    add_bridge(&host);
+    let ends = two_pods(lab, &host, "bridge");
+    monitor(lab, &host);
+    host.run("tc qdisc add dev p1 clsact");
+    for way in ["ingress", "egress"] {
+        let all = "protocol all u32 match u32 0 0";
+        host.run(&format!("tc filter add dev p1 {way} {all} action mirred egress mirror dev {MONITOR}"));
+    }
     for port in ["p1", "p2"] {
         host.run(&format!("ip link set {port} master br0"));
     }

@@ -19,6 +19,7 @@ mod sys;
 pub mod testpmd;
 
 use datapath::types::MacAddr;
+use load::Workload;
 use std::any::Any;
 use std::fs::File;
 use std::{io, thread};
@@ -29,6 +30,8 @@ use vswitch_tests::netns::{Lab, Space};
 pub enum Group {
     /// Two pods on one host.
     OneHost,
+    /// The same, while all that the first of them sends and gets is copied to a third port.
+    Mirrored,
     /// A pod on each of two hosts, VXLAN between the hosts.
     Vxlan,
     /// The same over GRE.
@@ -41,6 +44,7 @@ impl Group {
     pub fn title(self) -> &'static str {
         match self {
             Self::OneHost => "two pods on one host",
+            Self::Mirrored => "two pods on one host, mirrored",
             Self::Vxlan => "VXLAN between two hosts",
             Self::Gre => "GRE between two hosts",
         }
@@ -72,6 +76,17 @@ impl Peer {
         Self { name, title, group, has_processes: false, build }
     }
 
+    /// Whether the workload tells something of it: where it isn't the point, what a switch does elsewhere is measured once.
+    #[must_use]
+    pub fn takes(&self, workload: Workload) -> bool {
+        match workload {
+            Workload::Tcp | Workload::Packets => true,
+            Workload::Tcp8 | Workload::Latency => self.group != Group::Mirrored,
+            Workload::Flood => self.group == Group::OneHost,
+            Workload::Idle => self.has_processes && self.group != Group::Mirrored,
+        }
+    }
+
     /// Whether it is the one that the others of its group are compared with.
     #[must_use]
     pub fn is_ours(&self) -> bool {
@@ -93,6 +108,9 @@ pub const PEERS: &[Peer] = &[
     Peer::process("ovs-tso", "OVS userspace, userspace-tso", Group::OneHost, ovs::tso),
     Peer::process("ovs-afxdp", "OVS userspace, AF_XDP", Group::OneHost, ovs::af_xdp),
     Peer::process("testpmd", "DPDK testpmd, net_af_xdp", Group::OneHost, testpmd::af_xdp),
+    Peer::process("vswitch-mirror", "vswitch", Group::Mirrored, ours::mirrored),
+    Peer::in_kernel("bridge-mirror", "Linux bridge, tc mirred", Group::Mirrored, linux::mirrored),
+    Peer::process("ovs-mirror", "OVS userspace, AF_PACKET", Group::Mirrored, ovs::mirrored),
     Peer::process("vswitch-vxlan", "vswitch", Group::Vxlan, ours::vxlan),
     Peer::in_kernel("kernel-vxlan", "kernel VXLAN, Linux bridge", Group::Vxlan, linux::vxlan),
     Peer::process("ovs-vxlan", "OVS userspace, AF_PACKET", Group::Vxlan, ovs::vxlan),
@@ -142,6 +160,17 @@ pub fn two_pods(lab: &Lab, host: &Space, name: &str) -> [Space; 2] {
     [1, 2].map(|n| lab.pod(&format!("{name}-pod{n}"), host, &format!("p{n}"), &format!("10.0.0.{n}/24")))
 }
 
+/// The device that copies go to in labs with a mirror.
+pub const MONITOR: &str = "mon";
+/// How Open vSwitch and we are told of the mirror.
+pub const MIRROR: &str = "-- --id=@p1 get port p1 -- --id=@mon get port mon -- --id=@m create mirror name=m0 \
+     select_src_port=@p1 select_dst_port=@p1 output_port=@mon -- set bridge br0 mirrors=@m";
+
+/// Gives `host` the [`MONITOR`], at whose far end nobody reads.
+pub fn monitor(lab: &Lab, host: &Space) {
+    lab.cable(host, MONITOR, &lab.space("watcher"), "eth0");
+}
+
 /// Does `work` in a thread inside the namespace.
 fn inside<T: Send>(space: &Space, work: impl FnOnce() -> T + Send) -> io::Result<T> {
     use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -165,7 +194,7 @@ mod tests {
     fn names_are_unique_and_ours_is_in_each_group() {
         let names: BTreeSet<&str> = PEERS.iter().map(|peer| peer.name).collect();
         assert_eq!(names.len(), PEERS.len());
-        for group in [Group::OneHost, Group::Vxlan, Group::Gre] {
+        for group in report::GROUPS {
             let ours = PEERS.iter().filter(|peer| peer.group == group && peer.is_ours()).count();
             assert_eq!(ours, 1, "{}", group.title());
         }

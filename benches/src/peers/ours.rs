@@ -1,6 +1,6 @@
 //! `vswitch`, configured as a user would: nothing but bridges, ports and tunnels.
 
-use super::{Stage, two_pods};
+use super::{MIRROR, Stage, monitor, two_pods};
 use vswitch_tests::netns::Lab;
 use vswitch_tests::tunnel_pair::{PODS, Underlay, near_end, underlay_cable};
 
@@ -9,6 +9,17 @@ pub fn one_host(lab: &Lab) -> Result<Stage, String> {
     let mut host = lab.host("host");
     let ends = two_pods(lab, &host, "ours");
     host.vsctl("add-br br0 -- add-port br0 p1 -- add-port br0 p2");
+    let switch = vec![host.daemon().pid()];
+    Ok(Stage::new(ends, "10.0.0.2", switch, host))
+}
+
+/// The same with a mirror of all that the first pod sends and gets, to a device whose far end nobody reads.
+pub fn mirrored(lab: &Lab) -> Result<Stage, String> {
+    let mut host = lab.host("host");
+    let ends = two_pods(lab, &host, "ours");
+    monitor(lab, &host);
+    host.vsctl("add-br br0 -- add-port br0 p1 -- add-port br0 p2 -- add-port br0 mon");
+    host.vsctl(MIRROR);
     let switch = vec![host.daemon().pid()];
     Ok(Stage::new(ends, "10.0.0.2", switch, host))
 }

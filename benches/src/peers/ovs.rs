@@ -2,7 +2,7 @@
 //!
 //! Without `userspace-tso` it passes unfinished checksums on as they are, so its pods finish them (`ethtool -K eth0 tx off`).
 
-use super::{Stage, two_pods};
+use super::{MIRROR, MONITOR, Stage, monitor, two_pods};
 use vswitch_tests::netns::Lab;
 use vswitch_tests::ovs::Ovs;
 use vswitch_tests::process::eventually;
@@ -13,44 +13,67 @@ const TSO: &str = "userspace-tso-enable=true";
 
 /// Two pods on one bridge, every device by AF_PACKET.
 pub fn packet(lab: &Lab) -> Result<Stage, String> {
-    one_host(lab, None, None)
+    one_host(lab, Settings::default())
 }
 
 /// The same with super-frames and unfinished checksums passed on, which is experimental there.
 pub fn tso(lab: &Lab) -> Result<Stage, String> {
-    one_host(lab, Some(TSO), None)
+    one_host(lab, Settings { of_the_switch: Some(TSO), ..Settings::default() })
 }
 
 /// Every device by AF_XDP, with one polling thread on the first core.
 pub fn af_xdp(lab: &Lab) -> Result<Stage, String> {
-    one_host(lab, Some("pmd-cpu-mask=0x1"), Some("type=afxdp options:xdp-mode=native options:n_rxq=1"))
+    let of_devices = Some("type=afxdp options:xdp-mode=native options:n_rxq=1");
+    one_host(lab, Settings { of_the_switch: Some("pmd-cpu-mask=0x1"), of_devices, mirrored: false })
 }
 
-/// A bridge with two pods: `setting` is one of `other_config` that must be there before the daemon starts, `interface` what is
-/// set for each device.
-fn one_host(lab: &Lab, setting: Option<&str>, interface: Option<&str>) -> Result<Stage, String> {
+/// AF_PACKET with a mirror of all that the first pod sends and gets.
+pub fn mirrored(lab: &Lab) -> Result<Stage, String> {
+    one_host(lab, Settings { mirrored: true, ..Settings::default() })
+}
+
+/// What differs from a bridge as anybody would set it up.
+#[derive(Clone, Copy, Default)]
+struct Settings {
+    /// One of `other_config`, which must be there before the daemon starts.
+    of_the_switch: Option<&'static str>,
+    /// What is set for each device.
+    of_devices: Option<&'static str>,
+    /// Whether there is a mirror.
+    mirrored: bool,
+}
+
+/// A bridge with two pods.
+fn one_host(lab: &Lab, settings: Settings) -> Result<Stage, String> {
     let ovs = Ovs::find().ok_or(MISSING)?;
     let host = lab.space("host");
     let ends = two_pods(lab, &host, "ovs");
-    if setting != Some(TSO) {
+    if settings.of_the_switch != Some(TSO) {
         for end in &ends {
             end.run("ethtool -K eth0 tx off");
         }
     }
     let server = ovs.server(lab.dir());
     let vsctl = |args: &str| ovs.vsctl(&server.socket, args).output();
-    if let Some(setting) = setting {
+    if let Some(setting) = settings.of_the_switch {
         vsctl(&format!("--no-wait set open_vswitch . other_config:{setting}"));
     }
     let daemon = ovs.vswitchd(&host, &server);
     vsctl("add-br br0 -- set bridge br0 datapath_type=netdev");
-    for port in ["p1", "p2"] {
-        let set = interface.map(|settings| format!("-- set interface {port} {settings}")).unwrap_or_default();
+    if settings.mirrored {
+        monitor(lab, &host);
+    }
+    let ports = if settings.mirrored { &["p1", "p2", MONITOR][..] } else { &["p1", "p2"] };
+    for port in ports {
+        let set = settings.of_devices.map(|settings| format!("-- set interface {port} {settings}")).unwrap_or_default();
         vsctl(&format!("add-port br0 {port} {set}"));
         eventually(&format!("Open vSwitch opens {port}"), || {
             let told = vsctl(&format!("get interface {port} ofport error"));
             if told.starts_with(|c: char| c.is_ascii_digit()) { Ok(()) } else { Err(told) }
         });
+    }
+    if settings.mirrored {
+        vsctl(MIRROR);
     }
     let switch = vec![daemon.pid(), server.pid()];
     Ok(Stage::new(ends, "10.0.0.2", switch, (daemon, server)))

@@ -7,7 +7,7 @@ use crate::table;
 use serde_json::{Value, json};
 
 /// The groups in the order of the report.
-pub const GROUPS: [Group; 3] = [Group::OneHost, Group::Vxlan, Group::Gre];
+pub const GROUPS: [Group; 4] = [Group::OneHost, Group::Mirrored, Group::Vxlan, Group::Gre];
 
 /// Every table, then what could not be measured.
 #[must_use]
@@ -23,8 +23,8 @@ pub fn text(results: &Results) -> String {
             }
         }
     }
-    let marked = PEERS.iter().any(|peer| is_marked(results, peer, Workload::Packets));
-    if marked {
+    let is_marked = |peer: &Peer| Workload::ALL.iter().any(|&w| results.is_limited_by_generator(peer, w));
+    if PEERS.iter().any(is_marked) {
         out += "* the generator reaches less than 1.5 times this: the figure may be the generator's\n\n";
     }
     for missing in &results.missing {
@@ -45,7 +45,7 @@ fn rows(results: &Results, workload: Workload, peers: &[&Peer]) -> Vec<Vec<Strin
     let mut rows = vec![head];
     for peer in peers {
         let Some(main) = results.summary(peer, workload, 0) else { continue };
-        let mark = if is_marked(results, peer, workload) { "*" } else { "" };
+        let mark = if results.is_limited_by_generator(peer, workload) { "*" } else { "" };
         let spread = format!("{} – {}", number(main.min), number(main.max));
         let ratio = main.ratio.map_or("–".to_owned(), |ratio| format!("{ratio:.2}"));
         let mut row = vec![peer.title.to_owned(), format!("{}{mark}", number(main.median)), spread, ratio];
@@ -54,10 +54,6 @@ fn rows(results: &Results, workload: Workload, peers: &[&Peer]) -> Vec<Vec<Strin
         rows.push(row);
     }
     rows
-}
-
-fn is_marked(results: &Results, peer: &Peer, workload: Workload) -> bool {
-    workload == Workload::Packets && results.is_limited_by_generator(peer)
 }
 
 /// A number with three digits that count.
@@ -85,7 +81,7 @@ pub fn json(results: &Results, head: &[(&str, String)]) -> Value {
                     "workload": workload.name(), "metric": metric.key, "unit": metric.unit,
                     "rounds": results.rounds(peer.name, workload, n),
                     "median": summary.median, "min": summary.min, "max": summary.max, "vswitch_to_it": summary.ratio,
-                    "limited_by_generator": is_marked(results, peer, workload),
+                    "limited_by_generator": results.is_limited_by_generator(peer, workload),
                 }));
             }
         }

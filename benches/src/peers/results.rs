@@ -100,9 +100,11 @@ impl Results {
 
     /// Whether a peer's packet rate is so near that of the generator that it may be the generator's.
     #[must_use]
-    pub fn is_limited_by_generator(&self, peer: &Peer) -> bool {
-        let rate = |name| median(&self.rounds(name, Workload::Packets, 0));
-        peer.name != CABLE && rate(peer.name) * 1.5 > rate(CABLE)
+    pub fn is_limited_by_generator(&self, peer: &Peer, workload: Workload) -> bool {
+        let rate = |name| median(&self.rounds(name, workload, 0));
+        matches!(workload, Workload::Packets | Workload::Flood)
+            && peer.name != CABLE
+            && rate(peer.name) * 1.5 > rate(CABLE)
     }
 }
 
@@ -149,7 +151,8 @@ pub(super) mod tests {
     #[test]
     fn the_generator_s_limit_is_marked() {
         let results = results();
-        let marked = ["vswitch", CABLE, "bridge", "ovs"].map(|name| results.is_limited_by_generator(peer(name)));
+        let marked = ["vswitch", CABLE, "bridge", "ovs"]
+            .map(|name| results.is_limited_by_generator(peer(name), Workload::Packets));
         assert_eq!(marked, [false, false, true, false]);
     }
 }

@@ -15,7 +15,7 @@ const SOL_PACKET: libc::c_int = 263;
 const PACKET_QDISC_BYPASS: libc::c_int = 20;
 
 /// Frames that one call sends.
-const BATCH: usize = 64;
+pub const BATCH: usize = 64;
 
 /// A socket that sends raw frames by one device.
 pub struct Sender(OwnedFd);
@@ -44,12 +44,13 @@ impl Sender {
         Ok(Self(socket))
     }
 
-    /// Sends a batch of the frame.
-    pub fn send(&mut self, frame: &[u8]) -> io::Result<()> {
-        let parts = [IoSlice::new(frame)];
+    /// Sends a batch of the frames.
+    pub fn send<const LEN: usize>(&mut self, frames: &[[u8; LEN]; BATCH]) -> io::Result<()> {
+        let parts = frames.each_ref().map(|frame| [IoSlice::new(frame)]);
         let mut controls: [SendAncillaryBuffer<'_, '_, '_>; BATCH] =
             std::array::from_fn(|_| SendAncillaryBuffer::default());
-        let mut messages: Vec<MMsgHdr<'_>> = controls.iter_mut().map(|none| MMsgHdr::new(&parts, none)).collect();
+        let mut messages: Vec<MMsgHdr<'_>> =
+            parts.iter().zip(&mut controls).map(|(part, none)| MMsgHdr::new(part, none)).collect();
         match sendmmsg(&self.0, &mut messages, SendFlags::empty()) {
             // The queue of the device is full: what is lost by that is no error of a generator.
             Ok(_) | Err(rustix::io::Errno::NOBUFS) => Ok(()),

@@ -7,6 +7,7 @@ mod tcp;
 use super::Stage;
 use super::cpu::spent_on;
 use crate::resident_mib;
+use packets::Senders;
 use std::thread;
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ pub enum Workload {
     Tcp8,
     /// Frames of 64 bytes, as many as can be sent.
     Packets,
+    /// The same, each from another station: what MAC tables meet at worst.
+    Flood,
     /// One request, its response, the next request …
     Latency,
     /// Nothing.
@@ -79,7 +82,7 @@ const IDLE: &[Metric] = &[
 
 impl Workload {
     /// All of them, in the order in which a stage meets them.
-    pub const ALL: [Self; 5] = [Self::Tcp, Self::Tcp8, Self::Packets, Self::Latency, Self::Idle];
+    pub const ALL: [Self; 6] = [Self::Tcp, Self::Tcp8, Self::Packets, Self::Latency, Self::Flood, Self::Idle];
 
     /// The word that chooses it on the command line.
     #[must_use]
@@ -88,6 +91,7 @@ impl Workload {
             Self::Tcp => "tcp",
             Self::Tcp8 => "tcp8",
             Self::Packets => "packets",
+            Self::Flood => "flood",
             Self::Latency => "latency",
             Self::Idle => "idle",
         }
@@ -100,6 +104,7 @@ impl Workload {
             Self::Tcp => "TCP, 1 flow",
             Self::Tcp8 => "TCP, 8 flows",
             Self::Packets => "frames of 64 B, one flow",
+            Self::Flood => "frames of 64 B, each from a new station",
             Self::Latency => "UDP request and response",
             Self::Idle => "idle",
         }
@@ -110,7 +115,7 @@ impl Workload {
     pub fn metrics(self) -> &'static [Metric] {
         match self {
             Self::Tcp | Self::Tcp8 => TCP,
-            Self::Packets => PACKETS,
+            Self::Packets | Self::Flood => PACKETS,
             Self::Latency => LATENCY,
             Self::Idle => IDLE,
         }
@@ -121,7 +126,8 @@ impl Workload {
         match self {
             Self::Tcp => tcp::run(stage, 1, length.transfer),
             Self::Tcp8 => tcp::run(stage, 8, length.transfer),
-            Self::Packets => packets::run(stage, length.transfer),
+            Self::Packets => packets::run(stage, Senders::One, length.transfer),
+            Self::Flood => packets::run(stage, Senders::New, length.transfer),
             Self::Latency => echo::run(stage, length.exchanges),
             Self::Idle => Ok(idle(stage, length.idle)),
         }

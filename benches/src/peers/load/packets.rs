@@ -5,7 +5,7 @@
 //! drops them at once; how many arrived is what the kernel has counted on the device by then.
 
 use crate::peers::cpu::spent_on;
-use crate::peers::sys::{self, Sender};
+use crate::peers::sys::{self, BATCH, Sender};
 use crate::peers::{STATION, Stage, inside};
 use datapath::types::MacAddr;
 use datapath::wire::ipv4::fill_checksum;
@@ -20,7 +20,16 @@ const LEN: usize = 60;
 /// What isn't counted at the start.
 const WARM_UP: Duration = Duration::from_millis(300);
 
-pub fn run(stage: &Stage, time: Duration) -> Result<Vec<f64>, String> {
+/// Who sends the frames.
+#[derive(Clone, Copy, Debug)]
+pub enum Senders {
+    /// One station.
+    One,
+    /// Each frame another one, of more than any table holds: whoever floods a switch with addresses.
+    New,
+}
+
+pub fn run(stage: &Stage, senders: Senders, time: Duration) -> Result<Vec<f64>, String> {
     let Stage { ends: [near, far], target, switch, .. } = stage;
     let failed = |what: &'static str| move |e: io::Error| format!("{what}: {e}");
     inside(far, announce).and_then(|sent| sent).map_err(failed("sending from the station"))?;
@@ -28,7 +37,7 @@ pub fn run(stage: &Stage, time: Duration) -> Result<Vec<f64>, String> {
     let end = Instant::now() + WARM_UP + time + Duration::from_secs(1);
     let running = || !stop.load(Ordering::Relaxed) && Instant::now() < end;
     thread::scope(|scope| {
-        let generator = scope.spawn(|| inside(near, || generate(*target, running)).and_then(|sent| sent));
+        let generator = scope.spawn(|| inside(near, || generate(*target, senders, running)).and_then(|sent| sent));
         let counted = inside(far, || {
             thread::sleep(WARM_UP);
             let ((frames, seconds), spent) = spent_on(switch, || arrived(time));
@@ -46,19 +55,28 @@ pub fn run(stage: &Stage, time: Duration) -> Result<Vec<f64>, String> {
 fn announce() -> io::Result<()> {
     let mut sender = Sender::open("eth0")?;
     for _ in 0..3 {
-        sender.send(&frame(MacAddr::BROADCAST, STATION))?;
+        sender.send(&[frame(MacAddr::BROADCAST, STATION); BATCH])?;
         thread::sleep(Duration::from_millis(10));
     }
     Ok(())
 }
 
 /// Sends frames for as long as `running` says, on the last core.
-fn generate(target: MacAddr, running: impl Fn() -> bool) -> io::Result<()> {
+fn generate(target: MacAddr, senders: Senders, running: impl Fn() -> bool) -> io::Result<()> {
     sys::stay_on_last_core()?;
     let mut sender = Sender::open("eth0")?;
-    let frame = frame(target, MacAddr([2, 0, 0, 0, 0, 0xdd]));
+    let mut frames = [frame(target, MacAddr([2, 0, 0, 0, 0, 0xdd])); BATCH];
+    let mut station = 0_u32;
     while running() {
-        sender.send(&frame)?;
+        if matches!(senders, Senders::New) {
+            for frame in &mut frames {
+                station = station.wrapping_add(1);
+                // The last four bytes of the source; the second byte sets them apart from the ends.
+                frame[7] = 0xf1;
+                frame[8..12].copy_from_slice(&station.to_be_bytes());
+            }
+        }
+        sender.send(&frames)?;
     }
     Ok(())
 }
