@@ -378,7 +378,8 @@ mod tests {
     fn a_verdict_is_kept_as_it_was() {
         let mut cache = FlowCache::default();
         let rest = [0x81, 0, 0x60, 10, 8, 0];
-        let tag = Some(Tag { tpid: CUSTOMER, tci: 0x600a });
+        let second = Tag { tpid: CUSTOMER, tci: 0x600a };
+        let tag = Some(second);
         let vlan = VlanId::of_tci(4095);
         let (egress, remote) = (PortId(u32::MAX), RemoteIndex(u16::MAX));
         for stack in [Stack::Plain, Stack::Service(CUSTOMER), Stack::Service(SERVICE)] {
@@ -388,7 +389,7 @@ mod tests {
         }
         let other = |stack, below| Tagging { vlan, tag, stack, below };
         cache.forget();
-        for tagging in [other(Stack::Second(tag.unwrap()), 0), other(Stack::Plain, 1), other(Stack::Service(1), 0)] {
+        for tagging in [other(Stack::Second(second), 0), other(Stack::Plain, 1), other(Stack::Service(1), 0)] {
             cache.store(flow(1, rest), Verdict { tagging, egress, remote }, Instant::default(), THEN);
             assert_eq!(cache.find(flow(1, rest), JUST_BEFORE), None, "none rather than another");
         }
