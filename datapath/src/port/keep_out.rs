@@ -11,19 +11,16 @@
 //!
 //! It does not stop what the host *sends* on the device.
 
+use super::bpf::{Program, R0, sys};
 use super::clsact::Filter;
-use super::sys;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-/// `r0 = TC_ACT_SHOT; exit` (linux/bpf.h, linux/pkt_cls.h).
-const DROP_ALL: [[u8; 8]; 2] = {
-    let [a, b, c, d] = 2_i32.to_ne_bytes();
-    [[0xb7, 0, 0, 0, a, b, c, d], [0x95, 0, 0, 0, 0, 0, 0, 0]]
-};
+/// What becomes of a frame that a classifier says so of (linux/pkt_cls.h).
+const TC_ACT_SHOT: i32 = 2;
 
 /// As shown by `bpftool net` and `tc filter show`.
 const NAME: &str = "vswitch_keepout";
@@ -138,9 +135,8 @@ fn filter(ifindex: u32) -> io::Result<Hold> {
 }
 
 fn load() -> io::Result<OwnedFd> {
-    let mut name = [0; 16];
-    name[..NAME.len()].copy_from_slice(NAME.as_bytes());
-    sys::load_classifier(&DROP_ALL, name)
+    let drop_all = Program::new().set(R0, TC_ACT_SHOT).exit().finish();
+    sys::load(sys::Kind::Classifier, &drop_all, NAME)
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ use crate::packet::{Batch, ChecksumState, Frame, GsoKind, Meta, Pool};
 use crate::switch::verdict::DropReason;
 use std::os::fd::BorrowedFd;
 
+#[allow(dead_code, reason = "an assembler also has instructions that no program needs yet")]
+mod bpf;
 mod clsact;
 mod cmsg;
 pub(crate) mod keep_out;

@@ -1,5 +1,5 @@
 //! The system calls that no safe wrapper covers: recvmmsg and sendmmsg into frames, socket options and addresses of
-//! AF_PACKET, the ioctls of TAP, bpf(2). Thin: each function is one call with safe arguments; what to call when is decided
+//! AF_PACKET, the ioctls of TAP. Thin: each function is one call with safe arguments; what to call when is decided
 //! by the ports.
 #![allow(unsafe_code)]
 
@@ -7,7 +7,7 @@ use super::cmsg::{CONTROL, Control, NAME, Name};
 use crate::packet::{Batch, Frame};
 use std::io;
 use std::mem::{MaybeUninit, zeroed};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Messages of one call at most, and frames in them.
 const MESSAGES: usize = Batch::CAPACITY;
@@ -257,81 +257,4 @@ pub fn driver_of(socket: BorrowedFd<'_>, name: &str) -> io::Result<String> {
     check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) })?;
     let driver: Vec<u8> = info.0[4..36].iter().copied().take_while(|&b| b != 0).collect();
     Ok(String::from_utf8_lossy(&driver).into_owned())
-}
-
-/// The leading fields of `union bpf_attr` for `BPF_PROG_LOAD` (linux/bpf.h).
-#[repr(C)]
-struct ProgramLoad {
-    kind: u32,
-    instruction_count: u32,
-    instructions: u64,
-    license: u64,
-    log_level: u32,
-    log_size: u32,
-    log: u64,
-    kernel_version: u32,
-    flags: u32,
-    name: [u8; 16],
-}
-
-/// The fields of `union bpf_attr` for `BPF_LINK_CREATE` of a tcx program.
-#[repr(C)]
-struct LinkCreate {
-    program: u32,
-    target_ifindex: u32,
-    attach_type: u32,
-    flags: u32,
-    relative: u32,
-    padding: u32,
-    expected_revision: u64,
-}
-
-/// Loads a traffic classifier (`BPF_PROG_TYPE_SCHED_CLS`) from instructions of eight bytes each.
-pub fn load_classifier(instructions: &[[u8; 8]], name: [u8; 16]) -> io::Result<OwnedFd> {
-    const PROG_LOAD: libc::c_int = 5;
-    const SCHED_CLS: u32 = 3;
-    let mut attr = ProgramLoad {
-        kind: SCHED_CLS,
-        instruction_count: u32::try_from(instructions.len()).unwrap_or(u32::MAX),
-        instructions: instructions.as_ptr() as u64,
-        license: c"MIT".as_ptr() as u64,
-        log_level: 0,
-        log_size: 0,
-        log: 0,
-        kernel_version: 0,
-        flags: 0,
-        name,
-    };
-    // SAFETY: the instructions and the license live until the call returns; the kernel copies and verifies them.
-    unsafe { bpf(PROG_LOAD, &mut attr) }
-}
-
-/// Attaches a classifier before all others on receive (`BPF_TCX_INGRESS`); it stays until the link is closed.
-pub fn link_tcx_ingress(program: BorrowedFd<'_>, ifindex: u32) -> io::Result<OwnedFd> {
-    const LINK_CREATE: libc::c_int = 28;
-    const TCX_INGRESS: u32 = 46;
-    const BEFORE: u32 = 1 << 3;
-    let mut attr = LinkCreate {
-        program: program.as_raw_fd().cast_unsigned(),
-        target_ifindex: ifindex,
-        attach_type: TCX_INGRESS,
-        flags: BEFORE,
-        relative: 0,
-        padding: 0,
-        expected_revision: 0,
-    };
-    // SAFETY: there are no addresses in it.
-    unsafe { bpf(LINK_CREATE, &mut attr) }
-}
-
-/// bpf(2) with a command that answers with a new descriptor; `attr` are the leading fields that the command reads.
-///
-/// # Safety
-/// Addresses in `attr` must be valid for what `command` does with them, and the command must make a descriptor.
-unsafe fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<OwnedFd> {
-    // SAFETY: `attr` lives until the call returns and its size is stated; what it points to is the caller's promise.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
-    let fd = check(libc::c_int::try_from(fd).unwrap_or(-1))?;
-    // SAFETY: the descriptor is new, so nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
