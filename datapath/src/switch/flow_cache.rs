@@ -74,6 +74,20 @@ impl Flow {
         (remote.0 < 1 << 14).then_some(Self { port, head: [(head >> 64) as u64, last] })
     }
 
+    /// The port it came in by.
+    #[must_use]
+    pub fn port(self) -> PortId {
+        self.port
+    }
+
+    /// Both addresses and the outermost tag as on the wire; zeros in the place of a tag that there is not.
+    #[must_use]
+    pub fn on_wire(self) -> [u8; 16] {
+        let [high, low] = self.head;
+        let tag = self.tag().map_or(0, |tag| u64::from(tag.tpid) << 16 | u64::from(tag.tci));
+        (u128::from(high) << 64 | u128::from(low >> 32 << 32 | tag)).to_be_bytes()
+    }
+
     /// The tag among them.
     #[inline]
     fn tag(self) -> Option<Tag> {
@@ -249,6 +263,12 @@ impl FlowCache {
         }
     }
 
+    /// Whether there was a verdict about `flow` lately, if only one that was forgotten.
+    #[must_use]
+    pub fn remembers(&self, flow: Flow) -> bool {
+        self.sets[flow.set(self.sets.len())].0.iter().any(|slot| slot.is_of(flow))
+    }
+
     /// Has frames of `flow` go the same way until then.
     pub fn store(&mut self, flow: Flow, verdict: Verdict, now: Instant, until: Instant) {
         let Some(tagging) = PackedTagging::pack(verdict.tagging) else { return };
@@ -326,6 +346,11 @@ mod tests {
         assert_eq!(from_end(0x4000), None);
         let tagged = flow(1, [0x81, 0, 0x20, 10, 8, 0]);
         assert_eq!(tagged, flow(1, [0x81, 0, 0x20, 10, 8, 6]));
+        let on_wire = |rest: &[u8]| [&ADDRESSES[..], rest].concat();
+        assert_eq!((tagged.port(), tagged.on_wire().to_vec()), (PortId(1), on_wire(&[0x81, 0, 0x20, 10])));
+        assert_eq!(from_end(1).unwrap().on_wire().to_vec(), on_wire(&[0; 4]));
+        let service = [0x88, 0xa8, 0xff, 0xff];
+        assert_eq!(flow(1, [0x88, 0xa8, 0xff, 0xff, 8, 0]).on_wire().to_vec(), on_wire(&service));
         for other in [[0x81, 0, 0x20, 11, 8, 0], [0x81, 0, 0x40, 10, 8, 0], [0x88, 0xa8, 0x20, 10, 8, 0]] {
             assert_ne!(tagged, flow(1, other));
         }
@@ -340,12 +365,14 @@ mod tests {
         assert_eq!(cache.find(one, Instant::default()), None);
         // What no slot may be taken for: an empty one.
         assert_eq!(cache.find(Flow { port: PortId(0), head: [0; 2] }, Instant::default()), None);
+        assert!(!cache.remembers(one));
         cache.store(one, verdict(7), Instant::default(), THEN);
         assert_eq!(cache.find(one, JUST_BEFORE), Some(verdict(7)));
         assert_eq!(cache.find(one, THEN), None);
         assert_eq!(cache.find(flow(2, [8, 0, 0, 0, 0, 0]), THEN), None);
         cache.forget();
-        assert_eq!(cache.find(one, THEN), None);
+        assert_eq!(cache.find(one, JUST_BEFORE), None);
+        assert!(cache.remembers(one), "though not what about it");
         cache.epoch = u16::MAX;
         cache.store(one, verdict(7), Instant::default(), THEN);
         cache.forget();

@@ -82,6 +82,11 @@ impl Key {
         Self(u64::from(vlan.get()) << 48 | u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
     }
 
+    fn changed(self) -> Lesson {
+        let (vlan, mac) = self.parts();
+        Lesson::Changed(vlan, mac)
+    }
+
     pub(super) fn parts(self) -> (VlanId, MacAddr) {
         let [v0, v1, a, b, c, d, e, f] = self.0.to_be_bytes();
         (VlanId::of_tci(u16::from_be_bytes([v0, v1])), MacAddr([a, b, c, d, e, f]))
@@ -95,8 +100,8 @@ pub enum Lesson {
     Fine,
     /// A static entry says that the sender is elsewhere, and goes on saying so.
     Elsewhere,
-    /// An entry that a stored verdict may rest on ([`MacTable::rely_on`]) is another now, or gone.
-    Changed,
+    /// The entry of this address, which a stored verdict may rest on ([`MacTable::rely_on`]), is another now, or gone.
+    Changed(VlanId, MacAddr),
 }
 
 /// 16 bytes, so that a hit touches one line of the cache beside the index.
@@ -210,6 +215,21 @@ impl MacTable {
         Some(renew.min(dst.seen + self.aging))
     }
 
+    /// The same for one that was relied on before and whose sender goes on sending; `None`: one of the two is elsewhere now,
+    /// or unknown.
+    #[must_use]
+    pub fn go_on_relying(
+        &self,
+        vlan: VlanId,
+        src: (MacAddr, Place),
+        dst: (MacAddr, Place),
+        now: Instant,
+    ) -> Option<Instant> {
+        let there = |(mac, place)| self.lookup(vlan, mac, now) == Some(place);
+        let dst_entry = self.entries.get(&Key::new(vlan, dst.0)).filter(|_| there(src) && there(dst))?;
+        Some(dst_entry.seen + self.aging)
+    }
+
     /// Renews an entry, and moves it if it was elsewhere.
     fn refresh(&mut self, key: Key, was: Entry, place: Place, now: Instant) -> Lesson {
         let expired = now - was.seen > self.aging;
@@ -230,7 +250,7 @@ impl MacTable {
             self.shares(was.regular).remove(was.port, key);
             self.shares(regular).add(place.port, key);
         }
-        if moved && was.relied_on { Lesson::Changed } else { Lesson::Fine }
+        if moved && was.relied_on { key.changed() } else { Lesson::Fine }
     }
 
     #[cold]
@@ -238,7 +258,7 @@ impl MacTable {
         let mut lesson = Lesson::Fine;
         if self.entries.len() >= self.capacity {
             match self.evict(Some(place.port)) {
-                Some(evicted) if evicted.relied_on => lesson = Lesson::Changed,
+                Some((key, evicted)) if evicted.relied_on => lesson = key.changed(),
                 Some(_) => {}
                 None => return lesson,
             }
@@ -255,12 +275,12 @@ impl MacTable {
     }
 
     /// Makes room at the port with the most entries: at `learner`, if none has more. What went, if there was anything.
-    fn evict(&mut self, learner: Option<PortId>) -> Option<Entry> {
+    fn evict(&mut self, learner: Option<PortId>) -> Option<(Key, Entry)> {
         let regular = self.newcomers.len() <= self.capacity / NURSERY && !self.regulars.is_empty();
-        let victim = self.shares(regular).largest(learner).and_then(|port| self.shares(regular).take_oldest(port));
-        let evicted = self.entries.remove(&victim?);
+        let victim = self.shares(regular).largest(learner).and_then(|port| self.shares(regular).take_oldest(port))?;
+        let evicted = self.entries.remove(&victim);
         self.stats.evicted += 1;
-        evicted
+        Some((victim, evicted?))
     }
 
     /// Frees entries that have expired; whether some may be left for another sweep.
@@ -514,12 +534,12 @@ mod tests {
         assert_eq!(t.learn(vlan(0), mac(2), P2, at(200)), Lesson::Fine);
         t.learn(vlan(0), mac(1), P1, at(499));
         assert_eq!(rely(&mut t), Some(at(500)), "then the receiver expires, or the sender is to be heard again");
-        assert_eq!(t.learn(vlan(0), mac(2), P1, at(499)), Lesson::Changed, "it moved");
+        assert_eq!(t.learn(vlan(0), mac(2), P1, at(499)), Lesson::Changed(vlan(0), mac(2)), "it moved");
         assert_eq!(t.learn(vlan(0), mac(2), P2, at(499)), Lesson::Fine, "nobody has relied on it since");
         let mut t = MacTable::new(AGING, 2);
         (1..3).for_each(|n| _ = t.learn(vlan(0), mac(n), P1, at(0)));
         rely(&mut t);
-        assert_eq!(t.learn(vlan(0), mac(3), P1, at(0)), Lesson::Changed, "one of them has made room");
+        assert_eq!(t.learn(vlan(0), mac(3), P1, at(0)), Lesson::Changed(vlan(0), mac(1)), "one of them has made room");
         check(&t);
     }
 

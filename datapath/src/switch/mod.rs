@@ -19,6 +19,7 @@ pub mod mirror;
 pub mod moves;
 pub mod mtu;
 pub mod neighbours;
+pub mod notices;
 pub mod patch;
 pub mod pipeline;
 pub mod probes;
@@ -44,6 +45,7 @@ use mirror::Copies;
 use moves::{Flap, RecentMove};
 use mtu::Tellers;
 use neighbours::Neighbours;
+use notices::{Notice, Notices};
 use probes::{Probed, Probes};
 use shape::Shapers;
 use state::{Bridge, Port, Snapshot};
@@ -69,6 +71,7 @@ pub struct Switch {
     tellers: Tellers,
     neighbours: Neighbours,
     flaps: Vec<(BridgeId, Flap)>,
+    notices: Notices,
     /// Memory of the walk: what one frame became on its way out, what is between two patch ports, and what came out of
     /// one run of datagrams.
     pieces: Vec<Frame>,
@@ -88,6 +91,7 @@ impl Switch {
     /// its turn at a port goes on waiting; at a port that is gone it is dropped.
     pub fn adopt(&mut self, snap: &Arc<Snapshot>, now: Instant) {
         self.flows.forget();
+        self.notices.add(Notice::AllChanged);
         self.tables.0.resize_with(snap.bridges.len(), || None);
         for (table, bridge) in self.tables.0.iter_mut().zip(&snap.bridges) {
             let Some(bridge) = bridge else {
@@ -156,6 +160,7 @@ impl Switch {
     /// Forgets all addresses that `bridge` has learned.
     pub fn flush(&mut self, bridge: BridgeId) {
         self.flows.forget();
+        self.notices.add(Notice::AllChanged);
         if let Some(Some(table)) = self.tables.0.get_mut(bridge.0 as usize) {
             table.flush();
         }
@@ -255,6 +260,10 @@ struct Tables(Vec<Option<MacTable>>);
 impl Tables {
     fn get(&self, bridge: BridgeId) -> Option<&MacTable> {
         self.0.get(bridge.0 as usize)?.as_ref()
+    }
+
+    fn get_mut(&mut self, bridge: BridgeId) -> Option<&mut MacTable> {
+        self.0.get_mut(bridge.0 as usize)?.as_mut()
     }
 
     /// The table of `bridge`, made on first use.

@@ -28,6 +28,7 @@ use super::forward::{Targets, forward};
 use super::mac_table::Lesson;
 use super::mirror::Copies;
 use super::neighbours::Neighbours;
+use super::notices::{Notice, Notices, SteadyFlow};
 use super::patch;
 use super::probes::Probes;
 use super::shape::{Direction, Offer};
@@ -135,7 +136,8 @@ impl Switch {
         let out = Egress { snap, pool, counters, tx, pieces, crossing, shapers, tellers, told: false, now };
         let (flows, tables, copies) = (&mut self.flows, &mut self.tables, &mut self.copies);
         let (neighbours, probes, unclaimed) = (&mut self.neighbours, &mut self.probes, &mut self.unclaimed);
-        (Walk { now, snap, flows, tables, copies, neighbours, probes, unclaimed, out }, &mut self.inner)
+        let notices = &mut self.notices;
+        (Walk { now, snap, flows, tables, copies, neighbours, probes, unclaimed, notices, out }, &mut self.inner)
     }
 }
 
@@ -149,6 +151,7 @@ pub(super) struct Walk<'a> {
     pub(super) neighbours: &'a mut Neighbours,
     pub(super) probes: &'a mut Probes,
     pub(super) unclaimed: &'a mut Unclaimed,
+    pub(super) notices: &'a mut Notices,
     pub(super) out: Egress<'a>,
 }
 
@@ -276,7 +279,10 @@ impl<'a> Walk<'a> {
         match lesson {
             Lesson::Fine => {}
             Lesson::Elsewhere => self.out.counters.static_none_move.add(1),
-            Lesson::Changed => self.flows.forget(),
+            Lesson::Changed(vlan, mac) => {
+                self.flows.forget();
+                self.notices.add(Notice::Moved(bridge.id, vlan, mac));
+            }
         }
         let routed = match &bridge.router {
             Some(router) => self.route(bridge, router, ingress, frame, &headers, &tagging)?,
@@ -294,7 +300,11 @@ impl<'a> Walk<'a> {
             && lesson != Lesson::Elsewhere
             && let Some(until) = table.rely_on(tagging.vlan, headers.src, headers.dst)
         {
-            self.flows.store(flow, Verdict { tagging, egress: targets.first.id, remote }, self.now, until);
+            let (verdict, src, dst) = (Verdict { tagging, egress: targets.first.id, remote }, headers.src, headers.dst);
+            let steady = SteadyFlow { flow, verdict, bridge: bridge.id, src, dst };
+            let until =
+                self.notices.consider(steady, self.flows.remembers(flow), self.now).map_or(until, |t| t.min(until));
+            self.flows.store(flow, verdict, self.now, until);
         }
         Ok((tagging, targets))
     }

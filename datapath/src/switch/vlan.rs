@@ -126,15 +126,30 @@ pub fn egress(
     if done { Ok(()) } else { Err(DropReason::Malformed) }
 }
 
-/// The same for a frame that leaves with one tag or with none.
+/// The tag that [`egress`] leaves a frame with; `None`: it is not known beforehand, or more than one tag is dealt with.
+#[must_use]
+pub fn leaves_with(mode: &VlanMode, priority_tags: PriorityTags, tagging: &Tagging) -> Option<Option<Tag>> {
+    let Tagging { vlan, tag, stack, below } = *tagging;
+    let plain = stack == Stack::Plain && below == 0 && priority_tags == PriorityTags::Never;
+    let in_vlan = || tag.map_or(Tag { tpid: CUSTOMER, tci: vlan.get() }, |tag| tag.with_vlan(vlan));
+    plain.then(|| is_tagged(mode, tagging).then(in_vlan))
+}
+
+/// Whether a frame with one tag or none leaves with one.
 #[inline]
-fn one_tag(mode: &VlanMode, frame: &mut Frame, Tagging { vlan, tag, .. }: Tagging) -> bool {
+fn is_tagged(mode: &VlanMode, &Tagging { vlan, tag, .. }: &Tagging) -> bool {
     let in_tag = || vlan != VlanId::UNTAGGED || tag.is_some_and(|tag| tag.priority() != 0);
-    let tagged = match mode {
+    match mode {
         VlanMode::Access(_) | VlanMode::Dot1qTunnel(_) => false,
         VlanMode::NativeUntagged(own, _) if *own == vlan => false,
         VlanMode::Trunk(_) | VlanMode::NativeTagged(..) | VlanMode::NativeUntagged(..) => in_tag(),
-    };
+    }
+}
+
+/// The same for a frame that leaves with one tag or with none.
+#[inline]
+fn one_tag(mode: &VlanMode, frame: &mut Frame, tagging: Tagging) -> bool {
+    let (Tagging { vlan, tag, .. }, tagged) = (tagging, is_tagged(mode, &tagging));
     match tag {
         None if tagged => frame.push_vlan(CUSTOMER, vlan.get()),
         None => true,
