@@ -36,6 +36,8 @@ pub struct PortRecord {
     pub device: DeviceId,
     /// What that takes unfinished.
     pub caps: Caps,
+    /// Index of its network device, if the kernel may forward from and to it.
+    pub assisted: Option<u32>,
     /// Its counters, the same for its whole life.
     pub counters: Arc<PortCounters>,
 }
@@ -264,6 +266,7 @@ impl PortRecord {
             mtu: self.spec.mtu,
             mtu_policy: self.spec.mtu_policy,
             limits: self.spec.limits,
+            assisted: self.assisted,
             counters: Arc::clone(&self.counters),
         }
     }

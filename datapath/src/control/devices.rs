@@ -1,8 +1,9 @@
 //! Opening and closing of devices on the control side: who owns one, who shares one, what a closed TAP leaves behind.
 
 use super::spec::{Applied, ApplyError, PortKind, PortSpec};
+use crate::port::assist::{Attached, Programs, Table};
 use crate::port::keep_out::KeepOuts;
-use crate::port::packet::PacketSocket;
+use crate::port::packet::{PacketHandle, PacketSocket};
 use crate::port::raw_ip::RawIp;
 use crate::port::tap::{Tap, TapHandle};
 use crate::port::udp::UdpEndpoint;
@@ -11,6 +12,11 @@ use crate::tunnel::{Endpoint, Protocol, ipip};
 use crate::types::DeviceId;
 use crate::wire::gre;
 use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+
+/// The fact of `Interface:status` that tells whether the kernel forwards for a port.
+const ASSIST: &str = "assist";
 
 /// What a port learns of its device.
 #[derive(Clone, Debug)]
@@ -31,6 +37,7 @@ enum Kind {
     /// An identifier only: a patch port.
     None,
     Plain,
+    Packet(PacketHandle, Option<Attached>),
     Tap(TapHandle),
     Shared {
         endpoint: Endpoint,
@@ -54,6 +61,8 @@ pub struct Devices {
     parked: HashMap<String, TapHandle>,
     closed: Vec<DeviceId>,
     keep_outs: KeepOuts,
+    /// Set while a device has, or was to have, frames forwarded in the kernel.
+    programs: Option<Programs>,
 }
 
 impl std::fmt::Debug for Devices {
@@ -72,8 +81,8 @@ impl Devices {
     pub fn open(&mut self, spec: &PortSpec, new_id: impl FnOnce() -> DeviceId) -> Result<Opened, ApplyError> {
         let (device, kind, applied): (Box<dyn Device>, _, _) = match &spec.kind {
             PortKind::Netdev { ifindex } => {
-                let (socket, status) = PacketSocket::open(&spec.name, *ifindex, &mut self.keep_outs)?;
-                (Box::new(socket), Kind::Plain, Applied { status, ifindex: Some(*ifindex) })
+                let (socket, handle, status) = PacketSocket::open(&spec.name, *ifindex, &mut self.keep_outs)?;
+                (Box::new(socket), Kind::Packet(handle, None), Applied { status, ifindex: Some(*ifindex) })
             }
             PortKind::Internal => {
                 let (tap, handle, status) = self.open_tap(&spec.name)?;
@@ -98,6 +107,36 @@ impl Devices {
         self.added.push((opened.device, device));
         self.records.insert(opened.device, Record { opened: opened.clone(), kind });
         Ok(opened)
+    }
+
+    /// Has the kernel forward for the device, or no longer, where it is one that this can be done for; the status tells.
+    /// Its interface index, if the kernel does.
+    pub fn assist(&mut self, device: DeviceId, wanted: bool) -> Option<u32> {
+        let Record { opened, kind: Kind::Packet(handle, attached) } = self.records.get_mut(&device)? else {
+            return None;
+        };
+        let status = &mut opened.applied.status;
+        status.retain(|(fact, _)| fact != ASSIST);
+        if !wanted {
+            *attached = None;
+            return None;
+        }
+        if attached.is_none() {
+            match attach(&mut self.programs, handle) {
+                Ok(done) => *attached = Some(done),
+                Err(e) => {
+                    status.push((ASSIST.to_owned(), format!("off: {}", without_assist(&e))));
+                    return None;
+                }
+            }
+        }
+        status.push((ASSIST.to_owned(), "on".to_owned()));
+        Some(handle.ifindex())
+    }
+
+    /// The flows that the kernel forwards.
+    pub fn flow_table(&self) -> Option<Arc<Table>> {
+        self.programs.as_ref().map(Programs::table)
     }
 
     /// Gives a port's device up; a shared one is closed when nobody uses it any more.
@@ -127,6 +166,10 @@ impl Devices {
         self.closed.extend(self.records.iter().filter(|(_, r)| unused(r)).map(|(id, _)| *id));
         self.records.retain(|_, r| !unused(r));
         self.added.retain(|(id, _)| self.records.contains_key(id));
+        let is_assisted = |r: &Record| matches!(r.kind, Kind::Packet(_, Some(_)));
+        if !self.records.values().any(is_assisted) {
+            self.programs = None;
+        }
         (std::mem::take(&mut self.added), std::mem::take(&mut self.closed))
     }
 
@@ -151,6 +194,24 @@ impl Devices {
             Some(handle) => Tap::reopen(name, handle),
             None => Tap::open(name),
         }
+    }
+}
+
+/// Attaches the programs, which are loaded for the first device that wants them.
+fn attach(programs: &mut Option<Programs>, handle: &PacketHandle) -> io::Result<Attached> {
+    let programs = match programs {
+        Some(loaded) => loaded,
+        None => programs.insert(Programs::load()?),
+    };
+    handle.assist(programs)
+}
+
+/// Why the kernel does not forward, for people.
+fn without_assist(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EINVAL) => format!("this kernel has no tcx links ({error}); it needs Linux 6.6 or later"),
+        Some(libc::EPERM | libc::EACCES) => format!("{error}; it needs CAP_BPF and CAP_NET_ADMIN, or CAP_SYS_ADMIN"),
+        _ => error.to_string(),
     }
 }
 

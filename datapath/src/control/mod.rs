@@ -22,9 +22,10 @@ use crate::switch::unclaimed::Stray;
 use crate::switch::verdict::DropReason;
 use crate::time::{Duration, Instant};
 use crate::types::{BridgeId, Place};
+use crate::worker::assist::{AssistedFlow, LeftOut};
 use crate::worker::{Command, Remote, Worker};
 use books::{Books, PortRecord};
-use devices::Devices;
+use devices::{Devices, Opened};
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -90,8 +91,8 @@ impl Datapath {
         let results = actions.into_iter().map(|action| self.perform(action)).collect();
         let (added, removed) = self.devices.take_changes();
         let (done, acknowledged) = mpsc::sync_channel(1);
-        let snapshot = Arc::new(self.books.snapshot());
-        self.worker.send(Command::Adopt { snapshot, added, removed, done });
+        let (snapshot, flow_table) = (Arc::new(self.books.snapshot()), self.devices.flow_table());
+        self.worker.send(Command::Adopt { snapshot, added, removed, flow_table, done });
         // Closes what the worker has given up.
         drop(self.wait(&acknowledged, "a new configuration"));
         for counters in self.leaving.drain(..) {
@@ -100,7 +101,27 @@ impl Datapath {
         results
     }
 
-    /// The counters of a port.
+    /// Adds what the kernel has forwarded by itself until now to the counters of ports, which lag by up to half a second
+    /// otherwise. `false` if the worker does not answer.
+    pub fn count_assisted(&self) -> bool {
+        if self.devices.flow_table().is_none() {
+            return true;
+        }
+        let (reply, answer) = mpsc::sync_channel(1);
+        self.worker.send(Command::CountAssisted(reply));
+        self.wait(&answer, "what the kernel has forwarded").is_some()
+    }
+
+    /// The flows that the kernel forwards by itself, and those that it doesn't with the reason; `None`: it is to forward
+    /// none, or the worker does not answer.
+    #[must_use]
+    pub fn assisted(&self) -> Option<(Vec<AssistedFlow>, Vec<LeftOut>)> {
+        let (reply, answer) = mpsc::sync_channel(1);
+        self.worker.send(Command::ReportAssisted(reply));
+        self.wait(&answer, "the flows that the kernel forwards")?
+    }
+
+    /// The counters of a port; see [`Datapath::count_assisted`].
     #[must_use]
     pub fn port_stats(&self, name: &str) -> Option<PortStats> {
         self.books.ports.get(name).map(|port| PortStats::of(&port.counters))
@@ -269,8 +290,9 @@ impl Datapath {
         let opened = self.devices.open(&spec, || self.books.new_device_id())?;
         let id = self.books.new_port_id();
         let (device, caps, counters) = (opened.device, opened.caps, Arc::default());
-        self.books.ports.insert(spec.name.clone(), PortRecord { id, spec, device, caps, counters });
-        Ok(opened.applied)
+        let (assisted, applied) = self.assist(opened, spec.assist);
+        self.books.ports.insert(spec.name.clone(), PortRecord { id, spec, device, caps, assisted, counters });
+        Ok(applied)
     }
 
     fn set_port(&mut self, spec: PortSpec) -> Result<Applied, ApplyError> {
@@ -287,11 +309,20 @@ impl Datapath {
             }
         };
         let moved_id = (!same_bridge).then(|| self.books.new_port_id());
+        let (device, caps) = (opened.device, opened.caps);
+        let (assisted, applied) = self.assist(opened, spec.assist);
         if let Some(record) = self.books.ports.get_mut(&spec.name) {
             record.id = moved_id.unwrap_or(record.id);
-            (record.device, record.caps, record.spec) = (opened.device, opened.caps, spec);
+            (record.device, record.caps, record.assisted, record.spec) = (device, caps, assisted, spec);
         }
-        Ok(opened.applied)
+        Ok(applied)
+    }
+
+    /// Has the kernel forward for a device, or not: its interface index if it does, and what to tell of the device.
+    fn assist(&mut self, opened: Opened, wanted: bool) -> (Option<u32>, Applied) {
+        let assisted = self.devices.assist(opened.device, wanted);
+        let applied = self.devices.current(opened.device).map_or(opened.applied, |now| now.applied);
+        (assisted, applied)
     }
 }
 
@@ -370,6 +401,7 @@ mod tests {
             mtu: None,
             mtu_policy: MtuPolicy::default(),
             limits: Limits::default(),
+            assist: false,
         }
     }
 
@@ -453,7 +485,8 @@ mod tests {
         books.add_bridge(bridge("br0")).unwrap();
         let (id, device) = (books.new_port_id(), books.new_device_id());
         let spec = port("vx0", "br0", tunnel("192.0.2.2:4789", None));
-        let record = PortRecord { id, spec: spec.clone(), device, caps: Caps::NONE, counters: Arc::default() };
+        let record =
+            PortRecord { id, spec: spec.clone(), device, caps: Caps::NONE, assisted: None, counters: Arc::default() };
         books.ports.insert("vx0".to_owned(), record);
         assert!(books.check(&spec).is_ok(), "it does not clash with itself");
         let clash = books.check(&port("vx1", "br0", tunnel("192.0.2.2:4789", None))).unwrap_err().to_string();
@@ -489,7 +522,8 @@ mod tests {
         books.add_bridge(bridge("br0")).unwrap();
         let (id, device) = (books.new_port_id(), books.new_device_id());
         let spec = ipip("ip0", "192.0.2.2:0", &["192.168.11.0/24"], 0);
-        let record = PortRecord { id, spec: spec.clone(), device, caps: Caps::NONE, counters: Arc::default() };
+        let record =
+            PortRecord { id, spec: spec.clone(), device, caps: Caps::NONE, assisted: None, counters: Arc::default() };
         books.ports.insert("ip0".to_owned(), record);
         assert!(books.check(&spec).is_ok(), "it does not clash with itself");
         let clash = books.check(&ipip("ip1", "192.0.2.3:0", &["192.168.11.0/24"], 0)).unwrap_err().to_string();

@@ -123,6 +123,9 @@ pub struct PortSpec {
     pub mtu_policy: MtuPolicy,
     /// How fast frames may come and go.
     pub limits: Limits,
+    /// Whether the kernel is to forward frames of known flows by itself ([`crate::port::assist`]); of effect between
+    /// network devices.
+    pub assist: bool,
 }
 
 /// What a port's frames come from and go to.

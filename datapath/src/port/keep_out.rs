@@ -38,7 +38,15 @@ pub(crate) enum Hold {
 
 /// Holds the host's stack off a device until it is dropped.
 pub(crate) struct KeepOut {
-    _hold: Arc<Mutex<Hold>>,
+    hold: Arc<Mutex<Hold>>,
+}
+
+impl KeepOut {
+    /// Makes it a link at once; an error where the kernel has none. What is linked before all others from then on comes
+    /// before it.
+    pub(crate) fn settle(&self) -> io::Result<()> {
+        make_link(&mut self.hold.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// Attaches to devices, all in one network namespace.
@@ -75,10 +83,10 @@ impl KeepOuts {
             Self::Links(_) => filter(ifindex).or_else(|_| link(ifindex))?,
             Self::Filters => filter(ifindex)?,
         };
-        let keep_out = KeepOut { _hold: Arc::new(Mutex::new(hold)) };
+        let keep_out = KeepOut { hold: Arc::new(Mutex::new(hold)) };
         let Self::Links(queue) = self else { return Ok((keep_out, "clsact filter (this kernel has no tcx links)")) };
         // The thread is there as long as the queue.
-        let _ = queue.send(Arc::downgrade(&keep_out._hold));
+        let _ = queue.send(Arc::downgrade(&keep_out.hold));
         Ok((keep_out, "tcx"))
     }
 }
@@ -100,7 +108,7 @@ fn make_links(queue: &Receiver<Weak<Mutex<Hold>>>) {
                     patience = QUIET;
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    waiting.pop().iter().for_each(make_link);
+                    waiting.pop().iter().for_each(improve);
                     patience = BETWEEN;
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -109,13 +117,13 @@ fn make_links(queue: &Receiver<Weak<Mutex<Hold>>>) {
     }
 }
 
-/// Puts a link where a filter is; with both, the host is kept out all the same.
-fn make_link(hold: &Weak<Mutex<Hold>>) {
+/// Has one that is still there hang on a link.
+fn improve(hold: &Weak<Mutex<Hold>>) {
     let Some(hold) = hold.upgrade() else { return };
     let mut hold = hold.lock().unwrap_or_else(PoisonError::into_inner);
     let Hold::Filter { ifindex, .. } = *hold else { return };
-    match link(ifindex) {
-        Ok(made) => *hold = made,
+    match make_link(&mut hold) {
+        Ok(()) => {}
         // The device is gone, and the filter with it.
         Err(e) if e.raw_os_error() == Some(libc::ENODEV) => {}
         Err(e) => tracing::warn!(
@@ -123,6 +131,14 @@ fn make_link(hold: &Weak<Mutex<Hold>>) {
              daemon be killed, it stays: 'tc filter del' removes it"
         ),
     }
+}
+
+/// Puts a link where a filter is; with both, the host is kept out all the same.
+fn make_link(hold: &mut Hold) -> io::Result<()> {
+    if let Hold::Filter { ifindex, .. } = *hold {
+        *hold = link(ifindex)?;
+    }
+    Ok(())
 }
 
 /// The program is loaded anew for each device, because the kernel refuses the same one twice on a device.
@@ -206,7 +222,7 @@ mod tests {
             let mut all = KeepOuts::default();
             let held = devices.map(|ifindex| all.attach(ifindex).unwrap());
             assert!(held.iter().all(|(_, by)| *by == "tcx"));
-            let filters = held.each_ref().map(|(held, _)| matches!(*held._hold.lock().unwrap(), Hold::Filter { .. }));
+            let filters = held.each_ref().map(|(held, _)| matches!(*held.hold.lock().unwrap(), Hold::Filter { .. }));
             ((all, held), filters)
         });
         assert_eq!((filters, shown("lo")), ([false, true, true], 0));
@@ -215,7 +231,7 @@ mod tests {
             assert!(patience.elapsed() < Duration::from_secs(20), "they are still filters");
             std::thread::sleep(Duration::from_millis(5));
         }
-        let links = all.1.each_ref().map(|(held, _)| matches!(*held._hold.lock().unwrap(), Hold::Link { .. }));
+        let links = all.1.each_ref().map(|(held, _)| matches!(*held.hold.lock().unwrap(), Hold::Link { .. }));
         run(&format!("ip netns del {space}"));
         assert_eq!(links, [true; 3]);
     }

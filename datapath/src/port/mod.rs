@@ -8,6 +8,7 @@ use crate::packet::{Batch, ChecksumState, Frame, GsoKind, Meta, Pool};
 use crate::switch::verdict::DropReason;
 use std::os::fd::BorrowedFd;
 
+pub mod assist;
 #[allow(dead_code, reason = "an assembler also has instructions that no program needs yet")]
 mod bpf;
 mod clsact;

@@ -8,6 +8,7 @@
 //! the header says, and that is checked against its length. A link that goes down and up again is no end: the same
 //! socket goes on. The socket cannot tell reliably that its device was deleted (netlink can); it says so when it learns.
 
+use super::assist::{Attached, Programs};
 use super::cmsg::{self, take};
 use super::keep_out::{KeepOut, KeepOuts};
 use super::rx::Receiver;
@@ -20,6 +21,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::slice::from_ref;
+use std::sync::Arc;
 
 // linux/if_packet.h; libc lacks some of them.
 const SOL_PACKET: libc::c_int = 263;
@@ -35,17 +37,21 @@ const ETH_P_8021Q: u16 = 0x8100;
 
 /// A packet socket on one device.
 pub struct PacketSocket {
-    fd: OwnedFd,
+    fd: Arc<OwnedFd>,
     ifindex: libc::c_int,
     /// Frees the device for the host's stack when it is dropped.
-    _keep_out: KeepOut,
+    _keep_out: Arc<KeepOut>,
     receiver: Receiver,
     sending: Messages,
 }
 
 impl PacketSocket {
     /// Opens the device with this index in the caller's network namespace; `name` is for messages.
-    pub(crate) fn open(name: &str, ifindex: u32, keep_outs: &mut KeepOuts) -> Result<(Self, Status), OpenError> {
+    pub(crate) fn open(
+        name: &str,
+        ifindex: u32,
+        keep_outs: &mut KeepOuts,
+    ) -> Result<(Self, PacketHandle, Status), OpenError> {
         let error = |call, hint: &str| {
             let (device, hint) = (name.to_owned(), hint.to_owned());
             move |source: io::Error| OpenError { device, call, source, hint }
@@ -57,9 +63,11 @@ impl PacketSocket {
         let status = [("io", "packet"), ("keep_out", by)].map(|(k, v)| (k.to_owned(), v.to_owned()));
         let gone = "is the device still there?";
         sys::bind_packet(fd.as_fd(), index, ETH_P_ALL).map_err(error("binding a packet socket to it", gone))?;
+        let (fd, keep_out) = (Arc::new(fd), Arc::new(keep_out));
+        let handle = PacketHandle { fd: Arc::clone(&fd), keep_out: Arc::clone(&keep_out), ifindex };
         let (receiver, sending) = (Receiver::new(), Messages::new());
         let port = Self { fd, ifindex: index, _keep_out: keep_out, receiver, sending };
-        Ok((port, status.into()))
+        Ok((port, handle, status.into()))
     }
 
     fn receive_error(&mut self, error: &io::Error, lost: &mut Vec<(DropReason, u64)>) -> Rx {
@@ -73,6 +81,31 @@ impl PacketSocket {
             libc::ENETDOWN => Rx::Dead(libc::ENODEV),
             errno => Rx::Dead(errno),
         }
+    }
+}
+
+/// Control's hold on a packet socket that a worker has.
+pub(crate) struct PacketHandle {
+    fd: Arc<OwnedFd>,
+    keep_out: Arc<KeepOut>,
+    ifindex: u32,
+}
+
+impl std::fmt::Debug for PacketHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PacketHandle").field("ifindex", &self.ifindex).finish_non_exhaustive()
+    }
+}
+
+impl PacketHandle {
+    /// Has frames of known flows forwarded in the kernel.
+    pub(crate) fn assist(&self, programs: &Programs) -> io::Result<Attached> {
+        programs.attach(Arc::clone(&self.fd), self.ifindex, &self.keep_out)
+    }
+
+    /// The device's index.
+    pub(crate) fn ifindex(&self) -> u32 {
+        self.ifindex
     }
 }
 

@@ -125,6 +125,8 @@ pub struct Port {
     pub mtu_policy: MtuPolicy,
     /// How fast frames may come and go.
     pub limits: Limits,
+    /// Index of its network device, if the kernel may forward from and to it ([`super::notices`]).
+    pub assisted: Option<u32>,
     /// Where its frames are counted.
     pub counters: Arc<PortCounters>,
 }
@@ -148,6 +150,7 @@ impl Port {
             mtu: None,
             mtu_policy: MtuPolicy::default(),
             limits: Limits::default(),
+            assisted: None,
             counters: Arc::default(),
         }
     }

@@ -1,8 +1,10 @@
 //! What control may ask of a worker, and how it reaches it. Commands are taken between two rounds, in order.
 
 use super::Worker;
+use super::assist::{AssistedFlow, LeftOut};
 use super::poller::Wake;
 use crate::port::Device;
+use crate::port::assist::Table;
 use crate::switch::Switch;
 use crate::switch::state::Snapshot;
 use crate::time::Instant;
@@ -23,12 +25,18 @@ pub enum Command {
         added: Vec<(DeviceId, Box<dyn Device>)>,
         /// Devices to give up.
         removed: Vec<DeviceId>,
+        /// The flows that the kernel forwards by itself; `None`: none.
+        flow_table: Option<Arc<Table>>,
         /// Told when it is done, with the devices given up: closing a socket may take the kernel milliseconds, during
         /// which a worker has better things to do.
         done: SyncSender<Vec<Box<dyn Device>>>,
     },
     /// Do this with what the switch has learned, at once: nothing is forwarded meanwhile.
     Switch(Work),
+    /// Bring the counters of ports up to date, and say so.
+    CountAssisted(SyncSender<()>),
+    /// Tell what the kernel forwards by itself, and what it doesn't.
+    ReportAssisted(SyncSender<Option<(Vec<AssistedFlow>, Vec<LeftOut>)>>),
     /// End the loop.
     Stop,
 }
@@ -68,15 +76,26 @@ impl Worker {
     /// Answers are sent last; whoever has stopped waiting for one does not need it.
     fn obey(&mut self, command: Command, now: Instant) {
         match command {
-            Command::Adopt { snapshot, added, removed, done } => {
+            Command::Adopt { snapshot, added, removed, flow_table, done } => {
                 // Removed first: a TAP that changes its port comes with the same descriptor.
                 let closed = removed.into_iter().filter_map(|id| self.devices.remove(&self.poller, id)).collect();
                 added.into_iter().for_each(|(id, device)| self.devices.add(&self.poller, id, device));
                 self.switch.adopt(&snapshot, now);
+                // What the kernel forwards is forgotten before any device goes.
+                self.take_notices(now);
+                self.use_table(flow_table);
                 self.snapshot = snapshot;
                 let _ = done.send(closed);
             }
-            Command::Switch(work) => work(&mut self.switch, now),
+            Command::Switch(work) => {
+                work(&mut self.switch, now);
+                self.take_notices(now);
+            }
+            Command::CountAssisted(done) => {
+                self.count_assisted(now);
+                let _ = done.send(());
+            }
+            Command::ReportAssisted(report) => drop(report.send(self.assist_report(now))),
             Command::Stop => self.stopped = true,
         }
     }

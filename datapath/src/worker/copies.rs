@@ -106,7 +106,18 @@ mod tests {
             let (name, bridge, vlan) = ((*name).to_owned(), "br0".to_owned(), VlanMode::Trunk(Trunks::All));
             let (kind, rules, limits) = (PortKind::Memory(port.clone()), PortRules::default(), Limits::default());
             let mtu_policy = MtuPolicy::default();
-            Action::AddPort(PortSpec { name, bridge, kind, vlan, rules, up: true, mtu: None, mtu_policy, limits })
+            Action::AddPort(PortSpec {
+                name,
+                bridge,
+                kind,
+                vlan,
+                rules,
+                up: true,
+                mtu: None,
+                mtu_policy,
+                limits,
+                assist: false,
+            })
         };
         let actions = std::iter::once(Action::AddBridge(bridge)).chain(ports.iter().map(add)).collect();
         assert!(datapath.apply(actions).iter().all(Result::is_ok));

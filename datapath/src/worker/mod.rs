@@ -3,6 +3,7 @@
 //! One thread owns everything in a [`Worker`]: devices, frame memory, learned addresses; nothing in the walk takes a lock.
 //! What is forwarded by is an immutable snapshot, replaced between two rounds together with the devices it refers to.
 
+pub mod assist;
 mod command;
 mod copies;
 mod devices;
@@ -45,6 +46,8 @@ pub struct Worker {
     tx: TxQueues,
     transmit: Transmit,
     copy_credit: copies::Credit,
+    /// Set while the kernel forwards flows by itself.
+    assist: Option<assist::Assist>,
     counters: Arc<WorkerCounters>,
     /// The devices of the round under way.
     round: Vec<DeviceId>,
@@ -72,6 +75,7 @@ impl Worker {
             tx: TxQueues::new(),
             transmit: Transmit::default(),
             copy_credit: copies::Credit::default(),
+            assist: None,
             counters: Arc::default(),
             round: Vec::new(),
             stopped: false,

@@ -46,7 +46,10 @@ impl Worker {
             return Some(Duration::ZERO);
         }
         let now = clock();
-        let due = || [self.switch.due().map(|due| due - now), self.until_copies()].into_iter().flatten().min();
+        let due = || {
+            let dues = [self.switch.due().map(|due| due - now), self.until_copies(), self.until_assist(now)];
+            dues.into_iter().flatten().min()
+        };
         spin.patience(now).or_else(due)
     }
 
@@ -62,7 +65,9 @@ impl Worker {
         if self.switch.due().is_some_and(|due| due <= now) {
             self.switch.release(now, &self.snapshot, &mut self.pool, &self.counters, &mut self.tx);
             self.flush();
+            self.take_notices(now);
         }
+        self.assist_look(now);
         let mut round = std::mem::take(&mut self.round);
         self.devices.take_ready(&mut round);
         let bytes = round.iter().map(|&id| self.poll_device(id, now)).sum();
@@ -96,7 +101,9 @@ impl Worker {
             self.switch.process(now, &self.snapshot, id, batch, pool, &self.counters, tx);
             self.flush();
             self.tell_flaps();
+            self.take_notices(now);
         }
+        self.assist_after(id, rx == Rx::Empty && bytes == 0, now);
         match rx {
             Rx::Empty => {}
             Rx::More => self.devices.mark_ready(id),

@@ -195,6 +195,7 @@ pub fn port(name: &str, kind: PortKind) -> PortSpec {
         up: true,
         mtu,
         limits: Limits::default(),
+        assist: false,
     }
 }
 

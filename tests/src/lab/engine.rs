@@ -36,7 +36,7 @@ impl Engine {
         now: Instant,
     ) {
         let (done, taken) = sync_channel(1);
-        self.remote.send(Command::Adopt { snapshot, added, removed, done });
+        self.remote.send(Command::Adopt { snapshot, added, removed, flow_table: None, done });
         self.worker.poll_once(now);
         taken.try_recv().expect("a worker takes commands before it polls");
     }

@@ -481,6 +481,7 @@ impl Lab {
             mtu: spec.mtu,
             mtu_policy: spec.mtu_policy,
             limits: spec.limits,
+            assisted: None,
             counters: Arc::clone(&member.counters),
         }
     }

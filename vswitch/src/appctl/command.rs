@@ -170,6 +170,7 @@ mod tests {
                     mtu: None,
                     mtu_policy: datapath::control::MtuPolicy::default(),
                     limits: Limits::default(),
+                    assist: false,
                 }));
             }
             assert!(datapath.apply(actions).iter().all(Result::is_ok));

@@ -53,6 +53,8 @@ pub struct Config {
     pub bridges: Vec<Bridge>,
     /// Whether two VLAN tags of a frame are looked at instead of one.
     pub two_tags: bool,
+    /// Whether the kernel forwards frames of known flows by itself.
+    pub assist: bool,
     /// Settings of the whole switch that are not done as asked; there is no column for them.
     pub notes: Notes,
 }
@@ -126,6 +128,7 @@ impl Reader {
             next_cfg: 0,
             stats_interval: Duration::from_millis(STATS_INTERVAL.1),
             two_tags: false,
+            assist: false,
             bridges: Vec::new(),
             notes: Notes::new(),
         };
@@ -227,7 +230,7 @@ impl Config {
 
     fn switch_wide(&mut self, row: &Columns<'_>) {
         unsupported::note(row, unsupported::SWITCH, &mut self.notes);
-        unsupported::note_other_config(row, &["stats-update-interval", "vlan-limit"], &mut self.notes);
+        unsupported::note_other_config(row, &["assist", "stats-update-interval", "vlan-limit"], &mut self.notes);
         let other_config = row.options("other_config");
         if let Some(value) = other_config.get("stats-update-interval") {
             let (low, default, high) = STATS_INTERVAL;
@@ -240,6 +243,14 @@ impl Config {
         }
         if let Some(value) = other_config.get("vlan-limit") {
             self.vlan_limit(value);
+        }
+        match other_config.get("assist").copied() {
+            None | Some("false") => {}
+            Some("true") => self.assist = true,
+            Some(other) => {
+                let text = format!("assist={other} is neither true nor false; using false");
+                self.notes.insert("assist".to_owned(), text);
+            }
         }
     }
 

@@ -207,7 +207,8 @@ fn port_spec(
     };
     let (name, bridge) = (interface.name.clone(), bridge.name.clone());
     let (vlan, rules, mtu_policy) = (wanted.vlan.clone(), wanted.rules, wanted.mtu_policy.enforced());
-    Ok(PortSpec { name, bridge, kind, vlan, rules, up, mtu, mtu_policy, limits: wanted.limits })
+    let assist = config.assist && matches!(kind, PortKind::Netdev { .. });
+    Ok(PortSpec { name, bridge, kind, vlan, rules, up, mtu, mtu_policy, limits: wanted.limits, assist })
 }
 
 /// What the device carries, where that is known.

@@ -85,6 +85,7 @@ pub(crate) mod tests {
             mtu: None,
             mtu_policy: datapath::control::MtuPolicy::default(),
             limits: Limits::default(),
+            assist: false,
         }
     }
 

@@ -165,7 +165,7 @@ impl Program {
     }
 
     /// Turns the lower 16 bits around if they are not in network byte order, and clears the others.
-    pub fn to_network_order_16(&mut self, dst: Reg) -> &mut Self {
+    pub fn swap_to_network_order(&mut self, dst: Reg) -> &mut Self {
         self.emit(TO_BIG_ENDIAN, dst, Reg(0), 0, 16)
     }
 
@@ -260,7 +260,7 @@ mod tests {
             .set(R0, 2) // b7 00: r0 = 2
             .op(R7, Op::Add, -1) // 07 07: r7 += -1
             .op_reg(R7, Op::Xor, R8) // af 87: r7 ^= r8
-            .to_network_order_16(R2) // dc 02: r2 = be16 r2
+            .swap_to_network_order(R2) // dc 02: r2 = be16 r2
             .load(Size::Half, R2, R1, 12) // 69 12: r2 = *(u16 *)(r1 + 12)
             .store(Size::Double, FP, -8, R9) // 7b 9a: *(u64 *)(r10 - 8) = r9
             .store_number(Size::Word, R6, 48, 7) // 62 06: *(u32 *)(r6 + 48) = 7

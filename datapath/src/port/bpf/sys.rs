@@ -4,7 +4,10 @@
 
 use super::Instruction;
 use std::io;
+use std::ops::Deref;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::AtomicU64;
 
 // Commands, types and flags of linux/bpf.h.
 const MAP_CREATE: libc::c_int = 0;
@@ -99,13 +102,56 @@ pub fn link_tcx_ingress(program: BorrowedFd<'_>, ifindex: u32) -> io::Result<Own
     unsafe { bpf(LINK_CREATE, &mut attr) }
 }
 
-/// An array of so many values that can be mapped, so that programs and the process share it without system calls.
+/// An array of so many values that can be mapped ([`Shared`]), so that programs and the process share it without system
+/// calls.
 pub fn mappable_array(value_size: u32, entries: u32, name: &str) -> io::Result<OwnedFd> {
     let key_size = u32::try_from(size_of::<u32>()).unwrap_or_default();
     let (kind, flags, name) = (MAP_TYPE_ARRAY, MAPPABLE, padded(name));
     let mut attr = MapCreate { kind, key_size, value_size, entries, flags, inner_map: 0, numa_node: 0, name };
     // SAFETY: there are no addresses in it.
     unsafe { bpf(MAP_CREATE, &mut attr) }
+}
+
+/// The values of an array, as words. Programs and the process read and write them at any time.
+#[derive(Debug)]
+pub struct Shared {
+    at: NonNull<AtomicU64>,
+    words: usize,
+}
+
+// SAFETY: it is memory of its own, and words that anybody may access at any time are what `AtomicU64` is for.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    /// Maps the first `words` of an array that has at least so many.
+    pub fn map(array: BorrowedFd<'_>, words: usize) -> io::Result<Self> {
+        let (len, access) = (words * size_of::<u64>(), libc::PROT_READ | libc::PROT_WRITE);
+        // SAFETY: a new mapping at an address that the kernel chooses touches nothing that is there.
+        let at: *mut libc::c_void =
+            unsafe { libc::mmap(std::ptr::null_mut(), len, access, libc::MAP_SHARED, array.as_raw_fd(), 0) };
+        match NonNull::new(at.cast::<AtomicU64>()) {
+            Some(words_at) if at != libc::MAP_FAILED => Ok(Self { at: words_at, words }),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+impl Deref for Shared {
+    type Target = [AtomicU64];
+
+    fn deref(&self) -> &[AtomicU64] {
+        // SAFETY: the mapping is so long, aligned to a page, and lives as long as `self`; any bits are a valid word.
+        unsafe { std::slice::from_raw_parts(self.at.as_ptr(), self.words) }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours and nobody borrows it any more. There is no way to fail.
+        unsafe { libc::munmap(self.at.as_ptr().cast(), self.words * size_of::<u64>()) };
+    }
 }
 
 fn padded(name: &str) -> [u8; 16] {
@@ -125,5 +171,66 @@ unsafe fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<OwnedFd> {
         // SAFETY: the descriptor is new, so nobody else owns it.
         Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Running a program on a frame that came from nowhere, for tests.
+#[cfg(test)]
+pub mod trial {
+    use super::*;
+
+    const PROG_TEST_RUN: libc::c_int = 10;
+    /// Words of `struct __sk_buff`.
+    pub const SKB_WORDS: usize = 48;
+
+    /// The fields of `union bpf_attr` for `BPF_PROG_TEST_RUN`.
+    #[repr(C)]
+    struct TestRun {
+        program: u32,
+        result: u32,
+        len_in: u32,
+        len_out: u32,
+        frame_in: u64,
+        frame_out: u64,
+        repeat: u32,
+        duration: u32,
+        skb_len_in: u32,
+        skb_len_out: u32,
+        skb_in: u64,
+        skb_out: u64,
+        flags: u32,
+        cpu: u32,
+        batch: u32,
+        padding: u32,
+    }
+
+    /// What a classifier says to a frame from the loopback device, whose `struct __sk_buff` it may read and write.
+    pub fn run(program: BorrowedFd<'_>, frame: &[u8], skb: &mut [u32; SKB_WORDS]) -> io::Result<i32> {
+        let before = *skb;
+        let (len, skb_len) = (u32::try_from(frame.len()).unwrap(), u32::try_from(size_of_val(skb)).unwrap());
+        let mut attr = TestRun {
+            program: program.as_raw_fd().cast_unsigned(),
+            result: 0,
+            len_in: len,
+            len_out: 0,
+            frame_in: frame.as_ptr() as u64,
+            frame_out: 0,
+            repeat: 1,
+            duration: 0,
+            skb_len_in: skb_len,
+            skb_len_out: skb_len,
+            skb_in: before.as_ptr() as u64,
+            skb_out: skb.as_mut_ptr() as u64,
+            flags: 0,
+            cpu: 0,
+            batch: 0,
+            padding: 0,
+        };
+        let (at, size) = (&raw mut attr, size_of::<TestRun>());
+        // SAFETY: the frame and both structures live until the call returns, and their sizes are stated.
+        match unsafe { libc::syscall(libc::SYS_bpf, PROG_TEST_RUN, at, size) } {
+            0 => Ok(attr.result.cast_signed()),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 }
