@@ -475,6 +475,8 @@ impl Daemon {
     fn statistics(&mut self) {
         self.last_statistics = Instant::now();
         let current = self.told.current(self.server.database());
+        // Should the worker not answer, its log says so, and they lag a little.
+        self.datapath.count_assisted();
         let mut rows = Rows::new();
         for (_, interface) in self.config.interfaces() {
             self.add_statistics(interface.uuid, &interface.name, &mut rows);

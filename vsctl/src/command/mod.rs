@@ -1,6 +1,7 @@
 //! The commands, as rows of tables: name, arguments, options, help, what to read and what to do.
 //! One family a file. `vsctl --help`, `vsctl help COMMAND` and the grammar all read these rows.
 
+mod assist;
 mod auto_attach;
 mod bond;
 mod bridge;
@@ -106,7 +107,8 @@ pub(crate) static FAMILIES: [&Family; 12] = [
 ];
 
 /// What goes wrong, and why.
-static HEALTH: Family = Family { title: "Health", commands: &[doctor::COMMAND, mtu::COMMAND, drops::COMMAND] };
+static HEALTH: Family =
+    Family { title: "Health", commands: &[doctor::COMMAND, mtu::COMMAND, drops::COMMAND, assist::COMMAND] };
 
 /// Of `set-controller` and `set-manager`.
 const INACTIVITY_PROBE: Opt =

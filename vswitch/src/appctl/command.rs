@@ -2,7 +2,7 @@
 
 use super::coverage::{self, Coverage};
 use super::edit::Edit;
-use super::{View, doctor, drops, fdb, vlog};
+use super::{View, assist, doctor, drops, fdb, vlog};
 use crate::log::Log;
 use crate::status;
 use serde_json::Value;
@@ -48,7 +48,8 @@ const fn row(name: &'static str, usage: &'static str, arguments: (usize, usize),
 }
 
 /// All of them, by name.
-const COMMANDS: [Command; 19] = [
+const COMMANDS: [Command; 20] = [
+    row("assist/list", "[bridge]", (0, 1), assist::list),
     row("coverage/read-counter", "COUNTER", (1, 1), coverage::read_counter),
     row("coverage/show", "", (0, 0), coverage::show),
     row("doctor/list", "[bridge]", (0, 1), doctor::list),

@@ -86,6 +86,7 @@ impl Coverage {
     /// Takes a sample if it is time.
     pub fn sample(&mut self, now: Instant, datapath: &Datapath) {
         if self.due().is_some_and(|due| due <= now) {
+            datapath.count_assisted();
             let values = self.values(&datapath.all_ports(), &datapath.totals());
             self.keep(now, values);
         }
@@ -157,11 +158,13 @@ impl Coverage {
 }
 
 pub(super) fn show(cx: &mut Context<'_>, _: &[&str]) -> Result<String, String> {
+    cx.view.datapath.count_assisted();
     let values = cx.coverage.values(&cx.view.datapath.all_ports(), &cx.view.datapath.totals());
     Ok(cx.coverage.show(&values))
 }
 
 pub(super) fn read_counter(cx: &mut Context<'_>, args: &[&str]) -> Result<String, String> {
+    cx.view.datapath.count_assisted();
     let values = cx.coverage.values(&cx.view.datapath.all_ports(), &cx.view.datapath.totals());
     let found = names().zip(values).find(|(name, _)| args.first() == Some(&name.as_str()));
     found.map(|(_, n)| n.to_string()).ok_or_else(|| "No such counter".to_owned())

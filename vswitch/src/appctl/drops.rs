@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 /// The drops of a bridge's ports and mirrors; of all bridges, and those at no port, if none is named.
 pub(super) fn list(cx: &mut Context<'_>, args: &[&str]) -> Result<String, String> {
     let datapath = cx.view.datapath;
+    datapath.count_assisted();
     let mut rows = Vec::new();
     for bridge in bridges(&cx.view, args)? {
         for port in bridge.interfaces.iter().map(|i| i.name.as_str()) {

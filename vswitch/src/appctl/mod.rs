@@ -8,6 +8,7 @@
 //! listener, with its limits. Whoever can open the socket (root and its group) may do all of this; what he sends is
 //! bounded by the listener, and a request that is not understood is answered or ends his connection, nothing else.
 
+mod assist;
 pub mod command;
 pub mod coverage;
 mod doctor;

@@ -1,0 +1,63 @@
+//! `assist/list`: the flows that the kernel forwards by itself, and those that it doesn't with the reason, in JSON for
+//! `vsctl assist show`.
+
+use super::{Context, bridges};
+use crate::config::Bridge;
+use datapath::types::PortId;
+use datapath::worker::assist::{AssistedFlow, LeftOut, Why};
+use serde_json::{Value, json};
+
+/// Those of a bridge, or of all.
+pub(super) fn list(cx: &mut Context<'_>, args: &[&str]) -> Result<String, String> {
+    let (view, bridges) = (&cx.view, bridges(&cx.view, args)?);
+    if !view.config.assist {
+        let hint = "'vsctl set open_vswitch . other_config:assist=true' turns it on";
+        return Err(format!("other_config:assist is not true, so the kernel forwards nothing by itself; {hint}"));
+    }
+    let none = "the kernel forwards for no port; 'vsctl get interface PORT status:assist' tells why";
+    let (flows, left_out) = view.datapath.assisted().ok_or(none)?;
+    let name = |id| view.datapath.port_name(id).unwrap_or("?");
+    let of = |ingress| {
+        let has = |bridge: &&&Bridge| bridge.interfaces.iter().any(|i| i.name == name(ingress));
+        bridges.iter().find(has).map(|bridge| bridge.name.as_str())
+    };
+    let mut rows: Vec<_> = flows.iter().filter_map(|flow| Some(assisted(of(flow.ingress)?, name, flow))).collect();
+    rows.extend(left_out.iter().filter_map(|flow| Some(refused(of(flow.ingress)?, name, flow))));
+    rows.extend(bridges.iter().filter(|bridge| !bridge.mirrors.is_empty()).map(|bridge| mirrored(bridge)));
+    Ok(Value::from(rows).to_string())
+}
+
+fn assisted<'n>(bridge: &str, name: impl Fn(PortId) -> &'n str, flow: &AssistedFlow) -> Value {
+    json!({
+        "bridge": bridge, "in": name(flow.ingress), "out": name(flow.egress), "vlan": flow.vlan.get(),
+        "src": flow.src.to_string(), "dst": flow.dst.to_string(), "packets": flow.packets, "bytes": flow.bytes,
+        "age": flow.age.as_secs(), "idle": flow.idle.as_secs(), "why": null,
+    })
+}
+
+fn refused<'n>(bridge: &str, name: impl Fn(PortId) -> &'n str + Copy, flow: &LeftOut) -> Value {
+    json!({
+        "bridge": bridge, "in": name(flow.ingress), "out": name(flow.egress), "vlan": flow.vlan.get(),
+        "src": flow.src.to_string(), "dst": flow.dst.to_string(), "packets": null, "bytes": null,
+        "age": flow.age.as_secs(), "idle": null, "why": reason(flow.why, name),
+    })
+}
+
+fn mirrored(bridge: &Bridge) -> Value {
+    json!({
+        "bridge": bridge.name, "in": null, "out": null, "vlan": null, "src": null, "dst": null, "packets": null,
+        "bytes": null, "age": null, "idle": null, "why": "The bridge has a mirror, which has to see every frame.",
+    })
+}
+
+/// A sentence.
+fn reason<'n>(why: Why, name: impl Fn(PortId) -> &'n str) -> String {
+    match why {
+        Why::NoDevice(port) => format!("{} is no network device that the kernel forwards for.", name(port)),
+        Why::RateLimit(port) => format!("{} has a rate limit.", name(port)),
+        Why::UnknownMtu(port) => format!("The MTU of {} is not known.", name(port)),
+        Why::Tags => "It has more VLAN tags than one, or priority tags that are kept.".to_owned(),
+        Why::NoRoom => "The kernel's table has no room for it now; it is tried again.".to_owned(),
+        Why::TooMany => "Too many flows were new at the same time; it is tried again.".to_owned(),
+    }
+}
