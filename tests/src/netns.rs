@@ -316,6 +316,15 @@ impl Host {
                 .map_err(|e| format!("{e}; {}", daemon.log()))
         });
         self.daemon = Some(daemon);
+        // The same behaviour is wanted with the kernel's help.
+        if std::env::var("VSWITCH_TEST_ASSIST").as_deref() == Ok("1") {
+            self.assist();
+        }
+    }
+
+    /// Has the kernel forward known flows.
+    pub fn assist(&self) {
+        self.vsctl("set open_vswitch . other_config:assist=true");
     }
 
     /// The running daemon.

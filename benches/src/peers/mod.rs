@@ -100,6 +100,7 @@ pub const CABLE: &str = "cable";
 /// All of them, in the order of the report.
 pub const PEERS: &[Peer] = &[
     Peer::process("vswitch", "vswitch", Group::OneHost, ours::one_host),
+    Peer::process("assist", "vswitch, assist=true", Group::OneHost, ours::assisted),
     Peer::in_kernel(CABLE, "no switch: one veth pair", Group::OneHost, linux::cable),
     Peer::in_kernel("bridge", "Linux bridge", Group::OneHost, linux::bridge),
     Peer::in_kernel("macvlan", "macvlan, bridge mode", Group::OneHost, linux::macvlan),

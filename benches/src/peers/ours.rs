@@ -2,6 +2,7 @@
 
 use super::{MIRROR, Stage, monitor, two_pods};
 use vswitch_tests::netns::Lab;
+use vswitch_tests::process::eventually;
 use vswitch_tests::tunnel_pair::{PODS, Underlay, near_end, underlay_cable};
 
 /// Two pods on one bridge.
@@ -20,6 +21,26 @@ pub fn mirrored(lab: &Lab) -> Result<Stage, String> {
     monitor(lab, &host);
     host.vsctl("add-br br0 -- add-port br0 p1 -- add-port br0 p2 -- add-port br0 mon");
     host.vsctl(MIRROR);
+    let switch = vec![host.daemon().pid()];
+    Ok(Stage::new(ends, "10.0.0.2", switch, host))
+}
+
+/// The same with the kernel forwarding known flows by itself; both ways are known when it is ready.
+pub fn assisted(lab: &Lab) -> Result<Stage, String> {
+    let mut host = lab.host("host");
+    let ends = two_pods(lab, &host, "assisted");
+    host.vsctl("set open_vswitch . other_config:assist=true -- add-br br0 -- add-port br0 p1 -- add-port br0 p2");
+    for port in ["p1", "p2"] {
+        let state = host.vsctl(&format!("get interface {port} status:assist"));
+        if state.trim() != "on" {
+            return Err(format!("status:assist of {port} is {}", state.trim()));
+        }
+    }
+    eventually("the kernel forwards both ways", || {
+        ends[0].reaches("10.0.0.2");
+        let flows = host.vsctl("--no-headings -f csv -- assist show br0").lines().count();
+        if flows == 2 { Ok(()) } else { Err(format!("{flows} flows")) }
+    });
     let switch = vec![host.daemon().pid()];
     Ok(Stage::new(ends, "10.0.0.2", switch, host))
 }
