@@ -21,31 +21,36 @@ fn main() {
     let cores = thread::available_parallelism().map_or(0, usize::from);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     println!("{cores} cores, Linux {}; {rounds} rounds of {seconds} s each; medians\n", kernel.trim());
-    let (Some(lab), Some(other)) = (Lab::open(), Lab::open()) else { std::process::exit(1) };
-    let labs = [lab, other];
+    let (Some(lab), Some(other), Some(third)) = (Lab::open(), Lab::open(), Lab::open()) else { std::process::exit(1) };
+    let labs = [lab, other, third];
 
     let mut rows =
         vec![["", "vswitch", "Linux", "ratio", "vswitch's rounds", "Linux's rounds"].map(str::to_owned).to_vec()];
-    let idle = one_bridge(&labs, rounds, seconds, &mut rows);
+    let [idle, idle_assisted] = one_bridge(&labs, rounds, seconds, &mut rows);
     let Some(ours) = TwoHosts::open() else { std::process::exit(1) };
     two_hosts(&labs[0], &ours, rounds, seconds, &mut rows);
     println!("{}", table(&rows));
-    println!("CPU of an idle vswitch over 10 s: {idle:.1} %");
+    println!("CPU of an idle vswitch over 10 s: {idle:.1} %, with assist=true {idle_assisted:.1} %");
 }
 
-/// Two pods on one bridge: TCP, round trips, and what the switch uses when nothing happens (in percent of a core).
-fn one_bridge(labs: &[Lab; 2], rounds: usize, seconds: u32, rows: &mut Vec<Vec<String>>) -> f64 {
-    let [ours, theirs] = [ours::one_host(&labs[0]), linux::bridge(&labs[1])].map(|stage| stage.expect("a lab"));
+/// Two pods on one bridge: TCP, round trips, and what the switch uses when nothing happens (in percent of a core), without
+/// and with the kernel forwarding known flows by itself.
+fn one_bridge(labs: &[Lab; 3], rounds: usize, seconds: u32, rows: &mut Vec<Vec<String>>) -> [f64; 2] {
+    let build = [ours::one_host, ours::assisted, linux::bridge];
+    let [plain, assisted, theirs] = std::array::from_fn(|i| build[i](&labs[i]).expect("a lab"));
     let tcp = |stage: &Stage| stage.ends[0].tcp(&stage.ends[1], &stage.address, seconds) / 1e9;
-    let pair = Pair::in_turns(rounds, || tcp(&ours), || tcp(&theirs));
-    rows.push(row("TCP on one bridge, Gbit/s", &pair));
     let ping = |stage: &Stage| round_trip(&stage.ends[0], &stage.address);
-    let pair = Pair::in_turns(rounds.min(3), || ping(&ours), || ping(&theirs));
-    rows.push(row("ping on one bridge, µs", &pair));
-
+    for (ours, how) in [(&plain, ""), (&assisted, ", assist=true")] {
+        let pair = Pair::in_turns(rounds, || tcp(ours), || tcp(&theirs));
+        rows.push(row(&format!("TCP on one bridge{how}, Gbit/s"), &pair));
+        let pair = Pair::in_turns(rounds.min(3), || ping(ours), || ping(&theirs));
+        rows.push(row(&format!("ping on one bridge{how}, µs"), &pair));
+    }
     thread::sleep(Duration::from_secs(1));
-    let ((), spent) = spent_on(&ours.switch, || thread::sleep(Duration::from_secs(10)));
-    100.0 * spent.switch / 10.0
+    [plain, assisted].map(|ours| {
+        let ((), spent) = spent_on(&ours.switch, || thread::sleep(Duration::from_secs(10)));
+        100.0 * spent.switch / 10.0
+    })
 }
 
 /// A pod on each of two hosts, a tunnel between the hosts.

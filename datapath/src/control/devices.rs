@@ -15,8 +15,9 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
-/// The fact of `Interface:status` that tells whether the kernel forwards for a port.
+/// The facts of `Interface:status` that tell whether the kernel forwards for a port, and why not if it was to.
 const ASSIST: &str = "assist";
+const NO_ASSIST: &str = "assist_warning";
 
 /// What a port learns of its device.
 #[derive(Clone, Debug)]
@@ -109,29 +110,30 @@ impl Devices {
         Ok(opened)
     }
 
-    /// Has the kernel forward for the device, or no longer, where it is one that this can be done for; the status tells.
-    /// Its interface index, if the kernel does.
+    /// Has the kernel forward for the device, or no longer; the status tells what came of it. Its interface index, if the
+    /// kernel does.
     pub fn assist(&mut self, device: DeviceId, wanted: bool) -> Option<u32> {
-        let Record { opened, kind: Kind::Packet(handle, attached) } = self.records.get_mut(&device)? else {
-            return None;
-        };
+        let Record { opened, kind } = self.records.get_mut(&device)?;
         let status = &mut opened.applied.status;
-        status.retain(|(fact, _)| fact != ASSIST);
-        if !wanted {
-            *attached = None;
-            return None;
-        }
-        if attached.is_none() {
-            match attach(&mut self.programs, handle) {
-                Ok(done) => *attached = Some(done),
-                Err(e) => {
-                    status.push((ASSIST.to_owned(), format!("off: {}", without_assist(&e))));
-                    return None;
-                }
+        status.retain(|(fact, _)| ![ASSIST, NO_ASSIST].contains(&fact.as_str()));
+        let done = match kind {
+            Kind::Packet(_, attached) if !wanted => {
+                *attached = None;
+                return None;
             }
-        }
-        status.push((ASSIST.to_owned(), "on".to_owned()));
-        Some(handle.ifindex())
+            _ if !wanted => return None,
+            Kind::Packet(handle, Some(_)) => Ok(handle.ifindex()),
+            Kind::Packet(handle, none) => {
+                attach(&mut self.programs, handle).map_err(|e| without_assist(&e)).map(|done| {
+                    *none = Some(done);
+                    handle.ifindex()
+                })
+            }
+            _ => Err("its frames do not come by a packet socket".to_owned()),
+        };
+        status.push((ASSIST.to_owned(), if done.is_ok() { "on" } else { "off" }.to_owned()));
+        done.map_err(|why| status.push((NO_ASSIST.to_owned(), format!("the kernel forwards nothing by itself: {why}"))))
+            .ok()
     }
 
     /// The flows that the kernel forwards.

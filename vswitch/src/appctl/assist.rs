@@ -14,7 +14,7 @@ pub(super) fn list(cx: &mut Context<'_>, args: &[&str]) -> Result<String, String
         let hint = "'vsctl set open_vswitch . other_config:assist=true' turns it on";
         return Err(format!("other_config:assist is not true, so the kernel forwards nothing by itself; {hint}"));
     }
-    let none = "the kernel forwards for no port; 'vsctl get interface PORT status:assist' tells why";
+    let none = "the kernel forwards for no port; 'vsctl get interface PORT status:assist_warning' tells why";
     let (flows, left_out) = view.datapath.assisted().ok_or(none)?;
     let name = |id| view.datapath.port_name(id).unwrap_or("?");
     let of = |ingress| {

@@ -18,6 +18,8 @@
 //! **The table** ([`Table`]) is memory that the worker shares with the filter: a few stores put a flow in, one takes it
 //! out, one other empties it all.
 //!
+//! What the device out drops is in its own statistics (`ip -s link`): a redirection tells nobody what became of it.
+//!
 //! Needs tcx links (Linux 6.6). Links and socket filters end with their descriptors: a killed process leaves no program, no
 //! map and no forwarding.
 //!
