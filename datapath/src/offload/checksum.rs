@@ -54,7 +54,7 @@ pub fn looks_partial(inner: &[u8], headers: &Headers) -> bool {
 }
 
 /// The state of a frame that [`looks_partial`].
-#[inline]
+#[inline(always)] // A call would have the network written to memory and read back in other pieces.
 pub(super) fn partial_state(inner: &[u8], network: &Network) -> Option<ChecksumState> {
     let offset = field_offset(network.proto).filter(|_| !network.routed)?;
     network.header_len(inner)?;

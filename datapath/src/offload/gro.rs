@@ -155,8 +155,11 @@ impl Next {
     /// What may follow `frame`.
     #[inline]
     fn after(frame: &[u8]) -> Self {
-        let network = parse(frame).ok().and_then(|headers| headers.network(frame));
-        let Some(network) = network.filter(|network| network.proto == tcp::PROTOCOL) else { return Self::Nothing };
+        let Ok(headers) = parse(frame) else { return Self::Nothing };
+        let Some(network) = headers.network(frame) else { return Self::Nothing };
+        if network.proto != tcp::PROTOCOL {
+            return Self::Nothing;
+        }
         let Some(header_len) = network.header_len(frame) else { return Self::Nothing };
         let plain_header = match network.version {
             IpVersion::V4 => ipv4::MIN_HEADER_LEN,

@@ -61,8 +61,10 @@ impl Decap {
         }
         // Whether the last frame is in this run.
         let mut here = false;
-        for start in (0..len).step_by(datagram) {
-            let (key, inner) = match self.inner(run.bytes(), start..len.min(start + datagram)) {
+        let mut at = 0..0;
+        while at.end < len {
+            at = at.end..len.min(at.end + datagram);
+            let (key, inner) = match self.inner(run.bytes(), at.clone()) {
                 Ok(found) => found,
                 Err(reason) => {
                     refuse(reason);

@@ -60,7 +60,7 @@ fn encap_whole(
     if let Err(reason) = checksum::finish(&mut frame) {
         return Err((frame, reason));
     }
-    frame.meta.outer = Some(tunnel.outer(&frame));
+    tunnel.set_outer(&mut frame);
     let header_len = tunnel.header_len();
     frame.pop_front(tunnel.stripped_len());
     pool.make_room(&mut frame, header_len);
@@ -71,14 +71,15 @@ fn encap_whole(
 
 /// Turns a frame into as many datagrams as `cut` has segments, in runs of as many as the kernel takes.
 fn encap_cut(
-    frame: Frame,
+    mut frame: Frame,
     tunnel: &Tunnel,
     cut: &Cut,
     segments: usize,
     pool: &mut Pool,
     out: &mut Vec<Frame>,
 ) -> Encapped {
-    let (header_len, outer) = (tunnel.header_len(), tunnel.outer(&frame));
+    tunnel.set_outer(&mut frame);
+    let header_len = tunnel.header_len();
     let datagram = header_len + cut.segment_len(0);
     let per_run = if tunnel.sends_runs() { MAX_RUN.min(udp::MAX_PAYLOAD / datagram) } else { 1 };
     let mut runs = 0;
@@ -91,7 +92,7 @@ fn encap_cut(
             tunnel.write_header(bytes);
         }
         let segment = (last > first).then_some(datagram as u16);
-        let outer = Some(Outer { segment, ..outer });
+        let outer = frame.meta.outer.map(|outer| Outer { segment, ..outer });
         // Nothing that is stripped is sent in runs of several.
         run.pop_front(tunnel.stripped_len());
         run.meta = Meta { csum: ChecksumState::None, gso: None, outer, ..frame.meta };

@@ -234,19 +234,21 @@ impl Tunnel {
         self.protocol.udp_port().is_some() && self.checksum
     }
 
-    /// The underlay side of a datagram that carries `frame`.
+    /// Says of a frame how the datagrams that carry it are to be sent.
     #[inline]
-    fn outer(&self, frame: &Frame) -> Outer {
+    fn set_outer(&self, frame: &mut Frame) {
         let (entropy, tos, ttl) = self.marks(frame.bytes());
-        Outer {
+        frame.meta.outer = Some(Outer {
+            remote: self.remote.ip(),
+            remote_port: self.remote.port(),
             local: self.local,
+            segment: None,
             entropy,
             tos,
             ttl,
             dont_fragment: self.dont_fragment && !frame.meta.outer_may_fragment,
             checksum: self.checksum || self.protocol.udp_port().is_none(),
-            ..Outer::to(self.remote)
-        }
+        });
     }
 
     /// Flow entropy, type of service and time to live of what carries `frame`.
