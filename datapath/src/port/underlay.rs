@@ -123,7 +123,14 @@ impl Sender {
                 let source = &mut sources[way.0];
                 source.become_mode(way.1, *ipv6)?;
                 let alike = frames.iter().take_while(|frame| way_of(frame, count) == way).count();
-                messages.send(source.fd.as_fd(), runs(&frames[..alike], count).map(|run| outgoing(run, *ipv6)))
+                let fd = source.fd.as_fd();
+                match messages.send(fd, runs(&frames[..alike], count).map(|run| outgoing(run, *ipv6))) {
+                    // So older kernels say of a run that its datagrams are too large; of one alone they say EMSGSIZE.
+                    Err(e) if e.raw_os_error() == Some(libc::EINVAL) && run_len(frames, count) > 1 => {
+                        messages.send(fd, std::iter::once(outgoing(&frames[..1], *ipv6)))
+                    }
+                    sent => sent,
+                }
             },
         )
     }

@@ -5,3 +5,4 @@ mod errors;
 mod forwarding;
 mod lab;
 mod life;
+mod sockets;
