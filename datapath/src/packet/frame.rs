@@ -13,10 +13,12 @@
 //! ([`Frame::push_front`], [`Frame::pop_front`]) leave them alone, so whoever adds a header *that stays part of the
 //! same frame* shifts them ([`Frame::push_vlan`] does), and whoever encapsulates resolves them first.
 
+use super::sys::{Buffer, Region};
 use crate::types::{DeviceId, Place, PortId, RemoteIndex};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU8;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
 /// Bytes kept free before a received frame: more than all tags and headers that it gets on its way, the deepest encapsulation
 /// included; where they are not enough ([`super::Pool::make_room`]), it is copied.
@@ -153,7 +155,7 @@ pub struct Frame(Box<Body>);
 /// What a [`Frame`] is.
 #[derive(Debug)]
 pub struct Body {
-    buf: Box<[u8]>,
+    buf: Buffer,
     start: u32,
     end: u32,
     /// What travels with the bytes.
@@ -182,7 +184,8 @@ impl Frame {
     /// # Panics
     /// If `headroom` exceeds the buffer, or that has 4 GiB.
     #[must_use]
-    pub fn new(buf: Box<[u8]>, headroom: usize) -> Self {
+    pub fn new(buf: impl Into<Buffer>, headroom: usize) -> Self {
+        let buf = buf.into();
         assert!(headroom <= buf.len() && u32::try_from(buf.len()).is_ok(), "headroom {headroom} of {}", buf.len());
         Self(Box::new(Body { buf, start: headroom as u32, end: headroom as u32, meta: Meta::default() }))
     }
@@ -304,6 +307,32 @@ impl Body {
     /// If the headroom is too small.
     pub fn with_header(&mut self, n: usize) -> &mut [u8] {
         &mut self.buf[self.start as usize - n..self.end as usize]
+    }
+
+    /// The region whose chunk the frame's memory is; `None`: it is on the heap.
+    #[inline]
+    #[must_use]
+    pub fn region(&self) -> Option<&Arc<Region>> {
+        self.buf.region()
+    }
+
+    /// Which chunk of `region` the frame's memory is.
+    #[inline]
+    #[must_use]
+    pub fn chunk_in(&self, region: &Arc<Region>) -> Option<u32> {
+        self.buf.chunk_in(region)
+    }
+
+    /// Takes what the kernel has written into the memory: `len` bytes from `start` on. `false`, with nothing changed, if
+    /// that is not inside it.
+    #[inline]
+    #[must_use]
+    pub fn set_span(&mut self, start: usize, len: usize) -> bool {
+        let inside = start.checked_add(len).is_some_and(|end| end <= self.buf.len());
+        if inside {
+            (self.start, self.end) = (start as u32, (start + len) as u32);
+        }
+        inside
     }
 
     /// Inserts an 802.1Q or 802.1ad tag after the addresses and shifts the offsets of the metadata.

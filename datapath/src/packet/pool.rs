@@ -5,9 +5,16 @@
 //! keeps at most `spare_limit` when they come back.
 
 use super::frame::{Frame, HEADROOM, MAX_FRAME};
+use super::sys::Region;
+use std::sync::Arc;
 
 /// Bytes of one buffer: headroom, the largest frame, and slack so that a coalesced run of tunnel datagrams fits too.
 pub const BUFFER: usize = HEADROOM + MAX_FRAME + 499;
+
+/// Spare chunks of a region that a worker keeps; more go back to the region, where other workers find them.
+const SPARE_CHUNKS: usize = 1024;
+/// Chunks that are taken from a region at a time.
+const REFILL: usize = 64;
 
 /// Recycled frames of one worker.
 #[derive(Debug)]
@@ -15,13 +22,15 @@ pub struct Pool {
     spare: Vec<Frame>,
     spare_limit: usize,
     relocated: u64,
+    /// Frames on chunks of regions, by region; there are few.
+    chunks: Vec<(Arc<Region>, Vec<Frame>)>,
 }
 
 impl Pool {
     /// A pool that keeps up to `spare_limit` unused buffers of [`BUFFER`] bytes.
     #[must_use]
     pub fn new(spare_limit: usize) -> Self {
-        Self { spare: Vec::with_capacity(spare_limit), spare_limit, relocated: 0 }
+        Self { spare: Vec::with_capacity(spare_limit), spare_limit, relocated: 0, chunks: Vec::new() }
     }
 
     /// An empty frame with the usual headroom and room for [`MAX_FRAME`] bytes.
@@ -63,9 +72,45 @@ impl Pool {
 
     /// Takes the memory of a frame that is finished with; the caller has counted where it went.
     pub fn recycle(&mut self, frame: Frame) {
-        if frame.capacity() == BUFFER && self.spare.len() < self.spare_limit {
-            self.spare.push(frame);
+        if frame.capacity() == BUFFER {
+            if self.spare.len() < self.spare_limit {
+                self.spare.push(frame);
+            }
+        } else if let Some(region) = frame.region() {
+            // A region of which no chunk was taken here is not kept alive by this pool.
+            let own = self.chunks.iter_mut().find(|(own, _)| Arc::ptr_eq(own, region));
+            if let Some((_, spare)) = own.filter(|(_, spare)| spare.len() < SPARE_CHUNKS) {
+                spare.push(frame);
+            }
         }
+    }
+
+    /// An empty frame on a chunk of `region`, with the usual headroom; `None` when all its chunks are in use.
+    #[inline]
+    pub fn alloc_chunk(&mut self, region: &Arc<Region>) -> Option<Frame> {
+        let spare = self.chunks_of(region);
+        if spare.is_empty() {
+            spare.extend(region.take(REFILL).map(|chunk| Frame::new(chunk, HEADROOM)));
+        }
+        let mut frame = spare.pop()?;
+        frame.reset(HEADROOM);
+        Some(frame)
+    }
+
+    /// The spare frames on chunks of `region`.
+    #[inline]
+    fn chunks_of(&mut self, region: &Arc<Region>) -> &mut Vec<Frame> {
+        let at = self.chunks.iter().position(|(own, _)| Arc::ptr_eq(own, region)).unwrap_or_else(|| {
+            self.chunks.push((Arc::clone(region), Vec::with_capacity(SPARE_CHUNKS)));
+            self.chunks.len() - 1
+        });
+        &mut self.chunks[at].1
+    }
+
+    /// Spare frames on chunks of `region`.
+    #[must_use]
+    pub fn spare_chunks(&self, region: &Arc<Region>) -> usize {
+        self.chunks.iter().find(|(own, _)| Arc::ptr_eq(own, region)).map_or(0, |(_, spare)| spare.len())
     }
 
     /// Unused buffers at hand.
@@ -108,6 +153,24 @@ mod tests {
         assert_eq!((frame.headroom(), pool.spare()), (HEADROOM, 1));
         assert_eq!((frame.bytes().to_vec(), frame.meta), before);
         assert_eq!([pool.take_relocated(), pool.take_relocated()], [1, 0]);
+    }
+
+    #[test]
+    fn chunks_are_used_again_and_none_is_lost() {
+        let (region, mut pool) = (Region::new(100).unwrap(), Pool::new(1));
+        let mut frames: Vec<_> = std::iter::from_fn(|| pool.alloc_chunk(&region)).collect();
+        assert_eq!((frames.len(), region.free(), frames[0].headroom()), (100, 0, HEADROOM));
+        frames[0].set_len(9);
+        frames[0].meta.hops = 3;
+        let first = frames[0].chunk_in(&region);
+        pool.recycle(frames.swap_remove(0));
+        assert_eq!(pool.spare_chunks(&region), 1);
+        let again = pool.alloc_chunk(&region).unwrap();
+        assert_eq!((again.chunk_in(&region), again.len(), again.meta), (first, 0, crate::packet::Meta::default()));
+        // Of a region that a pool takes no chunks from it keeps none either.
+        let (other, mut stranger) = (Region::new(1).unwrap(), Pool::new(1));
+        stranger.recycle(Frame::new(other.take(1).next().unwrap(), HEADROOM));
+        assert_eq!((other.free(), stranger.spare_chunks(&other)), (1, 0));
     }
 
     #[test]
