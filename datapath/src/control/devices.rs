@@ -7,6 +7,7 @@ use crate::port::packet::{PacketHandle, PacketSocket};
 use crate::port::raw_ip::RawIp;
 use crate::port::tap::{Tap, TapHandle};
 use crate::port::udp::UdpEndpoint;
+use crate::port::xdp::{self, Umem};
 use crate::port::{Caps, Device, OpenError, Status};
 use crate::tunnel::{Endpoint, Protocol, ipip};
 use crate::types::DeviceId;
@@ -39,6 +40,8 @@ enum Kind {
     None,
     Plain,
     Packet(PacketHandle, Option<Attached>),
+    /// Of the device with this interface index, which has one such owner at a time.
+    Xdp(u32),
     Tap(TapHandle),
     Shared {
         endpoint: Endpoint,
@@ -64,6 +67,10 @@ pub struct Devices {
     keep_outs: KeepOuts,
     /// Set while a device has, or was to have, frames forwarded in the kernel.
     programs: Option<Programs>,
+    /// Interfaces whose AF_XDP device the worker has not given up yet.
+    closing_xdp: Vec<u32>,
+    /// The memory of AF_XDP ports.
+    umem: Umem,
 }
 
 impl std::fmt::Debug for Devices {
@@ -84,6 +91,10 @@ impl Devices {
             PortKind::Netdev { ifindex } => {
                 let (socket, handle, status) = PacketSocket::open(&spec.name, *ifindex, &mut self.keep_outs)?;
                 (Box::new(socket), Kind::Packet(handle, None), Applied { status, ifindex: Some(*ifindex) })
+            }
+            PortKind::Xdp(xdp) => {
+                let (device, status) = xdp::open(&spec.name, xdp, &mut self.umem)?;
+                (device, Kind::Xdp(xdp.ifindex), Applied { status, ifindex: Some(xdp.ifindex) })
             }
             PortKind::Internal => {
                 let (tap, handle, status) = self.open_tap(&spec.name)?;
@@ -147,14 +158,21 @@ impl Devices {
             *users = users.saturating_sub(1);
             return;
         }
-        if let Some(Record { kind: Kind::Tap(handle), .. }) = self.records.remove(&device) {
-            self.parked.insert(port.to_owned(), handle);
+        match self.records.remove(&device).map(|record| record.kind) {
+            Some(Kind::Tap(handle)) => drop(self.parked.insert(port.to_owned(), handle)),
+            Some(Kind::Xdp(ifindex)) => self.closing_xdp.push(ifindex),
+            _ => {}
         }
         let opened_just_now = self.added.iter().position(|(id, _)| *id == device);
         match opened_just_now {
             Some(at) => drop(self.added.swap_remove(at)),
             None => self.closed.push(device),
         }
+    }
+
+    /// Whether the device of `kind` can only be opened when the change so far has ended.
+    pub fn is_held_by_closing(&self, kind: &PortKind) -> bool {
+        matches!(kind, PortKind::Xdp(xdp) if self.closing_xdp.contains(&xdp.ifindex))
     }
 
     /// Ends a change: TAPs that nobody took up again go, shared devices without users are closed.
@@ -164,6 +182,7 @@ impl Devices {
                 tracing::warn!("{name}: the interface stays: {e}; remove it with 'ip link del {name}'");
             }
         }
+        self.closing_xdp.clear();
         let unused = |r: &Record| matches!(r.kind, Kind::Shared { users: 0, .. });
         self.closed.extend(self.records.iter().filter(|(_, r)| unused(r)).map(|(id, _)| *id));
         self.records.retain(|_, r| !unused(r));

@@ -10,7 +10,7 @@ mod spec;
 
 pub use spec::{
     Action, AddressFlaps, Applied, ApplyError, BridgeSpec, DatapathEvent, MAX_MIRRORS, MirrorOutput, MirrorSpec,
-    MirrorStats, MtuPolicy, PortKind, PortSpec, PortStats, StaticSpec, Totals,
+    MirrorStats, MtuPolicy, PortKind, PortSpec, PortStats, StaticSpec, Totals, XdpMode, XdpSpec,
 };
 
 use crate::stats::{DropCounters, PortCounters, WorkerCounters};
@@ -89,6 +89,12 @@ impl Datapath {
     /// the others intact; the results are in the order of the actions.
     pub fn apply(&mut self, actions: Vec<Action>) -> Vec<Result<Applied, ApplyError>> {
         let results = actions.into_iter().map(|action| self.perform(action)).collect();
+        self.publish();
+        results
+    }
+
+    /// Has the worker take over what has changed, and closes what it gives up.
+    fn publish(&mut self) {
         let (added, removed) = self.devices.take_changes();
         let (done, acknowledged) = mpsc::sync_channel(1);
         let (snapshot, flow_table) = (Arc::new(self.books.snapshot()), self.devices.flow_table());
@@ -98,7 +104,6 @@ impl Datapath {
         for counters in self.leaving.drain(..) {
             self.retired.add(&PortStats::of(&counters));
         }
-        results
     }
 
     /// Adds what the kernel has forwarded by itself until now to the counters of ports, which lag by up to half a second
@@ -287,6 +292,9 @@ impl Datapath {
             return Err(ApplyError::Exists(spec.name));
         }
         self.books.check(&spec)?;
+        if self.devices.is_held_by_closing(&spec.kind) {
+            self.publish();
+        }
         let opened = self.devices.open(&spec, || self.books.new_device_id())?;
         let id = self.books.new_port_id();
         let (device, caps, counters) = (opened.device, opened.caps, Arc::default());

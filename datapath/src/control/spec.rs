@@ -1,5 +1,6 @@
 //! What can be asked of the datapath, and what comes back. Plain values: the daemon compares them to plan a change.
 
+pub use crate::port::xdp::{Mode as XdpMode, XdpSpec};
 pub use crate::switch::mirror::MAX_MIRRORS;
 pub use crate::switch::mtu::MtuPolicy;
 
@@ -136,6 +137,8 @@ pub enum PortKind {
         /// Its interface index in the network namespace of the caller.
         ifindex: u32,
     },
+    /// A network device of the host, through AF_XDP sockets.
+    Xdp(XdpSpec),
     /// A TAP interface of the host with the port's name, made if it does not exist.
     Internal,
     /// A tunnel.
@@ -155,6 +158,8 @@ impl PortKind {
     pub fn may_become(&self, new: &Self) -> bool {
         match (self, new) {
             (Self::Tunnel(old), Self::Tunnel(new)) => old.is_same_but_for_ends(new),
+            // Frames that are larger than it once was are cut again where they leave.
+            (Self::Xdp(old), Self::Xdp(new)) => XdpSpec { mtu: new.mtu, ..old.clone() } == *new,
             (old, new) => old == new,
         }
     }

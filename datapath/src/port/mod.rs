@@ -24,6 +24,7 @@ mod tx;
 pub mod udp;
 mod underlay;
 mod vnet;
+pub mod xdp;
 
 /// Bytes of frames that may wait in the kernel for or from a socket: about a hundred super-frames.
 const SOCKET_BUFFER: libc::c_int = 8 << 20;

@@ -39,8 +39,8 @@ const ETH_P_8021Q: u16 = 0x8100;
 pub struct PacketSocket {
     fd: Arc<OwnedFd>,
     ifindex: libc::c_int,
-    /// Frees the device for the host's stack when it is dropped.
-    _keep_out: Arc<KeepOut>,
+    /// Frees the device for the host's stack when it is dropped; `None`: the host goes on using it.
+    _keep_out: Option<Arc<KeepOut>>,
     receiver: Receiver,
     sending: Messages,
 }
@@ -66,8 +66,18 @@ impl PacketSocket {
         let (fd, keep_out) = (Arc::new(fd), Arc::new(keep_out));
         let handle = PacketHandle { fd: Arc::clone(&fd), keep_out: Arc::clone(&keep_out), ifindex };
         let (receiver, sending) = (Receiver::new(), Messages::new());
-        let port = Self { fd, ifindex: index, _keep_out: keep_out, receiver, sending };
+        let port = Self { fd, ifindex: index, _keep_out: Some(keep_out), receiver, sending };
         Ok((port, handle, status.into()))
+    }
+
+    /// A socket beside AF_XDP sockets on a device that the host goes on using, for what both get: frames to groups.
+    pub(crate) fn of_groups(ifindex: u32) -> io::Result<Self> {
+        let index = libc::c_int::try_from(ifindex).unwrap_or(0);
+        let fd = socket(index)?;
+        sys::attach_filter(fd.as_fd(), &GROUPS_ONLY)?;
+        sys::bind_packet(fd.as_fd(), index, ETH_P_ALL)?;
+        let (receiver, sending) = (Receiver::new(), Messages::new());
+        Ok(Self { fd: Arc::new(fd), ifindex: index, _keep_out: None, receiver, sending })
     }
 
     fn receive_error(&mut self, error: &io::Error, lost: &mut Vec<(DropReason, u64)>) -> Rx {
@@ -109,8 +119,16 @@ impl PacketHandle {
     }
 }
 
-/// A packet socket that receives nothing before it is bound.
-fn socket(ifindex: libc::c_int) -> io::Result<OwnedFd> {
+/// Takes frames whose destination has the group bit, in classic BPF (linux/filter.h): `ldb [0]; jset #1; ret all; ret 0`.
+const GROUPS_ONLY: [libc::sock_filter; 4] = [
+    libc::sock_filter { code: 0x30, jt: 0, jf: 0, k: 0 },
+    libc::sock_filter { code: 0x45, jt: 0, jf: 1, k: 1 },
+    libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: u32::MAX },
+    libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: 0 },
+];
+
+/// A packet socket that receives nothing before it is bound, and has the device take frames for any station.
+pub(super) fn socket(ifindex: libc::c_int) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let fd = socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None)?;
     for name in [PACKET_VNET_HDR, PACKET_AUXDATA, PACKET_IGNORE_OUTGOING] {

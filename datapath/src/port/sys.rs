@@ -185,6 +185,15 @@ pub fn bind_packet(fd: BorrowedFd<'_>, ifindex: libc::c_int, protocol: u16) -> i
     check(unsafe { libc::bind(fd.as_raw_fd(), at, len) }).map(drop)
 }
 
+/// Lets a socket receive only what a classic BPF program accepts (`SO_ATTACH_FILTER`).
+pub fn attach_filter(fd: BorrowedFd<'_>, program: &[libc::sock_filter]) -> io::Result<()> {
+    let len = libc::c_ushort::try_from(program.len()).unwrap_or(libc::c_ushort::MAX);
+    let filter = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
+    let (at, size) = ((&raw const filter).cast(), socklen(size_of::<libc::sock_fprog>()));
+    // SAFETY: the program lives until the call returns and is `len` instructions long; the kernel copies it.
+    check(unsafe { libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, at, size) }).map(drop)
+}
+
 /// The interface a packet socket is bound to; -1 once it has gone.
 pub fn bound_interface(fd: BorrowedFd<'_>) -> io::Result<libc::c_int> {
     // SAFETY: all-zero bytes are a valid sockaddr_ll.
@@ -247,14 +256,28 @@ pub fn tun_set_header_len(fd: BorrowedFd<'_>, len: libc::c_int) -> io::Result<()
 /// `ETHTOOL_GDRVINFO`: the driver of the interface `name` in the socket's network namespace ("veth", "bridge", …).
 pub fn driver_of(socket: BorrowedFd<'_>, name: &str) -> io::Result<String> {
     const GDRVINFO: u32 = 3;
-    /// Bytes of `struct ethtool_drvinfo`; the driver's name is 32 bytes after the 4 of the command.
-    const LEN: usize = 196;
-    let (mut info, mut request) = (Aligned([0_u8; LEN]), request(name)?);
-    info.0[..4].copy_from_slice(&GDRVINFO.to_ne_bytes());
-    request.ifr_ifru.ifru_data = info.0.as_mut_ptr().cast();
-    // SAFETY: the request and the structure that it points to live until the call returns; the latter has the size
-    // that the kernel writes for this command.
-    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) })?;
-    let driver: Vec<u8> = info.0[4..36].iter().copied().take_while(|&b| b != 0).collect();
+    // `struct ethtool_drvinfo`; the driver's name is 32 bytes after the 4 of the command.
+    let info = ethtool::<196>(socket, name, GDRVINFO)?;
+    let driver: Vec<u8> = info[4..36].iter().copied().take_while(|&b| b != 0).collect();
     Ok(String::from_utf8_lossy(&driver).into_owned())
+}
+
+/// `ETHTOOL_GCHANNELS`: how many queues the interface receives by.
+pub fn receive_queues(socket: BorrowedFd<'_>, name: &str) -> io::Result<u32> {
+    const GCHANNELS: u32 = 0x3c;
+    // `struct ethtool_channels`: the command, four maxima, then receive, transmit, other and combined queues.
+    let channels = ethtool::<36>(socket, name, GCHANNELS)?;
+    let field = |at: usize| u32::from_ne_bytes([channels[at], channels[at + 1], channels[at + 2], channels[at + 3]]);
+    Ok(field(20) + field(32))
+}
+
+/// An ethtool command that fills a structure of `LEN` bytes, which begins with the command.
+fn ethtool<const LEN: usize>(socket: BorrowedFd<'_>, name: &str, command: u32) -> io::Result<[u8; LEN]> {
+    let (mut info, mut request) = (Aligned([0_u8; LEN]), request(name)?);
+    info.0[..4].copy_from_slice(&command.to_ne_bytes());
+    request.ifr_ifru.ifru_data = info.0.as_mut_ptr().cast();
+    // SAFETY: the request and the structure that it points to live until the call returns; the callers give the size
+    // that the kernel writes for the command.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) })?;
+    Ok(info.0)
 }

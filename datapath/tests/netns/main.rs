@@ -6,3 +6,4 @@ mod forwarding;
 mod lab;
 mod life;
 mod sockets;
+mod xdp;

@@ -8,6 +8,7 @@
 //! Encoding: Documentation/bpf/standardization/instruction-set.rst; numbers: linux/bpf.h. What is wrong with a program the
 //! kernel's verifier says when it is loaded ([`sys::load`]); nothing runs that it has not approved.
 
+pub mod btf;
 pub mod sys;
 
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -21,6 +22,7 @@ pub const R1: Reg = Reg(1);
 pub const R2: Reg = Reg(2);
 pub const R3: Reg = Reg(3);
 pub const R4: Reg = Reg(4);
+pub const R5: Reg = Reg(5);
 pub const R6: Reg = Reg(6);
 pub const R7: Reg = Reg(7);
 pub const R8: Reg = Reg(8);
@@ -75,6 +77,8 @@ pub enum Helper {
     VlanPop = 19,
     Redirect = 23,
     SkbLoadBytes = 26,
+    XdpAdjustHead = 44,
+    RedirectMap = 51,
 }
 
 /// Somewhere in a program.
@@ -97,6 +101,8 @@ const TO_BIG_ENDIAN: u8 = 0xd4 | BY_REGISTER;
 /// What a 64-bit constant stands for, instead of itself: a map, or memory of its only value.
 const MAP: u8 = 1;
 const MAP_VALUE: u8 = 2;
+/// What a call goes by, instead of a number: the type of a function (`BPF_PSEUDO_KFUNC_CALL`).
+const TYPED: u8 = 2;
 
 /// One instruction, as the kernel takes it.
 pub type Instruction = [u8; 8];
@@ -212,6 +218,11 @@ impl Program {
         self.emit(JUMP | CALL, Reg(0), Reg(0), 0, helper as i32)
     }
 
+    /// Calls a function of the kernel that has no number, by its type ([`btf::function`]).
+    pub fn call_typed(&mut self, function: i32) -> &mut Self {
+        self.emit(JUMP | CALL, Reg(0), Reg(TYPED), 0, function)
+    }
+
     /// Ends with [`R0`] as the result.
     pub fn exit(&mut self) -> &mut Self {
         self.emit(JUMP | EXIT, Reg(0), Reg(0), 0, 0)
@@ -265,13 +276,14 @@ mod tests {
             .store(Size::Double, FP, -8, R9) // 7b 9a: *(u64 *)(r10 - 8) = r9
             .store_number(Size::Word, R6, 48, 7) // 62 06: *(u32 *)(r6 + 48) = 7
             .add_atomically(R0, 16, R1) // db 10: lock *(u64 *)(r0 + 16) += r1
-            .jump_if(R2, If::NotEqual, 0x0608, end) // 55 02: if r2 != 1544 goto +4
-            .jump_if_reg(R1, If::Above, R3, end) // 2d 31: if r1 > r3 goto +3
+            .jump_if(R2, If::NotEqual, 0x0608, end) // 55 02: if r2 != 1544 goto +5
+            .jump_if_reg(R1, If::Above, R3, end) // 2d 31: if r1 > r3 goto +4
             .set_wide(R1, 0x1122_3344_5566_7788) // 18 01: r1 = … ll
             .call(Helper::Redirect) // 85: call 23
+            .call_typed(70_000) // 85 20: call 70000
             .place(end)
             .exit(); // 95
-        let expected: [Instruction; 15] = [
+        let expected: [Instruction; 16] = [
             [0xbf, 0x16, 0, 0, 0, 0, 0, 0],
             [0xb7, 0x00, 0, 0, 2, 0, 0, 0],
             [0x07, 0x07, 0, 0, 0xff, 0xff, 0xff, 0xff],
@@ -281,11 +293,12 @@ mod tests {
             [0x7b, 0x9a, 0xf8, 0xff, 0, 0, 0, 0],
             [0x62, 0x06, 48, 0, 7, 0, 0, 0],
             [0xdb, 0x10, 16, 0, 0, 0, 0, 0],
-            [0x55, 0x02, 4, 0, 0x08, 0x06, 0, 0],
-            [0x2d, 0x31, 3, 0, 0, 0, 0, 0],
+            [0x55, 0x02, 5, 0, 0x08, 0x06, 0, 0],
+            [0x2d, 0x31, 4, 0, 0, 0, 0, 0],
             [0x18, 0x01, 0, 0, 0x88, 0x77, 0x66, 0x55],
             [0, 0, 0, 0, 0x44, 0x33, 0x22, 0x11],
             [0x85, 0, 0, 0, 23, 0, 0, 0],
+            [0x85, 0x20, 0, 0, 0x70, 0x11, 1, 0],
             [0x95, 0, 0, 0, 0, 0, 0, 0],
         ];
         assert_eq!(p.finish(), expected);

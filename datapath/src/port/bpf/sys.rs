@@ -154,7 +154,7 @@ impl Drop for Shared {
     }
 }
 
-fn padded(name: &str) -> [u8; 16] {
+pub(in crate::port) fn padded(name: &str) -> [u8; 16] {
     let mut padded = [0; 16];
     padded.iter_mut().zip(name.bytes().take(15)).for_each(|(to, from)| *to = from);
     padded
@@ -164,7 +164,7 @@ fn padded(name: &str) -> [u8; 16] {
 ///
 /// # Safety
 /// Addresses in `attr` must be valid for what `command` does with them, and the command must make a descriptor.
-unsafe fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<OwnedFd> {
+pub(in crate::port) unsafe fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<OwnedFd> {
     // SAFETY: `attr` lives until the call returns and its size is stated; what it points to is the caller's promise.
     let fd = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
     match libc::c_int::try_from(fd) {

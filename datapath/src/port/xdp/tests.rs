@@ -1,0 +1,229 @@
+//! Against the kernel, in network namespaces; needs root. What a daemon's tests see from outside is not repeated here.
+
+use super::*;
+use crate::packet::ChecksumState;
+use crate::port::bpf::sys::{Kind, load};
+use crate::port::bpf::{Helper, Program as Assembler, R0, R2, R3};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use std::fs::File;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// What `line` prints.
+fn run(line: &str) -> String {
+    let mut words = line.split_whitespace();
+    let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// A network namespace with the veth pair `v0`, `v1`, up and silent; removed when it is dropped.
+struct Space(String);
+
+impl Space {
+    fn new(name: &str) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            assert!(std::env::var("VSWITCH_REQUIRE_ALL").as_deref() != Ok("1"), "{name}: needs root");
+            eprintln!("skipped: {name}: needs root");
+            return None;
+        }
+        let space = Self(format!("dpio-{}-xdp-{name}", std::process::id()));
+        assert_eq!(run(&format!("ip netns add {}", space.0)), "");
+        let ip = |line: &str| assert_eq!(run(&format!("ip -n {} {line}", space.0)), "", "{line}");
+        run(&format!("ip netns exec {} sysctl -qw net.ipv6.conf.default.disable_ipv6=1", space.0));
+        ip("link add v0 numtxqueues 1 numrxqueues 1 type veth peer name v1 numtxqueues 1 numrxqueues 1");
+        ip("link set v0 up");
+        ip("link set v1 up");
+        Some(space)
+    }
+
+    /// What `job` returns in it.
+    fn inside<T: Send>(&self, job: impl FnOnce() -> T + Send) -> T {
+        let there = || {
+            let file = File::open(format!("/run/netns/{}", self.0)).unwrap();
+            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+            job()
+        };
+        std::thread::scope(|s| s.spawn(there).join().unwrap_or_else(|e| std::panic::resume_unwind(e)))
+    }
+
+    fn index(&self, name: &str) -> u32 {
+        run(&format!("ip -n {} -o link show {name}", self.0)).split(':').next().unwrap().parse().unwrap()
+    }
+
+    /// An AF_XDP port on one end, in the best mode.
+    fn open(&self, name: &str, umem: &mut Umem, host: &[MacAddr]) -> (Box<dyn Device>, Status) {
+        let (ifindex, mode) = (self.index(name), Mode::BestEffort);
+        let spec = XdpSpec { ifindex, mode, queues: None, busy_poll: 0, host: host.to_vec(), mtu: None };
+        self.inside(|| open(name, &spec, umem)).unwrap()
+    }
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        run(&format!("ip netns del {}", self.0));
+    }
+}
+
+/// Receives so many frames.
+fn receive(device: &mut dyn Device, pool: &mut Pool, count: usize) -> Vec<Frame> {
+    let (mut batch, mut lost, mut got) = (Batch::new(), vec![], vec![]);
+    let patience = Instant::now();
+    while got.len() < count {
+        assert!(patience.elapsed() < Duration::from_secs(10), "{} of {count} frames; lost: {lost:?}", got.len());
+        device.receive(pool, &mut batch, &mut lost);
+        got.extend(batch.drain());
+    }
+    assert_eq!((got.len(), lost), (count, vec![]));
+    got
+}
+
+fn send(device: &mut dyn Device, pool: &mut Pool, mut frames: Vec<Frame>) -> (u64, Vec<DropReason>) {
+    let mut unsent = vec![];
+    let sent = device.send(pool, &mut frames, &mut unsent);
+    let reasons = unsent.iter().map(|(_, reason)| *reason).collect();
+    unsent.into_iter().for_each(|(frame, _)| pool.recycle(frame));
+    (sent, reasons)
+}
+
+/// An experimental frame of this length for this station, with a number in it.
+fn frame(to: [u8; 6], number: u8, len: usize) -> Frame {
+    let mut bytes = [&to[..], &[2, 0, 0, 0, 0, 1, 0x88, 0xb5, number]].concat();
+    bytes.resize(len, number);
+    Frame::from_bytes(&bytes)
+}
+
+const STATION: [u8; 6] = [2, 0, 0, 0, 0, 9];
+
+#[test]
+fn frames_of_any_size_pass_in_order_and_every_chunk_comes_back() {
+    let Some(space) = Space::new("pass") else { return };
+    for end in ["v0", "v1"] {
+        assert_eq!(run(&format!("ip -n {} link set {end} mtu 9000", space.0)), "");
+    }
+    let (mut umem, mut pool) = (Umem::default(), Pool::new(64));
+    let (mut a, mut b) = (space.open("v0", &mut umem, &[]).0, space.open("v1", &mut umem, &[]).0);
+    let region = Arc::clone(&umem.regions()[0]);
+    assert_eq!(umem.regions().len(), 1, "both use the same memory");
+    let lengths = [60, 61, 1514, 3840, 3841, 9014, 60];
+    for round in 0..200 {
+        let frames: Vec<_> = lengths.iter().map(|&len| frame(STATION, round, len)).collect();
+        let expected: Vec<_> = frames.iter().map(|f| f.bytes().to_vec()).collect();
+        assert_eq!(send(&mut *a, &mut pool, frames), (7, vec![]));
+        let there = receive(&mut *b, &mut pool, 7);
+        assert!(there.iter().zip(&expected).all(|(got, sent)| got.bytes() == sent), "round {round}");
+        assert!(there[0].chunk_in(&region).is_some() && there[0].headroom() == crate::packet::frame::HEADROOM);
+        // Back where they lie.
+        assert_eq!(send(&mut *b, &mut pool, there), (7, vec![]));
+        let back = receive(&mut *a, &mut pool, 7);
+        assert!(back.iter().zip(&expected).all(|(got, sent)| got.bytes() == sent), "round {round}");
+        back.into_iter().for_each(|f| pool.recycle(f));
+    }
+    drop((a, b));
+    assert_eq!(region.free() + pool.spare_chunks(&region), region.chunks() as usize);
+}
+
+/// A tag that the sender's kernel keeps beside the frame is in it when it reaches us.
+#[test]
+fn a_tag_beside_the_frame_is_put_back() {
+    let Some(space) = Space::new("tag") else { return };
+    // bpf_skb_vlan_push(skb, htons(0x8100), 0x600a); return TC_ACT_OK
+    let mut pusher = Assembler::new();
+    pusher.set(R2, 0x8100_u16.to_be().into()).set(R3, 0x600a).call(Helper::VlanPush).set(R0, 0).exit();
+    let program = load(Kind::Classifier, &pusher.finish(), "push").unwrap();
+    let index = space.index("v1");
+    let _link = space.inside(|| sys::link_tcx_egress(program.as_fd(), index)).unwrap();
+    let (mut umem, mut pool) = (Umem::default(), Pool::new(64));
+    let (mut a, status) = space.open("v0", &mut umem, &[]);
+    assert!(!status.iter().any(|(key, _)| key == "xdp_vlan_warning"), "{status:?}");
+    // A packet socket's frames pass by egress programs, ours by AF_XDP do not.
+    let sender = space.inside(|| packet::socket(index as libc::c_int).unwrap());
+    super::super::sys::bind_packet(sender.as_fd(), index as libc::c_int, 0).unwrap();
+    let untagged = frame(STATION, 7, 100);
+    let header = [0_u8; super::super::vnet::LEN];
+    rustix::net::send(&sender, &[&header, untagged.bytes()].concat(), rustix::net::SendFlags::empty()).unwrap();
+    let got = receive(&mut *a, &mut pool, 1);
+    let mut tagged = frame(STATION, 7, 100);
+    assert!(tagged.push_vlan(0x8100, 0x600a));
+    assert_eq!(got[0].bytes(), tagged.bytes());
+}
+
+/// The host goes on hearing what is for it and for groups; the switch gets groups' frames, too, and the rest.
+#[test]
+fn a_shared_device_is_divided_by_address() {
+    let Some(space) = Space::new("share") else { return };
+    let (mut umem, mut pool) = (Umem::default(), Pool::new(64));
+    let own = MacAddr([2, 0, 0, 0, 0, 0x77]);
+    let (mut a, status) = space.open("v0", &mut umem, &[own]);
+    assert!(status.iter().any(|(key, _)| key == "host"), "{status:?}");
+    let (mut far, _) = space.open("v1", &mut umem, &[]);
+    let host = space.inside(|| packet::socket(space.index("v0") as libc::c_int).unwrap());
+    super::super::sys::bind_packet(host.as_fd(), space.index("v0") as libc::c_int, 3).unwrap();
+    let group = [1, 0, 0x5e, 0, 0, 1];
+    let to = [STATION, own.0, group, [0xff; 6], [2, 0, 0, 0, 0, 0x78]];
+    let frames = to.iter().enumerate().map(|(i, to)| frame(*to, i as u8, 60)).collect();
+    assert_eq!(send(&mut *far, &mut pool, frames), (5, vec![]));
+    let mut switch: Vec<u8> = receive(&mut *a, &mut pool, 4).iter().map(|f| f.bytes()[14]).collect();
+    switch.sort_unstable();
+    assert_eq!(switch, [0, 2, 3, 4]);
+    let mut heard = vec![];
+    let mut buffer = [0; 200];
+    while let Ok((_, len)) = rustix::net::recv(&host, &mut buffer, rustix::net::RecvFlags::DONTWAIT) {
+        heard.push(buffer[len - 1]);
+    }
+    assert_eq!(heard, [1, 2, 3]);
+}
+
+#[test]
+fn a_checksum_is_finished_by_the_kernel_or_refused_if_it_cannot_be() {
+    let Some(space) = Space::new("csum") else { return };
+    let (mut umem, mut pool) = (Umem::default(), Pool::new(64));
+    let (mut a, mut b) = (space.open("v0", &mut umem, &[]).0, space.open("v1", &mut umem, &[]).0);
+    if !a.caps().partial_csum {
+        return eprintln!("skipped: this kernel takes no transmit metadata");
+    }
+    run(&format!("ip netns exec {} ethtool -K v0 tx off", space.0));
+    let packet = crate::wire::fixtures::Packet::tcp4(700);
+    assert_eq!(send(&mut *a, &mut pool, vec![packet.partial()]), (1, vec![]));
+    let got = receive(&mut *b, &mut pool, 1);
+    assert_eq!((got[0].bytes(), got[0].meta.csum), (&packet.bytes()[..], ChecksumState::None));
+    let mut broken = packet.partial();
+    broken.meta.csum = ChecksumState::Partial { start: 700, offset: 1000 };
+    assert_eq!(send(&mut *a, &mut pool, vec![broken]), (0, vec![DropReason::Malformed]));
+}
+
+#[test]
+fn what_the_device_drops_is_told_and_a_device_that_goes_is_dead() {
+    let Some(space) = Space::new("down") else { return };
+    let (mut umem, mut pool) = (Umem::default(), Pool::new(64));
+    let (mut a, _) = space.open("v0", &mut umem, &[]);
+    let frames = |n: u8| (0..n).map(|i| frame(STATION, i, 60)).collect::<Vec<_>>();
+    assert_eq!(run(&format!("ip -n {} link set v1 down", space.0)), "");
+    // No carrier: the kernel takes each and drops it, one a call.
+    assert_eq!(send(&mut *a, &mut pool, frames(5)), (0, vec![DropReason::TxQueueFull; 5]));
+    assert_eq!(run(&format!("ip -n {} link set v1 up", space.0)), "");
+    assert_eq!(send(&mut *a, &mut pool, frames(3)), (3, vec![]));
+    assert_eq!(run(&format!("ip -n {} link del v0", space.0)), "");
+    let patience = Instant::now();
+    loop {
+        match a.receive(&mut pool, &mut Batch::new(), &mut vec![]) {
+            Rx::Dead(errno) => break assert_eq!(errno, libc::ENODEV),
+            _ => assert!(patience.elapsed() < Duration::from_secs(10), "it lives"),
+        }
+    }
+    assert_eq!(send(&mut *a, &mut pool, frames(1)).0, 0);
+    let region = Arc::clone(&umem.regions()[0]);
+    drop(a);
+    assert_eq!(region.free() + pool.spare_chunks(&region), region.chunks() as usize);
+}
+
+#[test]
+fn a_region_serves_six_queues_and_is_used_again() {
+    let mut umem = Umem::default();
+    let users: Vec<_> = (0..3).map(|_| umem.region_for(2).unwrap()).collect();
+    assert!(users.iter().all(|(region, _)| Arc::ptr_eq(region, &users[0].0)));
+    let other = umem.region_for(1).unwrap();
+    assert!(!Arc::ptr_eq(&other.0, &users[0].0));
+    drop(users);
+    let again = umem.region_for(6).unwrap();
+    assert!(Arc::ptr_eq(&again.0, &umem.regions()[0]) && umem.regions().len() == 2);
+}
