@@ -21,6 +21,7 @@ struct Kind {
 
 const KINDS: &[Kind] = &[
     Kind { name: "veth", attach: veth },
+    Kind { name: "af_xdp", attach: af_xdp },
     Kind { name: "internal", attach: internal },
     Kind { name: "patch", attach: patch },
     Kind { name: "vxlan", attach: |grid, n, address| tunnel(grid, n, address, "vxlan") },
@@ -60,6 +61,13 @@ fn veth(grid: &Grid, n: usize, address: &str) -> Space {
     let port = format!("v{n}");
     let end = grid.end(&grid.sw, &port, address);
     grid.sw.vsctl(&format!("add-port br0 {port}"));
+    end
+}
+
+fn af_xdp(grid: &Grid, n: usize, address: &str) -> Space {
+    let port = format!("x{n}");
+    let end = grid.end(&grid.sw, &port, address);
+    grid.sw.vsctl(&format!("add-port br0 {port} type=afxdp"));
     end
 }
 

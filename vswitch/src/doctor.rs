@@ -61,7 +61,7 @@ pub fn tunnels<'a>(config: &'a Config, rows: &[Uuid]) -> impl Iterator<Item = (&
 /// The devices that are ports of the bridges with these rows.
 pub fn devices<'a>(config: &'a Config, rows: &[Uuid]) -> impl Iterator<Item = &'a str> {
     let interfaces = chosen(config, rows).flat_map(|bridge| &bridge.interfaces);
-    let attached = interfaces.filter(|i| matches!(&i.wanted, Ok(Wanted { kind: Kind::Netdev, .. })));
+    let attached = interfaces.filter(|i| matches!(&i.wanted, Ok(Wanted { kind: Kind::Netdev(_), .. })));
     attached.map(|interface| interface.name.as_str())
 }
 

@@ -44,7 +44,7 @@ pub(crate) const TUNNEL_OPTIONS: &[&str] = &[
 ];
 
 /// Other keys of Interface options.
-pub(crate) const OTHER_OPTIONS: &[&str] = &["peer", "io"];
+pub(crate) const OTHER_OPTIONS: &[&str] = &["peer", "io", "xdp-mode", "n_rxq", "busy-poll"];
 
 /// What people may call a setting elsewhere.
 const ALSO_CALLED: &[(&str, &str)] =
@@ -97,9 +97,9 @@ fn classify(port: Table<'_>, interface: Table<'_>, word: &str) -> Result<Setting
         spec.column = name;
         return Ok(Setting { word: own, table: "Interface", spec });
     }
-    let known_option = TUNNEL_OPTIONS.iter().chain(OTHER_OPTIONS).any(|option| *option == name);
-    if known_option && spec.key.is_none() {
-        spec.key = Some(name);
+    let known_option = TUNNEL_OPTIONS.iter().chain(OTHER_OPTIONS).find(|option| option.replace('-', "_") == name);
+    if let (Some(option), None) = (known_option, &spec.key) {
+        spec.key = Some((*option).to_owned());
         spec.column = "options".to_owned();
         return Ok(Setting { word: own, table: "Interface", spec });
     }
@@ -189,6 +189,8 @@ mod tests {
             "key=5000",
             "remote_ip=192.0.2.2",
             "io=packet",
+            "xdp-mode=native",
+            "mtu-policy=icmp",
             "mtu-request=1450",
             "options:exotic=1",
             "external_ids:a=b",
@@ -202,6 +204,8 @@ mod tests {
                 "Interface.options:key",
                 "Interface.options:remote_ip",
                 "Interface.options:io",
+                "Interface.options:xdp-mode",
+                "Interface.options:mtu-policy",
                 "Interface.mtu_request",
                 "Interface.options:exotic",
                 "Port.external_ids:a",

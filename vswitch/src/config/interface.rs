@@ -1,6 +1,7 @@
 //! An Interface and its Port → what to attach, or the reason why not.
 
 use super::bridge::{BridgeSettings, unicast};
+use super::io::{self, Io};
 use super::mtu_policy::MtuPolicy;
 use super::{Columns, Notes, Options, Refusal, VlanSettings, bridge, limits, listed, routes, tunnel, unsupported};
 use datapath::switch::shape::{Limit, Limits};
@@ -10,7 +11,7 @@ use datapath::types::MacAddr;
 use uuid::Uuid;
 
 /// The values of `Interface:type` that work, as told in `Open_vSwitch:iface_types`.
-pub const TYPES: [&str; 8] = ["geneve", "gre", "internal", "ipip", "patch", "system", "tap", "vxlan"];
+pub const TYPES: [&str; 9] = ["afxdp", "geneve", "gre", "internal", "ipip", "patch", "system", "tap", "vxlan"];
 
 /// An interface of a port of a bridge.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -62,7 +63,7 @@ pub struct Wanted {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// A network device of the host that has the interface's name.
-    Netdev,
+    Netdev(Io),
     /// A TAP of ours.
     Internal {
         /// The hardware address it gets when it is made.
@@ -117,7 +118,9 @@ pub(super) fn read(uuid: Uuid, row: &Columns<'_>, place: &Place<'_>) -> Interfac
     if let (Some(mac), Ok(wanted)) = (row.text("mac"), &wanted) {
         let why = match wanted.kind {
             Kind::Internal { .. } => None,
-            Kind::Netdev => Some(format!("the device keeps its own; 'ip link set dev {name} address {mac}' sets it")),
+            Kind::Netdev(_) => {
+                Some(format!("the device keeps its own; 'ip link set dev {name} address {mac}' sets it"))
+            }
             Kind::Tunnel(_) => Some("a tunnel has no hardware address".to_owned()),
             Kind::Patch { .. } => Some("a patch port has no hardware address".to_owned()),
         };
@@ -127,7 +130,7 @@ pub(super) fn read(uuid: Uuid, row: &Columns<'_>, place: &Place<'_>) -> Interfac
     }
     if let (Some(mtu), Ok(wanted)) = (row.integer("mtu_request"), &wanted) {
         let why = match wanted.kind {
-            Kind::Internal { .. } | Kind::Netdev => None,
+            Kind::Internal { .. } | Kind::Netdev(_) => None,
             Kind::Tunnel(_) => Some("a tunnel's MTU is what its way leaves, see status:mtu_reason"),
             Kind::Patch { .. } => Some("a patch port takes packets of any size"),
         };
@@ -148,19 +151,11 @@ fn wanted(uuid: Uuid, name: &str, row: &Columns<'_>, place: &Place<'_>, notes: &
     let kind = match row.text("type").unwrap_or_default() {
         "internal" | "tap" => internal(uuid, row, name, place, notes)?,
         _ if own => internal(uuid, row, name, place, notes)?,
-        "" | "system" => {
+        ty @ ("" | "system" | "afxdp" | "afxdp-nonpmd") => {
             device_name(name)?;
-            io(&options)?;
-            note_options(&options, &["io"], notes);
-            Kind::Netdev
+            Kind::Netdev(io::read(ty, &options, notes)?)
         }
         "patch" => Kind::Patch { peer: peer(name, &options)? },
-        "afxdp" => {
-            return Err(format!(
-                "type=afxdp: AF_XDP is not supported by this version; 'vsctl clear interface {name} type' attaches \
-                 {name} by a packet socket"
-            ));
-        }
         other => match tunnel::protocol(other) {
             Some(protocol) => {
                 let tunnel = tunnel::tunnel(protocol, &options, notes);
@@ -215,16 +210,6 @@ fn device_name(name: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn io(options: &Options<'_>) -> Result<(), Refusal> {
-    match options.get("io").copied() {
-        None | Some("auto" | "packet") => Ok(()),
-        Some("af_xdp") => {
-            Err("io=af_xdp: AF_XDP is not supported by this version; use io=packet or io=auto".to_owned())
-        }
-        Some(other) => Err(format!("io={other} is unknown; use auto or packet")),
-    }
-}
-
 /// The other end of a patch; Open vSwitch's words.
 fn peer(name: &str, options: &Options<'_>) -> Result<String, Refusal> {
     if let Some(list) = listed(options.iter().filter(|(k, _)| **k != "peer")) {
@@ -242,7 +227,7 @@ fn peer(name: &str, options: &Options<'_>) -> Result<String, Refusal> {
     }
 }
 
-fn note_options(options: &Options<'_>, known: &[&str], notes: &mut Notes) {
+pub(super) fn note_options(options: &Options<'_>, known: &[&str], notes: &mut Notes) {
     if let Some(list) = listed(options.iter().filter(|(k, _)| !known.contains(k))) {
         let takes = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         notes.insert("options_warning".to_owned(), format!("unknown, left out: {list} (this type takes {takes})"));
@@ -279,14 +264,14 @@ mod tests {
             (tunnel("ipip"), false),
             (tunnel("ip6gre"), false),
             (json!({"type": "vxlan"}), false),
-            (json!({"type": "afxdp"}), false),
+            (json!({"type": "afxdp"}), true),
             (json!({"type": "gre"}), false),
             (json!({"type": "patch"}), false),
             (json!({"type": "patch", "options": ["map", [["peer", "p2"]]]}), true),
             (json!({"type": "patch", "options": ["map", [["peer", "p1"]]]}), false),
             (json!({"type": "patch", "options": ["map", [["peer", "p2"], ["key", "5"]]]}), false),
             (json!({"type": "bogus"}), false),
-            (json!({"options": ["map", [["io", "af_xdp"]]]}), false),
+            (json!({"options": ["map", [["io", "af_xdp"]]]}), true),
             (json!({"options": ["map", [["io", "dpdk"]]]}), false),
         ] {
             let i = read(json!({}), row.clone());
@@ -302,12 +287,11 @@ mod tests {
         for (row, text) in [
             (
                 json!({"type": "stt"}),
-                "type=stt is not supported by this version; geneve, gre, internal, ipip, patch, system, tap, vxlan are",
+                "type=stt is not supported by this version; afxdp, geneve, gre, internal, ipip, patch, system, tap, vxlan are",
             ),
             (json!({"type": "patch"}), "p1: patch type requires valid 'peer' argument; 'vsctl set interface p1"),
-            (json!({"type": "afxdp"}), "vsctl clear interface p1 type"),
             (json!({"type": "vxlan"}), "p1: remote_ip is missing"),
-            (json!({"options": ["map", [["io", "fast"]]]}), "io=fast is unknown; use auto or packet"),
+            (json!({"options": ["map", [["io", "fast"]]]}), "io=fast is unknown; use auto, packet or af_xdp"),
         ] {
             let refusal = read(json!({}), row).wanted.unwrap_err();
             assert!(refusal.contains(text), "{refusal}");

@@ -8,6 +8,7 @@
 pub mod bridge;
 pub mod fdb;
 pub mod interface;
+pub mod io;
 pub mod limits;
 mod memo;
 pub mod mirror;
@@ -437,7 +438,7 @@ pub(crate) mod tests {
         assert_eq!((own.name.as_str(), own.own), ("br0", true));
         assert_eq!(own.wanted.as_ref().unwrap().kind, Kind::Internal { mac, keep: false });
         assert_eq!((p1.name.as_str(), p1.own, &p1.notes), ("p1", false, &Notes::new()));
-        assert_eq!(p1.wanted.as_ref().unwrap().kind, Kind::Netdev);
+        assert_eq!(p1.wanted.as_ref().unwrap().kind, Kind::Netdev(io::Io::Packet));
     }
 
     #[test]

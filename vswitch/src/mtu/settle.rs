@@ -137,12 +137,12 @@ pub(super) fn members<'a>(
     let members = bridge.interfaces.iter().filter_map(|interface| {
         let (wanted, spec) = (interface.wanted.as_ref().ok()?, ports.get(&interface.name)?);
         let link = match wanted.kind {
-            Kind::Netdev | Kind::Internal { .. } => Some(links.by_name(&interface.name)?),
+            Kind::Netdev(_) | Kind::Internal { .. } => Some(links.by_name(&interface.name)?),
             Kind::Tunnel(_) => None,
             Kind::Patch { .. } => return None,
         };
         let mtu = match wanted.kind {
-            Kind::Netdev => wanted.mtu.or(link.map(|link| link.mtu)),
+            Kind::Netdev(_) => wanted.mtu.or(link.map(|link| link.mtu)),
             Kind::Internal { .. } => wanted.mtu,
             _ => Some(spec.mtu?.0),
         };

@@ -38,6 +38,8 @@ pub struct Link {
     pub master: Option<u32>,
     /// The other end of a veth.
     pub peer: Option<Peer>,
+    /// The device in this namespace that it is on top of (a VLAN's, a macvlan's).
+    pub lower: Option<u32>,
     /// How often the carrier has come or gone since the device was first seen.
     pub link_resets: u32,
     /// The kernel's count of that when the device was first seen.
@@ -115,6 +117,11 @@ impl LinkTable {
     /// has by itself.
     pub fn addresses(&self, ifindex: u32) -> impl Iterator<Item = &Address> {
         self.addresses.get(&ifindex).into_iter().flatten()
+    }
+
+    /// The devices on top of an interface.
+    pub fn on_top_of(&self, ifindex: u32) -> impl Iterator<Item = &Link> {
+        self.links.values().filter(move |link| link.lower == Some(ifindex))
     }
 
     /// The interface's link mode, if somebody has asked for it since the interface last changed.
@@ -228,6 +235,7 @@ fn merge(old: Option<Link>, m: &LinkMessage) -> Link {
         ethernet: false,
         master: None,
         peer: None,
+        lower: None,
         link_resets: 0,
         carrier_changes: None,
     });
@@ -265,6 +273,7 @@ fn merge(old: Option<Link>, m: &LinkMessage) -> Link {
     if full {
         let veth = link.kind.as_deref() == Some("veth");
         link.peer = below.filter(|_| veth).map(|ifindex| Peer { ifindex, space });
+        link.lower = below.filter(|_| !veth && space.is_none());
     }
     link
 }

@@ -162,6 +162,7 @@ impl Applier {
 fn describe(spec: &PortSpec) -> String {
     let kind = match &spec.kind {
         PortKind::Netdev { ifindex } => format!("device with ifindex {ifindex}"),
+        PortKind::Xdp(xdp) => format!("device with ifindex {} by AF_XDP", xdp.ifindex),
         PortKind::Internal => "internal".to_owned(),
         PortKind::Tunnel(t) => tunnel(t),
         PortKind::Patch { peer } => format!("patch to {peer}"),

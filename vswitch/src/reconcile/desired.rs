@@ -6,11 +6,12 @@ use super::mirrors::{self, Mirrors};
 use super::plan::Specs;
 use crate::config::bridge::mac_of;
 use crate::config::interface::{Interface, Kind, Wanted};
+use crate::config::io::{Io, Xdp};
 use crate::config::{Bridge, Config, Notes, Refusal};
 use crate::mtu::{self, settle::Setting};
 use crate::netlink::link::{Link, LinkTable};
 use crate::netlink::route::{Path, Route, Routes};
-use datapath::control::{BridgeSpec, PortKind, PortSpec};
+use datapath::control::{BridgeSpec, PortKind, PortSpec, XdpSpec};
 use datapath::switch::routes::Gateway;
 use datapath::tunnel::Tunnel;
 use datapath::types::L3Mtu;
@@ -175,10 +176,16 @@ fn port_spec(
 ) -> Result<PortSpec, Refusal> {
     let wanted = interface.wanted.as_ref().map_err(Clone::clone)?;
     let (kind, up, mtu) = match &wanted.kind {
-        Kind::Netdev => {
+        Kind::Netdev(io) => {
             let link = netdev(&interface.name, links)?;
-            warn_of_addresses(link, links, bridge, notes);
-            (PortKind::Netdev { ifindex: link.ifindex }, link.is_up(), mtu_of(link))
+            let kind = match io {
+                Io::Packet => {
+                    warn_of_addresses(link, links, bridge, notes);
+                    PortKind::Netdev { ifindex: link.ifindex }
+                }
+                Io::Xdp(xdp) => PortKind::Xdp(xdp_spec(*xdp, link, links)),
+            };
+            (kind, link.is_up(), mtu_of(link))
         }
         Kind::Internal { .. } => {
             let link = internal(&interface.name, links)?;
@@ -209,6 +216,15 @@ fn port_spec(
     let (vlan, rules, mtu_policy) = (wanted.vlan.clone(), wanted.rules, wanted.mtu_policy.enforced());
     let assist = config.assist && matches!(kind, PortKind::Netdev { .. });
     Ok(PortSpec { name, bridge, kind, vlan, rules, up, mtu, mtu_policy, limits: wanted.limits, assist })
+}
+
+/// A device by AF_XDP. One that the host has addresses on goes on being the host's, too: frames to its own hardware
+/// address, and to those of devices on top of it, are left to the host.
+fn xdp_spec(Xdp { mode, queues, busy_poll }: Xdp, link: &Link, links: &LinkTable) -> XdpSpec {
+    let used = links.addresses(link.ifindex).next().is_some() || links.on_top_of(link.ifindex).next().is_some();
+    let stations = std::iter::once(link).chain(links.on_top_of(link.ifindex));
+    let host: BTreeSet<_> = stations.filter_map(|l| l.mac).filter(|_| used).collect();
+    XdpSpec { ifindex: link.ifindex, mode, queues, busy_poll, host: host.into_iter().collect(), mtu: mtu_of(link) }
 }
 
 /// What the device carries, where that is known.

@@ -1,0 +1,179 @@
+//! Ports by AF_XDP, with a real daemon: as Open vSwitch's users ask for them, with the offloads that pods have when nobody
+//! touches them, on a device that the host goes on using, and what is left when the daemon is killed.
+
+use std::thread;
+use std::time::Duration;
+use vswitch_tests::checksums::{self, Watch};
+use vswitch_tests::netns::{Host, Lab, Space};
+use vswitch_tests::process::eventually;
+
+/// A host with bridge br0 and two pods on it, 10.0.0.1 and 10.0.0.2, on the ports p1 and p2, both by AF_XDP.
+fn two_pods(lab: &Lab) -> (Host, Space, Space) {
+    let host = lab.host("host");
+    let one = lab.pod("one", &host, "p1", "10.0.0.1/24");
+    let two = lab.pod("two", &host, "p2", "10.0.0.2/24");
+    host.vsctl("add-br br0");
+    host.vsctl("add-port br0 p1 type=afxdp");
+    host.vsctl("add-port br0 p2 io=af_xdp xdp-mode=native");
+    (host, one, two)
+}
+
+fn status(host: &Host, port: &str, key: &str) -> String {
+    host.vsctl(&format!("get interface {port} status:{key}")).trim().trim_matches('"').to_owned()
+}
+
+#[test]
+fn tcp_flows_with_default_offloads_and_right_checksums() {
+    let Some(lab) = Lab::open() else { return };
+    let (host, one, two) = two_pods(&lab);
+    one.reaches("10.0.0.2");
+    assert_eq!(status(&host, "p1", "io"), "af_xdp (native, copied by the kernel, 1 queue)");
+    assert_eq!(status(&host, "p1", "xdp-mode"), "native");
+    let refused = status(&host, "p1", "xdp_refused");
+    assert!(refused.contains("native-with-zerocopy") && refused.contains("not supported"), "{refused}");
+    checksums::finish(&host, "p2");
+    let watch = Watch::start(&two, "eth0", &lab.dir().join("watch"));
+    let rate = one.tcp(&two, "10.0.0.2", 2);
+    watch.check("by AF_XDP");
+    assert!(rate > 100e6, "{:.1} Mbit/s", rate / 1e6);
+}
+
+#[test]
+fn jumbo_frames_pass() {
+    let Some(lab) = Lab::open() else { return };
+    let (host, one, two) = two_pods(&lab);
+    for (space, device) in [(&one, "eth0"), (&two, "eth0"), (&*host, "p1"), (&*host, "p2")] {
+        space.run(&format!("ip link set {device} mtu 9000"));
+    }
+    eventually("a packet of 9000 bytes", || {
+        let done = one.try_run("ping -M do -s 8972 -c 1 -W 0.5 10.0.0.2");
+        if done.ok() { Ok(()) } else { Err(done.stdout) }
+    });
+    let rate = one.tcp(&two, "10.0.0.2", 1);
+    assert!(rate > 100e6, "{:.1} Mbit/s", rate / 1e6);
+}
+
+/// A device that the host has an address on: the host goes on using it, and the pods reach the network by it.
+#[test]
+fn an_uplink_is_shared_with_the_host() {
+    let Some(lab) = Lab::open() else { return };
+    let (host, net) = (lab.host("host"), lab.space("net"));
+    lab.cable(&host, "up0", &net, "eth0");
+    net.run("ip addr add 192.0.2.9/24 dev eth0");
+    host.run("ip addr add 192.0.2.1/24 dev up0");
+    let pod = lab.pod("pod", &host, "p1", "192.0.2.50/24");
+    net.reaches("192.0.2.1");
+    host.vsctl("add-br br0");
+    host.vsctl("add-port br0 p1");
+    let told = host.vsctl("add-port br0 up0 type=afxdp");
+    assert_eq!(told, "", "there is nothing to warn of");
+    assert!(status(&host, "up0", "host").contains("keeps its addresses"));
+    // Nobody knows anybody: ARP goes both to the host and to the pod.
+    for (from, to) in [(&net, "192.0.2.1"), (&net, "192.0.2.50"), (&*host, "192.0.2.9"), (&pod, "192.0.2.9")] {
+        from.run("ip neigh flush all");
+        from.reaches(to);
+    }
+    for (server, address) in [(&*host, "192.0.2.1"), (&pod, "192.0.2.50")] {
+        let rate = net.tcp(server, address, 1);
+        assert!(rate > 100e6, "{address}: {:.1} Mbit/s", rate / 1e6);
+    }
+    // Without its address the device is the switch's alone, and the other way round.
+    host.run("ip addr del 192.0.2.1/24 dev up0");
+    eventually("the device is the switch's", || {
+        let told = host.vsctl("get interface up0 status");
+        if told.contains("host=") { Err(told) } else { Ok(()) }
+    });
+    pod.reaches("192.0.2.9");
+}
+
+#[test]
+fn killed_it_leaves_no_program_and_the_device_works_for_the_host() {
+    let Some(lab) = Lab::open() else { return };
+    let (mut host, one, _two) = two_pods(&lab);
+    one.reaches("10.0.0.2");
+    assert!(host.run("ip link show p1").contains("vswitch_xdp"));
+    host.kill();
+    // The kernel takes links and sockets of a dead process away in the background.
+    eventually("no program is left", || {
+        let shown = host.run("ip -d link show");
+        if shown.contains("xdp") { Err(shown) } else { Ok(()) }
+    });
+    host.run("ip addr add 10.0.0.254/24 dev p1");
+    one.reaches("10.0.0.254");
+    host.run("ip addr del 10.0.0.254/24 dev p1");
+    host.start();
+    one.reaches("10.0.0.2");
+    assert!(host.run("ip link show p1").contains("vswitch_xdp"));
+    assert_eq!(host.stop(), 0);
+    assert!(!host.run("ip -d link show").contains("xdp"), "a program is left behind");
+}
+
+#[test]
+fn what_cannot_be_had_is_one_error() {
+    let Some(lab) = Lab::open() else { return };
+    let (host, _one, _two) = two_pods(&lab);
+    let error = |port: &str| host.vsctl(&format!("get interface {port} error"));
+    for (setting, why) in [
+        ("options:xdp-mode=native-with-zerocopy", "its driver does not know xdp-mode=native-with-zerocopy"),
+        ("options:xdp-mode=fast", "xdp-mode=fast is unknown"),
+        ("options:n_rxq=3", "n_rxq=3, and the device has 1"),
+    ] {
+        let done = host.try_vsctl(&format!("set interface p1 {setting}"));
+        assert_eq!(done.code, 65, "{done}");
+        assert!(error("p1").contains(why), "{setting}: {}", error("p1"));
+        let tried = host.log().matches("p1: ").count();
+        thread::sleep(Duration::from_millis(700));
+        assert_eq!(host.log().matches("p1: ").count(), tried, "tried again and again: {}", host.log());
+        host.vsctl(&format!("remove interface p1 options {}", setting.split([':', '=']).nth(1).unwrap_or_default()));
+        assert_eq!(error("p1").trim(), "[]");
+    }
+    // Back to a packet socket, and forth.
+    host.vsctl("set interface p1 type=system");
+    assert_eq!(status(&host, "p1", "io"), "packet");
+    assert!(!host.run("ip link show p1").contains("xdp"));
+    host.vsctl("set interface p1 type=afxdp");
+    assert!(status(&host, "p1", "io").starts_with("af_xdp"));
+}
+
+#[test]
+fn several_queues_are_received_from() {
+    let Some(lab) = Lab::open() else { return };
+    let host = lab.host("host");
+    let (one, two) = (lab.space("one"), lab.pod("two", &host, "p2", "10.0.0.2/24"));
+    host.run(&format!(
+        "ip link add p1 numrxqueues 2 numtxqueues 2 type veth peer name eth0 numrxqueues 2 numtxqueues 2 netns {}",
+        one.name
+    ));
+    for (space, device) in [(&*host, "p1"), (&one, "eth0")] {
+        space.run(&format!("ethtool -L {device} rx 2 tx 2"));
+        space.run(&format!("ip link set {device} up"));
+    }
+    one.run("ip addr add 10.0.0.1/24 dev eth0");
+    host.vsctl("add-br br0");
+    host.vsctl("add-port br0 p1 type=afxdp n_rxq=2 -- add-port br0 p2 type=afxdp");
+    assert_eq!(status(&host, "p1", "io"), "af_xdp (native, copied by the kernel, 2 queues)");
+    one.reaches("10.0.0.2");
+    // Flows of the pod are spread over its queues.
+    let rate = one.try_tcp(&two, "10.0.0.2", "--time 1 --parallel 16").unwrap_or_else(|why| panic!("{why}"));
+    assert!(rate > 100e6, "{:.1} Mbit/s", rate / 1e6);
+    let counters = host.run("ethtool -S p1");
+    for queue in [0, 1] {
+        let key = format!("rx_queue_{queue}_xdp_redirect:");
+        let count = counters.lines().find_map(|line| line.trim().strip_prefix(&key)?.trim().parse::<u64>().ok());
+        assert!(count.is_some_and(|n| n > 0), "nothing came by queue {queue}: {counters}");
+    }
+}
+
+#[test]
+fn an_idle_port_uses_no_cpu() {
+    let Some(lab) = Lab::open() else { return };
+    let (mut host, one, two) = two_pods(&lab);
+    one.reaches("10.0.0.2");
+    let _ = one.tcp(&two, "10.0.0.2", 1);
+    thread::sleep(Duration::from_secs(1));
+    let before = host.cpu_ticks();
+    thread::sleep(Duration::from_secs(5));
+    let used = host.cpu_ticks() - before;
+    // 500 ticks in 5 s: 1 % is 5.
+    assert!(used < 5, "{used} ticks of 10 ms in 5 s");
+}
