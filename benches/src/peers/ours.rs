@@ -7,9 +7,19 @@ use vswitch_tests::tunnel_pair::{PODS, Underlay, near_end, underlay_cable};
 
 /// Two pods on one bridge.
 pub fn one_host(lab: &Lab) -> Result<Stage, String> {
+    pods(lab, "")
+}
+
+/// The same, every device by AF_XDP.
+pub fn af_xdp(lab: &Lab) -> Result<Stage, String> {
+    pods(lab, "type=afxdp")
+}
+
+/// Two pods, their devices attached with these settings.
+fn pods(lab: &Lab, settings: &str) -> Result<Stage, String> {
     let mut host = lab.host("host");
     let ends = two_pods(lab, &host, "ours");
-    host.vsctl("add-br br0 -- add-port br0 p1 -- add-port br0 p2");
+    host.vsctl(&format!("add-br br0 -- add-port br0 p1 {settings} -- add-port br0 p2 {settings}"));
     let switch = vec![host.daemon().pid()];
     Ok(Stage::new(ends, "10.0.0.2", switch, host))
 }
