@@ -6,7 +6,7 @@ export PEERS_PYTHON ?= $(TARGET)/peers-python
 # 1: a test that finds no root, no namespaces or no Open vSwitch fails; 0: it is skipped and says so.
 export VSWITCH_REQUIRE_ALL ?= 1
 
-.PHONY: help build test fuzz fuzz-in demo demo-clean bench bench-peers bench-ports bench-mtu clean
+.PHONY: help build test soak fuzz fuzz-in demo demo-clean bench bench-peers bench-ports bench-mtu clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,11 @@ fuzz-in:
 			'$(FUZZ)'/found/$$target $(DIR)/corpus/$$target -- -max_total_time=$(SECONDS_EACH) -timeout=10 \
 			$(MORE) -artifact_prefix='$(FUZZ)'/crashes/$$target/ -print_final_stats=1; \
 	done
+
+soak: ## ten minutes of mixed load over AF_XDP ports while others come and go, SOAK_SECONDS=600 (root)
+	@tests/setup.sh test
+	cargo build --release --bins -p vswitch -p vsctl
+	SOAK_SECONDS=$${SOAK_SECONDS:-600} VSWITCH_BIN_DIR='$(abspath $(TARGET))/release' cargo test -p vswitch-tests --test netns_xdp_soak -- --nocapture
 
 demo: ## two tenants between two hosts, shown step by step (root); KEEP=1 leaves it up to play with
 	@tests/setup.sh demo

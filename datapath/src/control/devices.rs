@@ -1,6 +1,7 @@
 //! Opening and closing of devices on the control side: who owns one, who shares one, what a closed TAP leaves behind.
 
 use super::spec::{Applied, ApplyError, PortKind, PortSpec};
+use crate::packet::Region;
 use crate::port::assist::{Attached, Programs, Table};
 use crate::port::keep_out::KeepOuts;
 use crate::port::packet::{PacketHandle, PacketSocket};
@@ -168,6 +169,11 @@ impl Devices {
             Some(at) => drop(self.added.swap_remove(at)),
             None => self.closed.push(device),
         }
+    }
+
+    /// The memory of AF_XDP ports.
+    pub fn umem(&self) -> &[Arc<Region>] {
+        self.umem.regions()
     }
 
     /// Whether the device of `kind` can only be opened when the change so far has ended.

@@ -10,9 +10,10 @@ mod spec;
 
 pub use spec::{
     Action, AddressFlaps, Applied, ApplyError, BridgeSpec, DatapathEvent, MAX_MIRRORS, MirrorOutput, MirrorSpec,
-    MirrorStats, MtuPolicy, PortKind, PortSpec, PortStats, StaticSpec, Totals, XdpMode, XdpSpec,
+    MirrorStats, MtuPolicy, PortKind, PortSpec, PortStats, StaticSpec, Totals, UmemStats, XdpMode, XdpSpec,
 };
 
+use crate::packet::Region;
 use crate::stats::{DropCounters, PortCounters, WorkerCounters};
 use crate::switch::Switch;
 use crate::switch::mac_table::{FdbEntry, TableStats};
@@ -160,6 +161,13 @@ impl Datapath {
             headroom_copied: c.headroom_copied.get(),
             portless: seen(&c.portless),
         }
+    }
+
+    /// The memory of AF_XDP ports, a region each.
+    #[must_use]
+    pub fn umem(&self) -> Vec<UmemStats> {
+        let stats = |r: &Arc<Region>| UmemStats { chunks: r.chunks(), free: r.free() as u32, lent: r.lent() };
+        self.devices.umem().iter().map(stats).collect()
     }
 
     /// The addresses that a bridge knows, learned and static.

@@ -324,6 +324,17 @@ pub struct MirrorStats {
     pub drops: Vec<(DropReason, u64)>,
 }
 
+/// A region of the memory of AF_XDP ports at one moment. What is neither free nor the kernel's is spare or on its way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UmemStats {
+    /// Chunks that it has.
+    pub chunks: u32,
+    /// Those that are free.
+    pub free: u32,
+    /// Those that the kernel has, to receive into or to send.
+    pub lent: u32,
+}
+
 /// Counters that belong to no single port, at one moment; see [`crate::stats`] for the identity they complete.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Totals {

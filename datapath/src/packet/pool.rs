@@ -97,6 +97,11 @@ impl Pool {
         Some(frame)
     }
 
+    /// Gives all spare chunks back to their regions, and forgets these.
+    pub fn give_back_chunks(&mut self) {
+        self.chunks.clear();
+    }
+
     /// The spare frames on chunks of `region`.
     #[inline]
     fn chunks_of(&mut self, region: &Arc<Region>) -> &mut Vec<Frame> {
@@ -167,6 +172,9 @@ mod tests {
         assert_eq!(pool.spare_chunks(&region), 1);
         let again = pool.alloc_chunk(&region).unwrap();
         assert_eq!((again.chunk_in(&region), again.len(), again.meta), (first, 0, crate::packet::Meta::default()));
+        pool.recycle(again);
+        pool.give_back_chunks();
+        assert_eq!((pool.spare_chunks(&region), region.free()), (0, 1));
         // Of a region that a pool takes no chunks from it keeps none either.
         let (other, mut stranger) = (Region::new(1).unwrap(), Pool::new(1));
         stranger.recycle(Frame::new(other.take(1).next().unwrap(), HEADROOM));

@@ -9,6 +9,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bytes of a chunk: a page, the most that AF_XDP takes everywhere.
@@ -20,6 +21,8 @@ pub struct Region {
     base: NonNull<u8>,
     chunks: u32,
     free: Mutex<Vec<u32>>,
+    /// How many the kernel has: counted by those who lend them to it, a batch at a time.
+    lent: AtomicU32,
 }
 
 // SAFETY: the memory is reached only through buffers, each of which owns its chunk; the list is behind a lock.
@@ -34,7 +37,7 @@ impl Region {
         // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nothing that exists.
         let base = unsafe { mmap_anonymous(std::ptr::null_mut(), chunks as usize * CHUNK, protection, flags) }?;
         let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Arc::new(Self { base, chunks, free: Mutex::new((0..chunks).rev().collect()) }))
+        Ok(Arc::new(Self { base, chunks, free: Mutex::new((0..chunks).rev().collect()), lent: AtomicU32::new(0) }))
     }
 
     /// How many chunks there are.
@@ -47,6 +50,19 @@ impl Region {
     #[must_use]
     pub fn free(&self) -> usize {
         self.list().len()
+    }
+
+    /// How many the kernel has.
+    #[must_use]
+    pub fn lent(&self) -> u32 {
+        self.lent.load(Relaxed)
+    }
+
+    /// Somebody has lent the kernel so many more, or taken back so many.
+    pub fn note_lent(&self, more: u32, fewer: u32) {
+        if more != fewer {
+            self.lent.fetch_add(more.wrapping_sub(fewer), Relaxed);
+        }
     }
 
     /// Its address and length in bytes, for the kernel.

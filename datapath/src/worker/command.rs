@@ -85,6 +85,8 @@ impl Worker {
                 self.take_notices(now);
                 self.use_table(flow_table);
                 self.snapshot = snapshot;
+                // Whoever needs them now takes them again.
+                self.pool.give_back_chunks();
                 let _ = done.send(closed);
             }
             Command::Switch(work) => {

@@ -2,7 +2,7 @@
 
 use super::coverage::{self, Coverage};
 use super::edit::Edit;
-use super::{View, assist, doctor, drops, fdb, vlog};
+use super::{View, assist, doctor, drops, fdb, umem, vlog};
 use crate::log::Log;
 use crate::status;
 use serde_json::Value;
@@ -48,7 +48,7 @@ const fn row(name: &'static str, usage: &'static str, arguments: (usize, usize),
 }
 
 /// All of them, by name.
-const COMMANDS: [Command; 20] = [
+const COMMANDS: [Command; 21] = [
     row("assist/list", "[bridge]", (0, 1), assist::list),
     row("coverage/read-counter", "COUNTER", (1, 1), coverage::read_counter),
     row("coverage/show", "", (0, 0), coverage::show),
@@ -66,6 +66,7 @@ const COMMANDS: [Command; 20] = [
     row("fdb/stats-clear", "[bridge]", (0, 1), fdb::stats_clear),
     row("fdb/stats-show", "bridge", (1, 1), fdb::stats_show),
     row("list-commands", "", (0, 0), list_commands),
+    row("umem/show", "", (0, 0), umem::show),
     row("version", "", (0, 0), version),
     row("vlog/list", "", (0, 0), vlog::list),
     row("vlog/set", "{spec | filter}...", (0, usize::MAX), vlog::set),

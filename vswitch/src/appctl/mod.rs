@@ -15,6 +15,7 @@ mod doctor;
 mod drops;
 pub mod edit;
 mod fdb;
+mod umem;
 mod vlog;
 
 use crate::config::{Bridge, Config};

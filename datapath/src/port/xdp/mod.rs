@@ -36,11 +36,16 @@ use socket::{Binding, RING, Socket};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Chunks of a region (64 MiB) and queues that share one: what they receive into is three quarters of it, the rest is
 /// for frames on their way.
 const REGION_CHUNKS: u32 = 16 * 1024;
 const QUEUES_OF_REGION: usize = (REGION_CHUNKS / RING * 3 / 4) as usize;
+
+/// How often what is busy is tried again, and after how long: a third of a second, as others wait for this one.
+const BUSY_ATTEMPTS: u32 = 30;
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 /// How the kernel is to hand frames over, in Open vSwitch's words.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -155,7 +160,7 @@ pub(crate) fn open(name: &str, spec: &XdpSpec, umem: &mut Umem) -> Result<(Box<d
     let (region, user) = memory.map_err(|e| failed("making memory for frames", e, "is there enough?"))?;
     let mut refusals: Vec<(Way, (&'static str, io::Error))> = Vec::new();
     for way in Way::all(spec.mode) {
-        match XdpPort::open(spec, way, queues, &region, &user) {
+        match patiently(|| XdpPort::open(spec, way, queues, &region, &user)) {
             Ok(port) => {
                 let status = port.status(way, &refusals);
                 return Ok((Box::new(port), status));
@@ -168,6 +173,18 @@ pub(crate) fn open(name: &str, spec: &XdpSpec, umem: &mut Umem) -> Result<(Box<d
         .unwrap_or_else(|| (Way { mode: spec.mode, frags: false }, ("opening it", io::ErrorKind::Unsupported.into())));
     let hint = hint(name, spec, way, &source);
     Err(failed(call, source, &hint))
+}
+
+/// Tries again for a while where something is busy: the kernel gives up what a closed socket held in the background, and
+/// the one before may have been closed just now, or have ended with its process.
+fn patiently<T>(mut attempt: impl FnMut() -> Result<T, Refusal>) -> Result<T, Refusal> {
+    for _ in 0..BUSY_ATTEMPTS {
+        match attempt() {
+            Err((_, e)) if e.raw_os_error() == Some(libc::EBUSY) => std::thread::sleep(BUSY_PAUSE),
+            done => return done,
+        }
+    }
+    attempt()
 }
 
 /// How many queues a device receives by: one where its driver cannot tell.

@@ -48,6 +48,8 @@ pub struct Queue {
     /// The frames whose chunks the kernel has, by chunk.
     lent: Vec<Option<Frame>>,
     region: Arc<Region>,
+    /// How many there are in `lent`, now and when that was told last.
+    held: [u32; 2],
     /// How many of those are for receiving.
     receiving: u32,
     /// A frame whose last pieces have not come yet.
@@ -77,6 +79,7 @@ impl Queue {
             socket,
             lent,
             region,
+            held: [0; 2],
             receiving: 0,
             unfinished: None,
             frags,
@@ -92,6 +95,7 @@ impl Queue {
             queue.lend_for_receiving(Frame::new(chunk, HEADROOM));
         }
         queue.socket.fill.publish();
+        queue.tell_held();
         queue
     }
 
@@ -142,6 +146,7 @@ impl Queue {
         if self.receiving != before {
             self.socket.rx.release();
             self.refill(pool);
+            self.tell_held();
         }
         !self.socket.rx.is_empty()
     }
@@ -201,14 +206,28 @@ impl Queue {
 
     fn lend_for_receiving(&mut self, frame: Frame) {
         let Some(chunk) = frame.chunk_in(&self.region) else { return };
-        self.lent[chunk as usize] = Some(frame);
+        self.lend(chunk, frame);
         self.socket.fill.push(u64::from(chunk) * CHUNK as u64);
         self.receiving += 1;
     }
 
     /// The frame whose chunk the kernel gives back.
     fn take_back(&mut self, addr: u64) -> Option<Frame> {
-        self.lent.get_mut(usize::try_from(addr).ok()? / CHUNK)?.take()
+        let frame = self.lent.get_mut(usize::try_from(addr).ok()? / CHUNK)?.take();
+        self.held[0] -= u32::from(frame.is_some());
+        frame
+    }
+
+    fn lend(&mut self, chunk: u32, frame: Frame) {
+        self.lent[chunk as usize] = Some(frame);
+        self.held[0] += 1;
+    }
+
+    /// Tells the region how many chunks are lent.
+    fn tell_held(&mut self) {
+        let [now, told] = self.held;
+        self.region.note_lent(now, told);
+        self.held[1] = now;
     }
 
     /// Sends all frames in order; those that could not be sent go to `unsent`. How many went, and how it ended.
@@ -285,7 +304,7 @@ impl Queue {
         self.socket.tx.push(Desc { addr, len: frame.len() as u32, options });
         self.frame_ends[(self.queued % RING) as usize] = (chunk, last);
         self.queued = self.queued.wrapping_add(1);
-        self.lent[chunk as usize] = Some(frame);
+        self.lend(chunk, frame);
     }
 
     /// Has the kernel send what is in the transmit ring.
@@ -332,7 +351,7 @@ impl Queue {
             self.queued = self.queued.wrapping_sub(1);
             self.socket.tx.unpush();
             let (chunk, last) = self.frame_ends[(self.queued % RING) as usize];
-            match self.lent[chunk as usize].take() {
+            match self.take_back(u64::from(chunk) * CHUNK as u64) {
                 Some(frame) if last => unsent.push((frame, DropReason::PortDown)),
                 piece => piece.into_iter().for_each(|piece| pool.recycle(piece)),
             }
@@ -371,11 +390,18 @@ impl Queue {
         if any {
             self.socket.completion.release();
         }
+        self.tell_held();
     }
 
     /// Whether something waits in the transmit ring that the kernel did not take.
     pub fn is_stalled(&self) -> bool {
         self.taken != self.queued
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.region.note_lent(0, self.held[1]);
     }
 }
 

@@ -7,7 +7,7 @@ use crate::port::bpf::{Helper, Program as Assembler, R0, R2, R3};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::File;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// What `line` prints.
 fn run(line: &str) -> String {
