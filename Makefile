@@ -6,7 +6,7 @@ export PEERS_PYTHON ?= $(TARGET)/peers-python
 # 1: a test that finds no root, no namespaces or no Open vSwitch fails; 0: it is skipped and says so.
 export VSWITCH_REQUIRE_ALL ?= 1
 
-.PHONY: help build test soak fuzz fuzz-in demo demo-clean bench bench-peers bench-ports bench-mtu clean
+.PHONY: help build test test-xdp soak fuzz fuzz-in demo demo-clean bench bench-peers bench-ports bench-mtu clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,13 @@ fuzz-in:
 			'$(FUZZ)'/found/$$target $(DIR)/corpus/$$target -- -max_total_time=$(SECONDS_EACH) -timeout=10 \
 			$(MORE) -artifact_prefix='$(FUZZ)'/crashes/$$target/ -print_final_stats=1; \
 	done
+
+# Some tests want figures that an unoptimised switch only just reaches by AF_XDP.
+test-xdp: ## the tests with real devices once more, every device by AF_XDP (root; a few minutes)
+	@tests/setup.sh test
+	cargo build --release --bins -p vswitch -p vsctl
+	VSWITCH_TEST_IO=af_xdp VSWITCH_BIN_DIR='$(abspath $(TARGET))/release' OVS_PREFIX='$(abspath $(OVS_PREFIX))' \
+		PEERS_PYTHON='$(abspath $(PEERS_PYTHON))' cargo test --release -p vswitch-tests --test 'netns_*'
 
 soak: ## ten minutes of mixed load over AF_XDP ports while others come and go, SOAK_SECONDS=600 (root)
 	@tests/setup.sh test

@@ -7,6 +7,7 @@
 
 use crate::process::{Done, cpu_ticks, eventually, program, run, skip, words};
 use std::cell::RefCell;
+use std::env;
 use std::fs::{self, File};
 use std::ops::Deref;
 use std::os::unix::process::ExitStatusExt as _;
@@ -357,6 +358,7 @@ impl Host {
     /// Runs `vsctl` here, however it ends.
     #[must_use]
     pub fn try_vsctl(&self, args: &str) -> Done {
+        let args = if by_xdp() { with_xdp(args) } else { args.to_owned() };
         self.try_run(&format!("{} --socket {} {args}", program("vsctl").display(), self.socket().display()))
     }
 
@@ -378,10 +380,58 @@ impl Host {
     }
 }
 
+/// Whether devices are attached by AF_XDP in this run, where a test does not say how (`VSWITCH_TEST_IO=af_xdp`): how they are
+/// must make no difference to whoever is plugged in.
+#[must_use]
+pub fn by_xdp() -> bool {
+    env::var("VSWITCH_TEST_IO").is_ok_and(|io| io == "af_xdp")
+}
+
+/// Whether a test is about what packet sockets do and AF_XDP does not, in a run by AF_XDP; says so.
+#[must_use]
+pub fn is_about_packet_sockets(what: &str) -> bool {
+    if by_xdp() {
+        eprintln!("not by AF_XDP: {what}");
+    }
+    by_xdp()
+}
+
+/// The commands, with `io=af_xdp` for each port that is added and is a device.
+fn with_xdp(args: &str) -> String {
+    let commands: Vec<&str> = args.split(" -- ").collect();
+    let is_device = |port: &str| {
+        let names = |command: &str| command.split(' ').any(|word| word == port);
+        let says_how = |command: &str| command.contains("type=") || command.contains("io=");
+        !commands.iter().any(|command| names(command) && says_how(command))
+    };
+    let changed = commands.iter().map(|command| {
+        let mut words = command.split(' ').skip_while(|word| word.is_empty() || word.starts_with("--"));
+        match (words.next(), words.nth(1)) {
+            (Some("add-port"), Some(port)) if is_device(port) => format!("{command} io=af_xdp"),
+            _ => (*command).to_owned(),
+        }
+    });
+    changed.collect::<Vec<_>>().join(" -- ")
+}
+
 impl Drop for Host {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("── the log of vswitch in {} ──\n{}", self.space.name, self.log());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_and_nothing_else_get_af_xdp() {
+        let given = "add-br br0 -- --may-exist add-port br0 p1 tag=5 -- add-port br0 in0 -- set interface in0 type=internal \
+                     -- add-port br0 vx type=vxlan key=1 -- set port p1 tag=6";
+        let expected = "add-br br0 -- --may-exist add-port br0 p1 tag=5 io=af_xdp -- add-port br0 in0 -- set interface in0 \
+                        type=internal -- add-port br0 vx type=vxlan key=1 -- set port p1 tag=6";
+        assert_eq!(with_xdp(given), expected);
     }
 }
