@@ -1,8 +1,10 @@
 //! `assist show`: the flows that the kernel forwards by itself, and why others go through user space.
 
 use ovsdb::value::AtomType;
+use serde_json::Value;
 
 use super::{Command, needs_topology, number, table_of, text};
+use crate::output::Table;
 use crate::topology::Topology;
 
 pub(super) const COMMAND: Command = Command {
@@ -23,31 +25,68 @@ through user space, and so does each flow in its first tenth of a second.",
     related: &["fdb show", "drops"],
     needs: needs_topology,
     run: |cx, args| {
-        use AtomType::{Integer, String};
         let bridge = match args.arg(0) {
             "" => None,
             name => Some(Topology::of(cx.model).bridge(name)?.real_name().to_owned()),
         };
         let flows = cx.control.rows("assist/list", bridge.as_deref().as_slice())?;
-        let columns = [
-            ("bridge", String),
-            ("in", String),
-            ("vlan", Integer),
-            ("src", String),
-            ("dst", String),
-            ("out", String),
-            ("packets", Integer),
-            ("bytes", Integer),
-            ("age", Integer),
-            ("why", String),
-        ];
-        let cell = |flow: &serde_json::Value, (column, ty): (&str, AtomType)| match ty {
-            Integer => number(&flow[column]),
-            _ => text(&flow[column]),
-        };
-        let rows = flows.iter().map(|flow| columns.iter().map(|column| cell(flow, *column)).collect());
-        let rows = rows.collect();
-        cx.table = Some(table_of(columns, rows));
+        cx.table = Some(table(&flows));
         Ok(())
     },
 };
+
+fn table(flows: &[Value]) -> Table {
+    use AtomType::{Integer, String};
+    let columns = [
+        ("bridge", String),
+        ("in", String),
+        ("vlan", Integer),
+        ("src", String),
+        ("dst", String),
+        ("out", String),
+        ("packets", Integer),
+        ("bytes", Integer),
+        ("age", Integer),
+        ("why", String),
+    ];
+    let cell = |flow: &Value, (column, ty): (&str, AtomType)| match ty {
+        Integer => number(&flow[column]),
+        _ => text(&flow[column]),
+    };
+    let rows = flows.iter().map(|flow| columns.iter().map(|column| cell(flow, *column)).collect()).collect();
+    table_of(columns, rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::{Data, Format, Style};
+    use serde_json::json;
+
+    #[test]
+    fn flows_with_counters_or_a_reason() {
+        let flows = [
+            json!({"bridge": "br0", "in": "p1", "out": "p2", "vlan": 0, "src": "a", "dst": "b", "packets": 7, "bytes": 700,
+                "age": 9, "idle": 0, "why": null}),
+            json!({"bridge": "br0", "in": "p2", "out": "br0", "vlan": 5, "src": "b", "dst": "c", "packets": null,
+                "bytes": null, "age": 1, "idle": null, "why": "Slow."}),
+        ];
+        let style = Style {
+            format: Format::List,
+            asked_for: false,
+            data: Data::String,
+            headings: true,
+            pretty: false,
+            max_width: None,
+        };
+        let expected = "\
+bridge in vlan src dst out packets bytes age why
+------ -- ---- --- --- --- ------- ----- --- -----
+br0    p1 0    a   b   p2  7       700   9
+br0    p2 5    b   c   br0               1   Slow.
+";
+        let printed: String =
+            table(&flows).print(&style).lines().map(|line| line.trim_end().to_owned() + "\n").collect();
+        assert_eq!(printed, expected);
+    }
+}

@@ -61,3 +61,33 @@ fn reason<'n>(why: Why, name: impl Fn(PortId) -> &'n str) -> String {
         Why::TooMany => "Too many flows were new at the same time; it is tried again.".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datapath::time::Duration;
+    use datapath::types::{MacAddr, VlanId};
+
+    #[test]
+    fn flows_are_told_with_counters_or_a_reason() {
+        let (ingress, egress, vlan) = (PortId(1), PortId(2), VlanId::new(20).unwrap());
+        let [src, dst] = [1, 2].map(|last| MacAddr([2, 0, 0, 0, 0, last]));
+        let (age, idle) = (Duration::from_millis(9_900), Duration::from_secs(1));
+        let name = |id: PortId| if id == PortId(1) { "p1" } else { "p2" };
+        let flow = AssistedFlow { ingress, egress, vlan, src, dst, packets: 7, bytes: 700, age, idle };
+        let mut expected = json!({
+            "bridge": "br0", "in": "p1", "out": "p2", "vlan": 20, "src": "02:00:00:00:00:01",
+            "dst": "02:00:00:00:00:02", "packets": 7, "bytes": 700, "age": 9, "idle": 1, "why": null,
+        });
+        assert_eq!(assisted("br0", name, &flow), expected);
+        let told = |why| refused("br0", name, &LeftOut { ingress, egress, vlan, src, dst, why, age });
+        for column in ["packets", "bytes", "idle"] {
+            expected[column] = Value::Null;
+        }
+        expected["why"] = json!("p2 has a rate limit.");
+        assert_eq!(told(Why::RateLimit(egress)), expected);
+        for why in [Why::NoDevice(egress), Why::UnknownMtu(egress), Why::Tags, Why::NoRoom, Why::TooMany] {
+            assert!(told(why)["why"].as_str().unwrap().ends_with('.'));
+        }
+    }
+}

@@ -213,7 +213,7 @@ mod tests {
     fn the_table_is_sorted_and_listed() {
         assert!(COMMANDS.is_sorted_by(|a, b| a.name < b.name));
         let listed = Switch::new().says("list-commands");
-        assert!(listed.starts_with("The available commands are:\n  coverage/read-counter   COUNTER\n"), "{listed}");
+        assert!(listed.starts_with("The available commands are:\n  assist/list             [bridge]\n"), "{listed}");
         assert!(
             listed.contains("\n  fdb/show                bridge\n  fdb/stats-clear         [bridge]\n"),
             "{listed}"
@@ -229,6 +229,12 @@ mod tests {
             ("fdb/show", "\"fdb/show\" command requires at least 1 arguments"),
             ("fdb/show br0 br1", "\"fdb/show\" command takes at most 1 arguments"),
             ("version x", "\"version\" command takes at most 0 arguments"),
+            ("assist/list br1", "no such bridge"),
+            (
+                "assist/list",
+                "other_config:assist is not true, so the kernel forwards nothing by itself; 'vsctl set open_vswitch . \
+                 other_config:assist=true' turns it on",
+            ),
             ("fdb/show br1", "no such bridge"),
             ("fdb/flush br1", "no such bridge"),
             ("fdb/stats-show br1", "no such bridge"),

@@ -516,6 +516,18 @@ pub(crate) mod tests {
         }
     }
 
+    #[test]
+    fn assist_is_true_or_false() {
+        let read = |value: &str| {
+            let root = json!({"other_config": ["map", [["assist", value]]]});
+            let config = Config::read(&database(&br0_p1(root, json!({}), json!({}), json!({}))));
+            (config.assist, config.notes.get("assist").cloned())
+        };
+        assert_eq!((read("true"), read("false")), ((true, None), (false, None)));
+        let told = "assist=yes is neither true nor false; using false".to_owned();
+        assert_eq!(read("yes"), (false, Some(told)));
+    }
+
     /// Whatever changes, what was read before does not show.
     #[test]
     fn a_reader_that_has_read_before_reads_the_same() {

@@ -422,6 +422,11 @@ mod tests {
         );
         let spec = p1(json!({}), json!({}), &links(&[veth(3, "p1")]), &[]).0.unwrap();
         assert_eq!((spec.kind, spec.up, spec.mtu), (PortKind::Netdev { ifindex: 3 }, true, Some(L3Mtu(1500))));
+        assert!(!spec.assist);
+        let root = json!({"other_config": ["map", [["assist", "true"]]]});
+        let config = Config::read(&database(&br0_p1(root, json!({}), json!({}), json!({}))));
+        let ports = desired(&config, &links(&[veth(3, "p1")]), &Routes::default()).specs.ports;
+        assert_eq!([&ports["p1"], &ports["br0"]].map(|port| port.assist), [true, false], "devices of the host only");
         let mut down = veth(3, "p1");
         down.header.flags = LinkFlags::Up;
         assert!(!p1(json!({}), json!({}), &links(&[down]), &[]).0.unwrap().up);
