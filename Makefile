@@ -21,6 +21,7 @@ test: ## formatting, lints and every test (root; a few minutes)
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo build --bins -p vswitch -p vsctl
 	VSWITCH_BIN_DIR='$(abspath $(TARGET))/debug' OVS_PREFIX='$(abspath $(OVS_PREFIX))' PEERS_PYTHON='$(abspath $(PEERS_PYTHON))' cargo test --workspace
+	VSWITCH_LAB_WORKERS=2 cargo test -p vswitch-tests --test 'scenario_*'
 
 # What it finds becomes an input in the corpus of its target, which `make test` replays.
 SECONDS_EACH ?= 600

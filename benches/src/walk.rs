@@ -81,7 +81,7 @@ impl Lab {
             snap.ports.push(Some(Arc::new(port)));
         }
         snap.bridges = bridges.into_iter().map(|bridge| Some(Arc::new(bridge))).collect();
-        let (snap, mut switch) = (Arc::new(snap), Switch::new());
+        let (snap, mut switch) = (Arc::new(snap), Switch::default());
         switch.adopt(&snap, NOW);
         let (pool, counters, tx) = (Pool::new(1024), WorkerCounters::default(), TxQueues::new());
         Self { snap, switch, pool, batch: Batch::new(), counters, tx }

@@ -1,4 +1,5 @@
-//! Counters: written by one worker each, read by anyone at any time, never locked.
+//! Counters: written by one worker each, read by anyone at any time, never locked. What several workers count is counted by
+//! each for itself and added up by who reads it.
 //!
 //! The identity that always holds when nothing is in flight, in total over all ports and mirrors:
 //! received + copied + generated + split = transmitted + merged + dropped. A frame that goes through a patch port is
@@ -6,6 +7,7 @@
 
 use crate::packet::Frame;
 use crate::switch::verdict::DropReason;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// A counter with a single writer: adding is a plain load and store, not a locked instruction.
@@ -23,6 +25,31 @@ impl Counter {
     #[must_use]
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
+    }
+}
+
+/// The counters of each worker, by its number. Those of a worker that has ended stay.
+#[derive(Clone, Debug)]
+pub struct PerWorker<T>(Vec<Arc<T>>);
+
+impl<T> Default for PerWorker<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T: Default> PerWorker<T> {
+    /// Those of a worker, made on first use.
+    pub fn of(&mut self, worker: usize) -> Arc<T> {
+        while self.0.len() <= worker {
+            self.0.push(Arc::default());
+        }
+        Arc::clone(&self.0[worker])
+    }
+
+    /// Those of all workers.
+    pub fn all(&self) -> impl Iterator<Item = &T> + Clone {
+        self.0.iter().map(AsRef::as_ref)
     }
 }
 
@@ -122,4 +149,13 @@ pub struct WorkerCounters {
     pub headroom_copied: Counter,
     /// Frames received and dropped before any port was known (`rx` of the identity includes them).
     pub portless: DropCounters,
+}
+
+/// What a receive queue has cost the worker that has it: it goes with the queue from worker to worker.
+#[derive(Debug, Default)]
+pub struct QueueLoad {
+    /// Nanoseconds of the worker's time, of a round the part that its frames and bytes stand for.
+    pub busy: Counter,
+    /// Frames received.
+    pub frames: Counter,
 }

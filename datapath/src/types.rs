@@ -141,9 +141,19 @@ impl Place {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct BridgeId(pub u32);
 
-/// Something a worker receives from and sends to: a socket or a TAP queue. Ordinary ports own one; tunnels of a kind share one.
+/// Something that workers receive from and send to: a network device or a TAP interface, the sockets below tunnels. Ordinary
+/// ports own one; tunnels of a kind share one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct DeviceId(pub u32);
+
+/// One of the queues that a device is received from by; each is one worker's at a time.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub struct RxQueue {
+    /// The device.
+    pub device: DeviceId,
+    /// Its place among those of the device, from 0.
+    pub number: u16,
+}
 
 /// The largest layer-3 packet a link takes, in bytes, without Ethernet header and VLAN tags.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -26,7 +26,7 @@ use crate::start::{self, wall_clock};
 use crate::status::{self, Outcome, Rows};
 use crate::told::Told;
 use anyhow::Context;
-use datapath::control::{Datapath, DatapathConfig, DatapathEvent};
+use datapath::control::{Datapath, DatapathConfig, DatapathEvent, WorkersError};
 use datapath::types::MacAddr;
 use ovsdb::address::control_socket;
 use ovsdb::db::Commit;
@@ -85,6 +85,8 @@ pub struct Daemon {
     told: Told,
     /// What MTUs were before.
     mtus: Memory,
+    /// Why workers are not as the configuration asks for.
+    workers_error: Option<String>,
     last_statistics: Instant,
     retry: Retry,
 }
@@ -125,6 +127,7 @@ impl Daemon {
             fixed,
             told: Told::default(),
             mtus: Memory::default(),
+            workers_error: None,
             last_statistics: Instant::now(),
             retry: Retry::default(),
         };
@@ -141,7 +144,7 @@ impl Daemon {
             let event = tokio::select! {
                 why = &mut stop => Event::Signal(why),
                 events = self.network.next() => Event::Link(events.context("cannot read network events (rtnetlink)")?),
-                event = self.deaths.recv() => Event::Datapath(event.context("the datapath's worker has ended")?),
+                event = self.deaths.recv() => Event::Datapath(event.context("the datapath has ended")?),
                 Some(event) = self.sessions.recv() => Event::Session(event),
                 event = self.control.next() => Event::Control(event),
                 () = tokio::time::sleep_until(due.into()) => Event::Tick,
@@ -261,6 +264,9 @@ impl Daemon {
                 debug!("packets to {remote} are larger than the way there");
                 self.network.ask_routes_to(remote).await
             }
+            Event::Datapath(DatapathEvent::WorkerEnded { worker }) => {
+                anyhow::bail!("worker {worker} of the datapath has ended; its ports would forward nothing any more")
+            }
             Event::Tick => self.tick().await,
             Event::Control(_) | Event::Signal(_) => false,
         })
@@ -293,6 +299,7 @@ impl Daemon {
         }
         self.control.coverage.sample(now, &self.datapath);
         if self.statistics_due() <= now {
+            changed |= self.datapath.rebalance(now - self.last_statistics);
             self.statistics();
             self.retry.relax();
             // Nobody tells of a path MTU that was learned or forgotten.
@@ -311,6 +318,7 @@ impl Daemon {
         self.control.coverage.count(Count::Reconciliation);
         self.network.catch_up().await?;
         self.read_config();
+        self.set_workers();
         let mut retry = true;
         let mut wanted = Desired::default();
         for _ in 0..ROUNDS {
@@ -347,6 +355,25 @@ impl Daemon {
             config.notes.iter().for_each(|(key, note)| warn!("Open_vSwitch {key}: {note}"));
         }
         self.config = config;
+    }
+
+    /// Has as many workers as the configuration asks for, and where; or those there are, and says why.
+    fn set_workers(&mut self) {
+        let were = self.datapath.worker_cpus();
+        let set = |cpus: &Vec<usize>| {
+            let why = |e: WorkersError| format!("pmd-cpu-mask: {e}; the workers stay as they are");
+            self.datapath.set_workers(cpus).map_err(why)
+        };
+        let error = self.config.cpus.as_ref().map_err(Clone::clone).and_then(set).err();
+        let are = self.datapath.worker_cpus();
+        if are != were {
+            let place = |cpu: &Option<usize>| cpu.map_or_else(|| "any CPU".to_owned(), |cpu| format!("CPU {cpu}"));
+            info!("workers: {}, on {}", are.len(), are.iter().map(place).collect::<Vec<_>>().join(", "));
+        }
+        if let Some(why) = error.as_ref().filter(|_| error != self.workers_error) {
+            warn!("Open_vSwitch other_config: {why}");
+        }
+        self.workers_error = error;
     }
 
     /// The internal ports whose TAP is still to be made.
@@ -404,7 +431,9 @@ impl Daemon {
     fn report(&mut self, wanted: &Desired) {
         self.number_ports(wanted);
         let (config, applier, links) = (&self.config, &self.applier, self.network.links());
-        let outcome = Outcome { config, desired: wanted, applier, links, ofports: &self.ofports };
+        let workers = |port: &str| self.datapath.workers_of(port);
+        let (ofports, workers_error) = (&self.ofports, self.workers_error.as_deref());
+        let outcome = Outcome { config, desired: wanted, applier, links, ofports, workers: &workers, workers_error };
         let all = outcome.interfaces();
         let errors = outcome.errors(&all);
         let known = |(i, basis): &(&Interface, _)| self.told.knows(self.server.database(), &i.uuid, basis);
@@ -485,7 +514,7 @@ impl Daemon {
             self.add_mirror_statistics(&bridge.name, mirror, &mut rows);
         }
         if let Some(root) = self.config.root {
-            let totals = status::switch_statistics(&self.datapath.totals());
+            let totals = status::switch_statistics(&self.datapath.totals(), &self.datapath.worker_cpus());
             rows.entry(("Open_vSwitch", root)).or_default().insert("statistics", totals);
         }
         self.write(&rows);

@@ -38,6 +38,10 @@ pub struct Outcome<'a> {
     pub links: &'a LinkTable,
     /// Port numbers by interface row.
     pub ofports: &'a BTreeMap<Uuid, u16>,
+    /// The workers that receive from a port, by its name.
+    pub workers: &'a dyn Fn(&str) -> Vec<usize>,
+    /// Why workers are not as asked for.
+    pub workers_error: Option<&'a str>,
 }
 
 impl Outcome<'_> {
@@ -105,6 +109,7 @@ impl Outcome<'_> {
 
     fn bridge_columns(&self, bridge: &Bridge) -> BTreeMap<&'static str, Datum> {
         let mut notes = bridge.notes.clone();
+        notes.extend(self.workers_error.map(|why| ("pmd-cpu-mask_error".to_owned(), why.to_owned())));
         for mirror in &bridge.mirrors {
             let key = format!("mirror_{}", mirror.name);
             match (self.mirror_error(bridge, mirror), &mirror.told) {
@@ -142,6 +147,7 @@ impl Outcome<'_> {
             mode: link.and_then(|l| self.links.mode(l.ifindex)).unwrap_or_default(),
             spec: self.desired.specs.ports.get(&interface.name).map(Cow::Borrowed),
             facts: self.applier.facts(&interface.name).map(Cow::Borrowed),
+            workers: (self.workers)(&interface.name),
             ofport: self.ofports.get(&interface.uuid).copied().unwrap_or_default(),
         }
     }
@@ -254,13 +260,15 @@ fn counted(counters: impl IntoIterator<Item = (String, u64)>) -> Datum {
 
 /// `Open_vSwitch:statistics`: what belongs to no single port.
 #[must_use]
-pub fn switch_statistics(totals: &Totals) -> Datum {
+pub fn switch_statistics(totals: &Totals, cpus: &[Option<usize>]) -> Datum {
+    let place = |cpu: &Option<usize>| cpu.map_or_else(|| "any CPU".to_owned(), |cpu| format!("CPU {cpu}"));
     let mut counters = vec![
         ("copied".to_owned(), totals.copied.to_string()),
         ("generated".to_owned(), totals.generated.to_string()),
         ("split".to_owned(), totals.split.to_string()),
         ("merged".to_owned(), totals.merged.to_string()),
         ("headroom_copied".to_owned(), totals.headroom_copied.to_string()),
+        ("workers".to_owned(), cpus.iter().map(place).collect::<Vec<_>>().join(", ")),
     ];
     counters.extend(totals.portless.iter().map(|(reason, n)| (format!("drop_{}", reason.name()), n.to_string())));
     Datum::map_of_strings(counters)
@@ -332,8 +340,15 @@ mod tests {
         applier.apply(&desired.specs, true, |actions| actions.iter().map(|_| Ok(Default::default())).collect());
         let p1 = &config.bridges[0].interfaces[1];
         let ofports = BTreeMap::from([(p1.uuid, 1)]);
-        let outcome =
-            Outcome { config: &config, desired: &desired, applier: &applier, links: &links, ofports: &ofports };
+        let outcome = Outcome {
+            config: &config,
+            desired: &desired,
+            applier: &applier,
+            links: &links,
+            ofports: &ofports,
+            workers: &|_| vec![],
+            workers_error: None,
+        };
         assert_eq!(outcome.error(p1), None);
         let columns = &outcome.rows(&outcome.interfaces())[&("Interface", p1.uuid)];
         // As in Open vSwitch.
@@ -355,6 +370,8 @@ mod tests {
             applier: &Applier::default(),
             links: &LinkTable::default(),
             ofports: &BTreeMap::from([(own.uuid, 65_534)]),
+            workers: &|_| vec![],
+            workers_error: Some("pmd-cpu-mask=0: no"),
         };
         let rows = outcome.rows(&outcome.interfaces());
         let columns = &rows[&("Interface", p1.uuid)];
@@ -374,6 +391,8 @@ mod tests {
             assert!(columns[column].is_empty(), "{column}");
         }
         assert_eq!(rows[&("Open_vSwitch", config.root.unwrap())]["cur_cfg"], Datum::integer(7));
+        let told = &rows[&("Bridge", config.bridges[0].uuid)]["status"];
+        assert!(told.string_pairs().any(|pair| pair == ("pmd-cpu-mask_error", "pmd-cpu-mask=0: no")));
         // Wanted, possible, but not made: that is an error as well.
         assert!(outcome.error(own).unwrap().contains("could not be made"));
     }

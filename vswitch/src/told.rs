@@ -34,6 +34,8 @@ pub struct Basis<'a> {
     pub spec: Option<Cow<'a, PortSpec>>,
     /// What the datapath said about it.
     pub facts: Option<Cow<'a, Applied>>,
+    /// The workers that receive from it, by their numbers.
+    pub workers: Vec<usize>,
     /// Its OpenFlow port number.
     pub ofport: u16,
 }
@@ -63,6 +65,10 @@ impl Basis<'_> {
             status.insert("driver_name".to_owned(), kind);
         }
         status.extend(self.facts.iter().flat_map(|f| f.status.clone()));
+        if !self.workers.is_empty() {
+            let workers: Vec<_> = self.workers.iter().map(usize::to_string).collect();
+            status.insert("worker".to_owned(), workers.join(","));
+        }
         BTreeMap::from([
             ("ofport", Datum::integer(i64::from(self.ofport))),
             ("error", self.incomplete.as_deref().map_or(Datum::empty_set(), Datum::string)),
@@ -93,6 +99,7 @@ impl Basis<'_> {
             mode: self.mode,
             spec: own(self.spec),
             facts: own(self.facts),
+            workers: self.workers,
             ofport: self.ofport,
         }
     }

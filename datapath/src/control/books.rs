@@ -4,7 +4,8 @@
 
 use super::spec::{ApplyError, BridgeSpec, MAX_MIRRORS, MirrorOutput, MirrorSpec, PortKind, PortSpec, StaticSpec};
 use crate::port::Caps;
-use crate::stats::{MirrorCounters, PortCounters};
+use crate::stats::{MirrorCounters, PerWorker, PortCounters};
+use crate::switch::learned::SharedLearned;
 use crate::switch::mac_table::StaticEntry;
 use crate::switch::mirror::{Mirror, Output, PortMirrors, Select};
 use crate::switch::routes::{Router, native};
@@ -22,7 +23,9 @@ pub struct BridgeRecord {
     /// Its settings.
     pub spec: BridgeSpec,
     /// The counters of its mirrors, by name.
-    pub mirrors: BTreeMap<String, Arc<MirrorCounters>>,
+    pub mirrors: BTreeMap<String, PerWorker<MirrorCounters>>,
+    /// What it has learned, the same for its whole life.
+    pub learned: SharedLearned,
 }
 
 /// A port as recorded.
@@ -39,7 +42,7 @@ pub struct PortRecord {
     /// Index of its network device, if the kernel may forward from and to it.
     pub assisted: Option<u32>,
     /// Its counters, the same for its whole life.
-    pub counters: Arc<PortCounters>,
+    pub counters: PerWorker<PortCounters>,
 }
 
 /// Everything configured, by name.
@@ -76,7 +79,7 @@ impl Books {
         let id = BridgeId(self.next_bridge);
         self.next_bridge += 1;
         let mirrors = mirror_counters(&spec, BTreeMap::new());
-        self.bridges.insert(spec.name.clone(), BridgeRecord { id, spec, mirrors });
+        self.bridges.insert(spec.name.clone(), BridgeRecord { id, spec, mirrors, learned: SharedLearned::default() });
         Ok(())
     }
 
@@ -167,10 +170,11 @@ impl Books {
         matches!(&other.spec.kind, PortKind::Patch { peer } if *peer == record.spec.name).then_some(other.id)
     }
 
-    /// The mirrors of a bridge that have an output.
-    fn mirrors(&self, bridge: &str) -> Vec<Mirror> {
-        let Some(record) = self.bridges.get(bridge) else { return Vec::new() };
-        let id = |port: &String| self.ports.get(port).filter(|p| p.spec.bridge == bridge).map(|p| p.id);
+    /// The mirrors of a bridge that have an output, with the counters of a worker.
+    fn mirrors(&mut self, bridge: &str, worker: usize) -> Vec<Mirror> {
+        let Some(record) = self.bridges.get_mut(bridge) else { return Vec::new() };
+        let (ports, counters) = (&self.ports, &mut record.mirrors);
+        let id = |port: &String| ports.get(port).filter(|p| p.spec.bridge == bridge).map(|p| p.id);
         let mirror = |spec: &MirrorSpec| {
             let output = match &spec.output {
                 MirrorOutput::Port(port) => Output::Port(id(port)?),
@@ -179,15 +183,20 @@ impl Books {
             let arriving = spec.arriving.iter().filter_map(id).collect();
             let leaving = spec.leaving.iter().filter_map(id).collect();
             let select = Select { all: spec.all, arriving, leaving, vlans: spec.vlans.clone() };
-            let counters = Arc::clone(record.mirrors.get(&spec.name)?);
+            let counters = counters.get_mut(&spec.name)?.of(worker);
             Some(Mirror { name: spec.name.as_str().into(), select, output, snaplen: spec.snaplen, counters })
         };
         record.spec.mirrors.iter().filter_map(mirror).take(MAX_MIRRORS).collect()
     }
 
-    /// The next snapshot.
-    pub fn snapshot(&mut self) -> Snapshot {
+    /// What is configured now as snapshots of a new generation, for so many workers.
+    pub fn publish(&mut self, workers: usize) -> Vec<Arc<Snapshot>> {
         self.generation += 1;
+        (0..workers).map(|worker| Arc::new(self.snapshot(worker))).collect()
+    }
+
+    /// The snapshot of the generation last published, for a worker: it counts in the counters of that one.
+    pub fn snapshot(&mut self, worker: usize) -> Snapshot {
         let mut snap = Snapshot {
             generation: self.generation,
             bridges: vec![None; self.next_bridge as usize],
@@ -195,11 +204,15 @@ impl Books {
             attachments: vec![None; self.next_device as usize],
             demux: Demux::default(),
         };
-        let mirrors: HashMap<_, _> = self.bridges.keys().map(|name| (name.as_str(), self.mirrors(name))).collect();
-        for record in self.ports.values() {
+        let names: Vec<_> = self.bridges.keys().cloned().collect();
+        let mirrors: HashMap<_, _> =
+            names.into_iter().map(|name| (name.clone(), self.mirrors(&name, worker))).collect();
+        let counters = self.ports.values_mut().map(|record| record.counters.of(worker)).collect::<Vec<_>>();
+        for (record, counters) in self.ports.values().zip(counters) {
             let Some(bridge) = self.bridges.get(&record.spec.bridge) else { continue };
             let mirrors = PortMirrors::of(record.id, &mirrors[record.spec.bridge.as_str()]);
-            snap.ports[record.id.0 as usize] = Some(Arc::new(record.port(bridge.id, self.peer(record), mirrors)));
+            let port = record.port(bridge.id, self.peer(record), mirrors, counters);
+            snap.ports[record.id.0 as usize] = Some(Arc::new(port));
             snap.attachments[record.device.0 as usize] = match &record.spec.kind {
                 PortKind::Tunnel(tunnel) => {
                     snap.demux.insert(tunnel, record.id);
@@ -235,7 +248,8 @@ impl BridgeRecord {
         let s = &self.spec;
         let (mac_aging, mac_table_size, secure, vlans) = (s.mac_aging, s.mac_table_size, s.secure, s.vlans.clone());
         let (id, name, statics, router) = (self.id, s.name.as_str().into(), vec![], None);
-        Bridge { id, name, ports, mac_aging, mac_table_size, statics, secure, vlans, mirrors, router }
+        let learned = self.learned.clone();
+        Bridge { id, name, ports, mac_aging, mac_table_size, statics, secure, vlans, mirrors, router, learned }
     }
 
     /// Its router, if it has a layer-3 tunnel among its `ports`; its own port is the one that has its name.
@@ -246,7 +260,7 @@ impl BridgeRecord {
 }
 
 impl PortRecord {
-    fn port(&self, bridge: BridgeId, peer: Option<PortId>, mirrors: PortMirrors) -> Port {
+    fn port(&self, bridge: BridgeId, peer: Option<PortId>, mirrors: PortMirrors, counters: Arc<PortCounters>) -> Port {
         let tunnel = match &self.spec.kind {
             PortKind::Tunnel(tunnel) => Some(tunnel.clone()),
             _ => None,
@@ -267,7 +281,7 @@ impl PortRecord {
             mtu_policy: self.spec.mtu_policy,
             limits: self.spec.limits,
             assisted: self.assisted,
-            counters: Arc::clone(&self.counters),
+            counters,
         }
     }
 }
@@ -275,8 +289,8 @@ impl PortRecord {
 /// The counters of the mirrors in `spec`: those that it `had` go on.
 fn mirror_counters(
     spec: &BridgeSpec,
-    mut had: BTreeMap<String, Arc<MirrorCounters>>,
-) -> BTreeMap<String, Arc<MirrorCounters>> {
+    mut had: BTreeMap<String, PerWorker<MirrorCounters>>,
+) -> BTreeMap<String, PerWorker<MirrorCounters>> {
     spec.mirrors.iter().map(|m| (m.name.clone(), had.remove(&m.name).unwrap_or_default())).collect()
 }
 

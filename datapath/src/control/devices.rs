@@ -1,18 +1,23 @@
-//! Opening and closing of devices on the control side: who owns one, who shares one, what a closed TAP leaves behind.
+//! Opening and closing of devices on the control side: who owns one, who shares one, which worker receives from which of
+//! their queues, what a closed TAP leaves behind.
 
 use super::spec::{Applied, ApplyError, PortKind, PortSpec};
 use crate::packet::Region;
 use crate::port::assist::{Attached, Programs, Table};
 use crate::port::keep_out::KeepOuts;
-use crate::port::packet::{PacketHandle, PacketSocket};
+use crate::port::memory::MemoryPort;
+use crate::port::packet::{self, PacketHandle, PacketSocket};
 use crate::port::raw_ip::RawIp;
-use crate::port::tap::{Tap, TapHandle};
-use crate::port::udp::UdpEndpoint;
+use crate::port::tap::{OpenedTap, Tap, TapHandle};
+use crate::port::udp::{UdpEndpoint, UdpHandle};
 use crate::port::xdp::{self, Umem};
 use crate::port::{Caps, Device, OpenError, Status};
+use crate::stats::QueueLoad;
 use crate::tunnel::{Endpoint, Protocol, ipip};
-use crate::types::DeviceId;
+use crate::types::{DeviceId, RxQueue};
 use crate::wire::gre;
+use crate::worker::DeviceChanges;
+use crate::worker::assign::{self, Assigned};
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
@@ -32,39 +37,68 @@ pub struct Opened {
     pub applied: Applied,
 }
 
-/// Devices that the worker is to take over, and those it is to close.
-pub type Changes = (Vec<(DeviceId, Box<dyn Device>)>, Vec<DeviceId>);
-
+/// What is kept of an open device, to give more workers a part of it.
 #[derive(Debug)]
 enum Kind {
     /// An identifier only: a patch port.
     None,
-    Plain,
-    Packet(PacketHandle, Option<Attached>),
+    Packet {
+        name: String,
+        handle: PacketHandle,
+        assisted: Option<Attached>,
+    },
     /// Of the device with this interface index, which has one such owner at a time.
-    Xdp(u32),
-    Tap(TapHandle),
+    Xdp {
+        name: String,
+        ifindex: u32,
+    },
+    Tap {
+        name: String,
+        handle: TapHandle,
+    },
+    Memory(MemoryPort),
     Shared {
         endpoint: Endpoint,
         users: usize,
+        /// `None`: a raw IP socket.
+        udp: Option<UdpHandle>,
     },
+}
+
+/// One of the queues that a device is received from by.
+#[derive(Clone, Debug)]
+pub struct Queue {
+    /// Its place among those of the device.
+    pub number: u16,
+    /// Whose it is.
+    pub worker: usize,
+    /// What it costs.
+    pub load: Arc<QueueLoad>,
+    /// What it had cost, in nanoseconds, when loads were looked at last, and how much of the worker's time, in parts of
+    /// 1000, it took before that.
+    seen: u64,
+    pub share: u32,
 }
 
 #[derive(Debug)]
 struct Record {
     opened: Opened,
     kind: Kind,
+    queues: Vec<Queue>,
 }
+
+/// A device's receive queues when it is opened.
+type Parts = Vec<Box<dyn Device>>;
 
 /// All open devices.
 #[derive(Default)]
 pub struct Devices {
     records: HashMap<DeviceId, Record>,
-    added: Vec<(DeviceId, Box<dyn Device>)>,
+    /// What the change under way means for each worker.
+    changes: Vec<DeviceChanges>,
     /// TAPs whose port was removed in the change under way: taken up again by a new port of the same name, so that a
     /// port that is replaced keeps its interface and addresses, or else removed from the host.
     parked: HashMap<String, TapHandle>,
-    closed: Vec<DeviceId>,
     keep_outs: KeepOuts,
     /// Set while a device has, or was to have, frames forwarded in the kernel.
     programs: Option<Programs>,
@@ -81,6 +115,13 @@ impl std::fmt::Debug for Devices {
 }
 
 impl Devices {
+    /// None, for so many workers.
+    pub fn new(workers: usize) -> Self {
+        let mut devices = Self::default();
+        devices.changes.resize_with(workers, DeviceChanges::default);
+        devices
+    }
+
     /// What a port on this open device learned when it was opened.
     pub fn current(&self, device: DeviceId) -> Option<Opened> {
         self.records.get(&device).map(|r| r.opened.clone())
@@ -88,56 +129,62 @@ impl Devices {
 
     /// Opens the device that `spec` asks for, or joins the users of a shared one.
     pub fn open(&mut self, spec: &PortSpec, new_id: impl FnOnce() -> DeviceId) -> Result<Opened, ApplyError> {
-        let (device, kind, applied): (Box<dyn Device>, _, _) = match &spec.kind {
+        let (workers, name) = (self.changes.len(), spec.name.clone());
+        let (parts, kind, applied): (Parts, _, _) = match &spec.kind {
             PortKind::Netdev { ifindex } => {
-                let (socket, handle, status) = PacketSocket::open(&spec.name, *ifindex, &mut self.keep_outs)?;
-                (Box::new(socket), Kind::Packet(handle, None), Applied { status, ifindex: Some(*ifindex) })
+                let (socket, handle, status) = PacketSocket::open(&name, *ifindex, &mut self.keep_outs)?;
+                let applied = Applied { status, ifindex: Some(*ifindex) };
+                (vec![Box::new(socket)], Kind::Packet { name, handle, assisted: None }, applied)
             }
             PortKind::Xdp(xdp) => {
-                let (device, status) = xdp::open(&spec.name, xdp, &mut self.umem)?;
-                (device, Kind::Xdp(xdp.ifindex), Applied { status, ifindex: Some(xdp.ifindex) })
+                let (device, status) = xdp::open(&name, xdp, &mut self.umem)?;
+                let applied = Applied { status, ifindex: Some(xdp.ifindex) };
+                (vec![device], Kind::Xdp { name, ifindex: xdp.ifindex }, applied)
             }
             PortKind::Internal => {
-                let (tap, handle, status) = self.open_tap(&spec.name)?;
-                let ifindex = Some(handle.ifindex());
-                (Box::new(tap), Kind::Tap(handle), Applied { status, ifindex })
+                let (taps, handle, status) = self.open_tap(&name, workers)?;
+                let applied = Applied { status, ifindex: Some(handle.ifindex()) };
+                (taps.into_iter().map(|tap| Box::new(tap) as _).collect(), Kind::Tap { name, handle }, applied)
             }
             PortKind::Tunnel(tunnel) => {
                 let endpoint = tunnel.endpoint();
                 if let Some(opened) = self.join(endpoint) {
                     return Ok(opened);
                 }
-                let (socket, status) = open_endpoint(endpoint)?;
-                (socket, Kind::Shared { endpoint, users: 1 }, Applied { status, ifindex: None })
+                let (parts, udp, status) = open_endpoint(endpoint, workers)?;
+                (parts, Kind::Shared { endpoint, users: 1, udp }, Applied { status, ifindex: None })
             }
             PortKind::Patch { .. } => return Ok(self.without_device(new_id())),
             PortKind::Memory(port) => {
                 let status = vec![("io".to_owned(), "memory".to_owned())];
-                (port.device(), Kind::Plain, Applied { status, ifindex: None })
+                (vec![port.device()], Kind::Memory(port.clone()), Applied { status, ifindex: None })
             }
         };
-        let opened = Opened { device: new_id(), caps: device.caps(), applied };
-        self.added.push((opened.device, device));
-        self.records.insert(opened.device, Record { opened: opened.clone(), kind });
+        let caps = parts.first().map_or(Caps::NONE, |part| part.caps());
+        let device = new_id();
+        let senders = (0..workers.saturating_sub(parts.len())).map(|_| kind.sender()).collect::<Result<Vec<_>, _>>()?;
+        let queues = self.hand_out(device, parts, senders.into_iter().flatten().collect());
+        let opened = Opened { device, caps, applied };
+        self.records.insert(device, Record { opened: opened.clone(), kind, queues });
         Ok(opened)
     }
 
     /// Has the kernel forward for the device, or no longer; the status tells what came of it. Its interface index, if the
     /// kernel does.
     pub fn assist(&mut self, device: DeviceId, wanted: bool) -> Option<u32> {
-        let Record { opened, kind } = self.records.get_mut(&device)?;
+        let Record { opened, kind, .. } = self.records.get_mut(&device)?;
         let status = &mut opened.applied.status;
         status.retain(|(fact, _)| ![ASSIST, NO_ASSIST].contains(&fact.as_str()));
         let done = match kind {
-            Kind::Packet(_, attached) if !wanted => {
-                *attached = None;
+            Kind::Packet { assisted, .. } if !wanted => {
+                *assisted = None;
                 return None;
             }
             _ if !wanted => return None,
-            Kind::Packet(handle, Some(_)) => Ok(handle.ifindex()),
-            Kind::Packet(handle, none) => {
+            Kind::Packet { handle, assisted: Some(_), .. } => Ok(handle.ifindex()),
+            Kind::Packet { handle, assisted, .. } => {
                 attach(&mut self.programs, handle).map_err(|e| without_assist(&e)).map(|done| {
-                    *none = Some(done);
+                    *assisted = Some(done);
                     handle.ifindex()
                 })
             }
@@ -153,6 +200,31 @@ impl Devices {
         self.programs.as_ref().map(Programs::table)
     }
 
+    /// Gives each queue a worker, and each worker that has none a sender.
+    fn hand_out(&mut self, device: DeviceId, parts: Parts, mut senders: Vec<Box<dyn Device>>) -> Vec<Queue> {
+        let mut queues: Vec<Queue> = Vec::new();
+        for (number, part) in (0..).zip(parts) {
+            // With a queue for each worker, each gets one; else the least busy of those that have none of this device.
+            let taken: Vec<_> = queues.iter().map(|queue| queue.worker).collect();
+            let heavy = (0..self.changes.len()).filter(|w| taken.contains(w)).map(|worker| Assigned {
+                device,
+                worker,
+                load: 10_000,
+            });
+            let all: Vec<_> = self.assigned().map(|(_, assigned)| assigned).chain(heavy).collect();
+            let worker = assign::place(all.iter().copied(), self.changes.len());
+            let load = Arc::<QueueLoad>::default();
+            self.changes[worker].queues.push((RxQueue { device, number }, part, Arc::clone(&load)));
+            queues.push(Queue { number, worker, load, seen: 0, share: 0 });
+        }
+        for (worker, changes) in self.changes.iter_mut().enumerate() {
+            if queues.iter().all(|queue| queue.worker != worker) {
+                changes.senders.extend(senders.pop().map(|sender| (device, sender)));
+            }
+        }
+        queues
+    }
+
     /// Gives a port's device up; a shared one is closed when nobody uses it any more.
     pub fn close(&mut self, device: DeviceId, port: &str) {
         if let Some(Record { kind: Kind::Shared { users, .. }, .. }) = self.records.get_mut(&device) {
@@ -160,14 +232,23 @@ impl Devices {
             return;
         }
         match self.records.remove(&device).map(|record| record.kind) {
-            Some(Kind::Tap(handle)) => drop(self.parked.insert(port.to_owned(), handle)),
-            Some(Kind::Xdp(ifindex)) => self.closing_xdp.push(ifindex),
+            Some(Kind::Tap { handle, .. }) => drop(self.parked.insert(port.to_owned(), handle)),
+            Some(Kind::Xdp { ifindex, .. }) => self.closing_xdp.push(ifindex),
             _ => {}
         }
-        let opened_just_now = self.added.iter().position(|(id, _)| *id == device);
-        match opened_just_now {
-            Some(at) => drop(self.added.swap_remove(at)),
-            None => self.closed.push(device),
+        self.take_away(device);
+    }
+
+    /// Has no worker have the device any more.
+    fn take_away(&mut self, device: DeviceId) {
+        for changes in &mut self.changes {
+            let before = changes.queues.len() + changes.senders.len();
+            changes.queues.retain(|(queue, ..)| queue.device != device);
+            changes.senders.retain(|(id, _)| *id != device);
+            let opened_just_now = changes.queues.len() + changes.senders.len() < before;
+            if !opened_just_now {
+                changes.removed.push(device);
+            }
         }
     }
 
@@ -181,8 +262,9 @@ impl Devices {
         matches!(kind, PortKind::Xdp(xdp) if self.closing_xdp.contains(&xdp.ifindex))
     }
 
-    /// Ends a change: TAPs that nobody took up again go, shared devices without users are closed.
-    pub fn take_changes(&mut self) -> Changes {
+    /// Ends a change: TAPs that nobody took up again go, shared devices without users are closed. What that means for each
+    /// worker.
+    pub fn take_changes(&mut self) -> Vec<DeviceChanges> {
         for (name, tap) in self.parked.drain() {
             if let Err(e) = tap.remove() {
                 tracing::warn!("{name}: the interface stays: {e}; remove it with 'ip link del {name}'");
@@ -190,25 +272,127 @@ impl Devices {
         }
         self.closing_xdp.clear();
         let unused = |r: &Record| matches!(r.kind, Kind::Shared { users: 0, .. });
-        self.closed.extend(self.records.iter().filter(|(_, r)| unused(r)).map(|(id, _)| *id));
-        self.records.retain(|_, r| !unused(r));
-        self.added.retain(|(id, _)| self.records.contains_key(id));
-        let is_assisted = |r: &Record| matches!(r.kind, Kind::Packet(_, Some(_)));
+        let closed: Vec<_> = self.records.iter().filter(|(_, r)| unused(r)).map(|(id, _)| *id).collect();
+        for device in closed {
+            self.records.remove(&device);
+            self.take_away(device);
+        }
+        let is_assisted = |r: &Record| matches!(r.kind, Kind::Packet { assisted: Some(_), .. });
         if !self.records.values().any(is_assisted) {
             self.programs = None;
         }
-        (std::mem::take(&mut self.added), std::mem::take(&mut self.closed))
+        self.changes.iter_mut().map(std::mem::take).collect()
+    }
+
+    /// What a worker more is to have: a sender or, where there may be more queues and are not enough, a queue of each
+    /// device.
+    pub fn add_worker(&mut self) -> DeviceChanges {
+        let (worker, mut changes) = (self.changes.len(), DeviceChanges::default());
+        for (&device, record) in &mut self.records {
+            let number = u16::try_from(record.queues.len()).unwrap_or(u16::MAX);
+            let enough = record.queues.len() > worker;
+            let part = match if enough { None } else { record.kind.another_queue() } {
+                Some(queue) => queue.map(|queue| Some((queue, true))),
+                None => record.kind.sender().map(|sender| sender.map(|sender| (sender, false))),
+            };
+            match part {
+                Ok(Some((queue, true))) => {
+                    let load = Arc::<QueueLoad>::default();
+                    changes.queues.push((RxQueue { device, number }, queue, Arc::clone(&load)));
+                    record.queues.push(Queue { number, worker, load, seen: 0, share: 0 });
+                }
+                Ok(Some((sender, false))) => changes.senders.push((device, sender)),
+                Ok(None) => {}
+                Err(e) => tracing::error!("worker {worker} cannot send by it, and drops what is for it: {e}"),
+            }
+        }
+        self.changes.push(DeviceChanges::default());
+        changes
+    }
+
+    /// Takes the last worker off the list: the moves of its queues to those that stay.
+    pub fn remove_worker(&mut self) -> Vec<Move> {
+        self.changes.pop();
+        let (from, mut moves) = (self.changes.len(), Vec::new());
+        let queues: Vec<_> =
+            self.assigned().filter(|(_, assigned)| assigned.worker == from).map(|(id, _)| id).collect();
+        for queue in queues {
+            let stay: Vec<_> = self.assigned().map(|(_, a)| a).filter(|a| a.worker != from).collect();
+            let to = assign::place(stay.iter().copied(), from);
+            self.give(queue, to);
+            moves.push(Move { queue, from, to, sender: None });
+        }
+        moves
+    }
+
+    /// The queue that had better be another worker's, by what each has cost in the `nanos` since this was asked last.
+    pub fn rebalance(&mut self, nanos: u64) -> Option<Move> {
+        for queue in self.records.values_mut().flat_map(|record| &mut record.queues) {
+            let busy = queue.load.busy.get();
+            let spent = busy.saturating_sub(std::mem::replace(&mut queue.seen, busy));
+            queue.share = u32::try_from(spent.saturating_mul(1000) / nanos.max(1)).unwrap_or(u32::MAX).min(1000);
+        }
+        self.move_by(assign::improve)
+    }
+
+    /// The moves that give a new worker its part.
+    pub fn spread(&mut self) -> Vec<Move> {
+        std::iter::from_fn(|| self.move_by(assign::spread)).collect()
+    }
+
+    fn move_by(&mut self, choose: assign::Choice) -> Option<Move> {
+        let all: Vec<_> = self.assigned().collect();
+        let assigned: Vec<_> = all.iter().map(|(_, assigned)| *assigned).collect();
+        let (at, to) = choose(&assigned, self.changes.len())?;
+        let (queue, Assigned { worker: from, .. }) = all[at];
+        let record = self.records.get(&queue.device)?;
+        let others = record.queues.iter().any(|q| q.worker == from && q.number != queue.number);
+        let sender = if others { None } else { record.kind.sender().unwrap_or_default() };
+        // Without a sender in its place it stays.
+        if !others && sender.is_none() {
+            return None;
+        }
+        self.give(queue, to);
+        Some(Move { queue, from, to, sender })
+    }
+
+    /// A queue's load, as the worker writes it.
+    pub fn load(&self, id: RxQueue) -> Option<Arc<QueueLoad>> {
+        self.records.get(&id.device)?.queues.iter().find(|q| q.number == id.number).map(|q| Arc::clone(&q.load))
+    }
+
+    /// The queues of a device.
+    pub fn queues(&self, device: DeviceId) -> &[Queue] {
+        self.records.get(&device).map_or(&[], |record| &record.queues)
+    }
+
+    fn give(&mut self, id: RxQueue, worker: usize) {
+        let queues = self.records.get_mut(&id.device).map(|record| &mut record.queues);
+        queues.into_iter().flatten().filter(|queue| queue.number == id.number).for_each(|queue| queue.worker = worker);
+    }
+
+    /// All queues, with whose they are and how busy.
+    fn assigned(&self) -> impl Iterator<Item = (RxQueue, Assigned)> {
+        let of = |(&device, record): (&DeviceId, &Record)| {
+            let queue = move |q: &Queue| {
+                (RxQueue { device, number: q.number }, Assigned { device, worker: q.worker, load: q.share })
+            };
+            record.queues.iter().map(queue).collect::<Vec<_>>()
+        };
+        let mut all: Vec<_> = self.records.iter().flat_map(of).collect();
+        all.sort_unstable_by_key(|(id, _)| *id);
+        all.into_iter()
     }
 
     fn without_device(&mut self, device: DeviceId) -> Opened {
         let opened = Opened { device, caps: Caps::ALL, applied: Applied::default() };
-        self.records.insert(device, Record { opened: opened.clone(), kind: Kind::None });
+        self.records.insert(device, Record { opened: opened.clone(), kind: Kind::None, queues: vec![] });
         opened
     }
 
     fn join(&mut self, wanted: Endpoint) -> Option<Opened> {
         self.records.values_mut().find_map(|r| match &mut r.kind {
-            Kind::Shared { endpoint, users } if *endpoint == wanted => {
+            Kind::Shared { endpoint, users, .. } if *endpoint == wanted => {
                 *users += 1;
                 Some(r.opened.clone())
             }
@@ -216,10 +400,10 @@ impl Devices {
         })
     }
 
-    fn open_tap(&mut self, name: &str) -> Result<(Tap, TapHandle, Status), OpenError> {
+    fn open_tap(&mut self, name: &str, queues: usize) -> Result<OpenedTap, OpenError> {
         match self.parked.remove(name).filter(TapHandle::is_alive) {
-            Some(handle) => Tap::reopen(name, handle),
-            None => Tap::open(name),
+            Some(handle) => Tap::reopen(name, handle, queues),
+            None => Tap::open(name, queues),
         }
     }
 }
@@ -242,13 +426,63 @@ fn without_assist(error: &io::Error) -> String {
     }
 }
 
-fn open_endpoint(Endpoint { protocol, port, ipv6 }: Endpoint) -> Result<(Box<dyn Device>, Status), OpenError> {
-    let raw = |number| RawIp::open(number, ipv6).map(|(d, status)| (Box::new(d) as _, status));
+/// A queue on its way from one worker to another.
+pub struct Move {
+    /// Which.
+    pub queue: RxQueue,
+    /// Whose it was.
+    pub from: usize,
+    /// Whose it is to be.
+    pub to: usize,
+    /// What the first is to send by.
+    pub sender: Option<Box<dyn Device>>,
+}
+
+impl Kind {
+    /// What a worker sends by that has no queue of the device; `None` if there is nothing to send by.
+    fn sender(&self) -> Result<Option<Box<dyn Device>>, OpenError> {
+        Ok(Some(match self {
+            Self::None => return Ok(None),
+            Self::Packet { name, handle, .. } => Box::new(packet::Sender::open(name, handle.ifindex())?),
+            // The rings of AF_XDP have one owner; the others send by packet sockets.
+            Self::Xdp { name, ifindex } => Box::new(packet::Sender::open(name, *ifindex)?),
+            Self::Tap { handle, .. } => Box::new(handle.sender()),
+            Self::Memory(port) => port.sender(),
+            Self::Shared { udp: Some(udp), .. } => Box::new(udp.sender()?),
+            Self::Shared { endpoint, .. } => Box::new(RawIp::sender(number_of(endpoint.protocol), endpoint.ipv6)?),
+        }))
+    }
+
+    /// One more receive queue; `None` if there can be none.
+    fn another_queue(&mut self) -> Option<Result<Box<dyn Device>, OpenError>> {
+        match self {
+            Self::Tap { name, handle } => Some(handle.add_queue(name)?.map(|tap| Box::new(tap) as _)),
+            Self::Shared { udp: Some(udp), .. } => Some(udp.another().map(|endpoint| Box::new(endpoint) as _)),
+            _ => None,
+        }
+    }
+}
+
+/// The queues of a tunnel's endpoint: one for each worker over UDP, one over raw IP.
+fn open_endpoint(endpoint: Endpoint, workers: usize) -> Result<(Parts, Option<UdpHandle>, Status), OpenError> {
+    let Endpoint { protocol, port, ipv6 } = endpoint;
     match protocol {
         Protocol::Vxlan | Protocol::Geneve => {
-            UdpEndpoint::open(port, ipv6).map(|(d, status)| (Box::new(d) as _, status))
+            let (first, handle, status) = UdpEndpoint::open(port, ipv6)?;
+            let mut parts: Parts = vec![Box::new(first)];
+            for _ in 1..workers {
+                parts.push(Box::new(handle.another()?));
+            }
+            Ok((parts, Some(handle), status))
         }
-        Protocol::Gre => raw(gre::PROTOCOL),
-        Protocol::Ipip => raw(ipip::PROTOCOL),
+        Protocol::Gre | Protocol::Ipip => {
+            let (socket, status) = RawIp::open(number_of(protocol), ipv6)?;
+            Ok((vec![Box::new(socket)], None, status))
+        }
     }
+}
+
+/// The IP protocol that a tunnel without UDP is.
+fn number_of(protocol: Protocol) -> u8 {
+    if protocol.is_layer3() { ipip::PROTOCOL } else { gre::PROTOCOL }
 }

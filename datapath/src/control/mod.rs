@@ -1,41 +1,40 @@
 //! The only way to change the datapath: actions in, one new snapshot out.
 //!
 //! [`Datapath`] belongs to one control thread. It opens devices there (in that thread's network namespace), hands them
-//! to the worker together with the snapshot that refers to them, and waits until the worker forwards by it, so that
-//! "applied" means done. The worker never waits for control.
+//! to the workers together with the snapshot that refers to them, and waits until all forward by it, so that "applied"
+//! means done. Workers never wait for control.
 
 mod books;
 mod devices;
 mod spec;
+mod workers;
 
 pub use spec::{
     Action, AddressFlaps, Applied, ApplyError, BridgeSpec, DatapathEvent, MAX_MIRRORS, MirrorOutput, MirrorSpec,
-    MirrorStats, MtuPolicy, PortKind, PortSpec, PortStats, StaticSpec, Totals, UmemStats, XdpMode, XdpSpec,
+    MirrorStats, MtuPolicy, PortKind, PortSpec, PortStats, QueueStats, StaticSpec, Totals, UmemStats, XdpMode, XdpSpec,
 };
+pub use workers::WorkersError;
 
 use crate::packet::Region;
-use crate::stats::{DropCounters, PortCounters, WorkerCounters};
+use crate::stats::{Counter, DropCounters, PerWorker, PortCounters, WorkerCounters};
 use crate::switch::Switch;
 use crate::switch::mac_table::{FdbEntry, TableStats};
 use crate::switch::moves::RecentMove;
-use crate::switch::probes::Probed;
-use crate::switch::unclaimed::Stray;
+use crate::switch::probes::{self, Probed};
+use crate::switch::unclaimed::{self, Stray};
 use crate::switch::verdict::DropReason;
 use crate::time::{Duration, Instant};
 use crate::types::{BridgeId, Place};
 use crate::worker::assist::{AssistedFlow, LeftOut};
-use crate::worker::{Command, Remote, Worker};
+use crate::worker::{Command, DeviceChanges, GivenUp, Worker};
 use books::{Books, PortRecord};
-use devices::{Devices, Opened};
+use devices::{Devices, Move, Opened};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread::JoinHandle;
-
-/// How long a change waits for the worker before it goes on and says so in the log. A round of the worker takes
-/// microseconds, so this only passes when the machine is badly overloaded.
-const PATIENCE: Duration = Duration::from_secs(1);
+use std::sync::mpsc;
+use workers::Workers;
 
 /// Settings of the datapath as a whole.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -51,39 +50,40 @@ impl Default for DatapathConfig {
     }
 }
 
-/// The datapath as seen by its control thread. Dropping it ends the worker and closes all devices; TAP interfaces stay.
+/// The datapath as seen by its control thread. Dropping it ends the workers and closes all devices; TAP interfaces stay.
 #[derive(Debug)]
 pub struct Datapath {
     books: Books,
     devices: Devices,
-    worker: Remote,
-    counters: Arc<WorkerCounters>,
+    workers: Workers,
     events: Option<mpsc::Receiver<DatapathEvent>>,
-    /// The counters of ports that the change under way removes: they count until the worker has taken it over.
-    leaving: Vec<Arc<PortCounters>>,
+    /// The counters of ports that the change under way removes: they count until the workers have taken it over.
+    leaving: Vec<PerWorker<PortCounters>>,
     /// What ports counted that are gone.
     retired: PortStats,
-    /// `None` when the caller drives the worker itself: then nothing is waited for.
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Datapath {
-    /// Starts the worker thread.
+    /// Starts one worker thread.
     pub fn start(config: &DatapathConfig) -> io::Result<Self> {
-        let (mut datapath, worker) = Self::without_thread(config)?;
-        let thread = std::thread::Builder::new().name("worker-0".to_owned()).spawn(move || worker.run())?;
-        datapath.thread = Some(thread);
+        let mut datapath = Self::without_workers(config, 1)?;
+        datapath.workers.add_thread(None).map_err(io::Error::other)?;
         Ok(datapath)
     }
 
     /// A datapath whose worker the caller drives by [`Worker::poll_once`], which also takes over what was applied.
     pub fn without_thread(config: &DatapathConfig) -> io::Result<(Self, Worker)> {
-        let (events_in, events) = mpsc::channel();
-        let (worker, remote) = Worker::new(config.spare_buffers, events_in)?;
-        let counters = worker.counters();
-        let (books, devices) = (Books::default(), Devices::default());
+        let mut datapath = Self::without_workers(config, 1)?;
+        let worker = datapath.workers.add_driven()?;
+        Ok((datapath, worker))
+    }
+
+    /// One that is still to get so many.
+    fn without_workers(config: &DatapathConfig, workers: usize) -> io::Result<Self> {
+        let (books, devices) = (Books::default(), Devices::new(workers));
+        let (workers, events) = Workers::new(config.spare_buffers)?;
         let (events, leaving, retired) = (Some(events), Vec::new(), PortStats::default());
-        Ok((Self { books, devices, worker: remote, counters, events, leaving, retired, thread: None }, worker))
+        Ok(Self { books, devices, workers, events, leaving, retired })
     }
 
     /// Performs all actions in order and then publishes the result at once. A failed action changes nothing and leaves
@@ -94,14 +94,12 @@ impl Datapath {
         results
     }
 
-    /// Has the worker take over what has changed, and closes what it gives up.
+    /// Has the workers take over what has changed, and closes what they give up.
     fn publish(&mut self) {
-        let (added, removed) = self.devices.take_changes();
-        let (done, acknowledged) = mpsc::sync_channel(1);
-        let (snapshot, flow_table) = (Arc::new(self.books.snapshot()), self.devices.flow_table());
-        self.worker.send(Command::Adopt { snapshot, added, removed, flow_table, done });
-        // Closes what the worker has given up.
-        drop(self.wait(&acknowledged, "a new configuration"));
+        let changes = self.devices.take_changes();
+        let snapshots = self.books.publish(self.workers.len());
+        let orders = (0..).zip(snapshots).zip(changes).map(|((worker, snap), changes)| (worker, snap, changes));
+        drop(self.workers.adopt(orders.collect(), self.devices.flow_table()));
         for counters in self.leaving.drain(..) {
             self.retired.add(&PortStats::of(&counters));
         }
@@ -110,21 +108,132 @@ impl Datapath {
     /// Adds what the kernel has forwarded by itself until now to the counters of ports, which lag by up to half a second
     /// otherwise. `false` if the worker does not answer.
     pub fn count_assisted(&self) -> bool {
-        if self.devices.flow_table().is_none() {
-            return true;
-        }
-        let (reply, answer) = mpsc::sync_channel(1);
-        self.worker.send(Command::CountAssisted(reply));
-        self.wait(&answer, "what the kernel has forwarded").is_some()
+        self.devices.flow_table().is_none()
+            || self.workers.command("what the kernel has forwarded", Command::CountAssisted).is_some()
     }
 
     /// The flows that the kernel forwards by itself, and those that it doesn't with the reason; `None`: it is to forward
     /// none, or the worker does not answer.
     #[must_use]
     pub fn assisted(&self) -> Option<(Vec<AssistedFlow>, Vec<LeftOut>)> {
-        let (reply, answer) = mpsc::sync_channel(1);
-        self.worker.send(Command::ReportAssisted(reply));
-        self.wait(&answer, "the flows that the kernel forwards")?
+        self.workers.command("the flows that the kernel forwards", Command::ReportAssisted)?
+    }
+
+    /// Has a worker on each of these CPUs, or one that may run on any, if there are none. What they have learned and what
+    /// waits stays; no frame is lost.
+    pub fn set_workers(&mut self, cpus: &[usize]) -> Result<(), WorkersError> {
+        self.workers.check(cpus)?;
+        let wanted: Vec<_> = if cpus.is_empty() { vec![None] } else { cpus.iter().copied().map(Some).collect() };
+        let were: Vec<_> = self.workers.cpus().collect();
+        if were == wanted {
+            return Ok(());
+        }
+        let done = self.fit_workers(&wanted);
+        if done.is_err() {
+            // As it was before; that has worked, so it does again.
+            let _ = self.fit_workers(&were);
+        }
+        done
+    }
+
+    fn fit_workers(&mut self, cpus: &[Option<usize>]) -> Result<(), WorkersError> {
+        while self.workers.len() > cpus.len() {
+            self.end_last_worker();
+        }
+        for (worker, &cpu) in cpus.iter().enumerate() {
+            if worker < self.workers.len() {
+                self.workers.pin(worker, cpu)?;
+            } else {
+                self.workers.add_thread(cpu)?;
+                let (snapshot, devices) = (Arc::new(self.books.snapshot(worker)), self.devices.add_worker());
+                self.workers.adopt(vec![(worker, snapshot, devices)], self.devices.flow_table());
+                let moves = self.devices.spread();
+                self.carry_out(moves);
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the others take over what the last worker receives, then ends it.
+    fn end_last_worker(&mut self) {
+        let moves = self.devices.remove_worker();
+        self.carry_out(moves);
+        self.workers.remove();
+    }
+
+    /// Has receive queues change their workers: those that give up, then those that take over. Frames wait in the queues
+    /// meanwhile.
+    fn carry_out(&mut self, moves: Vec<Move>) {
+        let places: HashMap<_, _> = moves.iter().map(|m| (m.queue, m.to)).collect();
+        let mut orders: BTreeMap<usize, DeviceChanges> = BTreeMap::new();
+        for Move { queue, from, sender, .. } in moves {
+            let changes = orders.entry(from).or_default();
+            changes.given_up.push(queue);
+            changes.senders.extend(sender.map(|sender| (queue.device, sender)));
+        }
+        let given_up = self.order(orders).queues;
+        let mut orders: BTreeMap<usize, DeviceChanges> = BTreeMap::new();
+        for (queue, device) in given_up {
+            if let (Some(&to), Some(load)) = (places.get(&queue), self.devices.load(queue)) {
+                orders.entry(to).or_default().queues.push((queue, device, load));
+            }
+        }
+        self.order(orders);
+    }
+
+    /// Has workers change their devices and nothing else.
+    fn order(&mut self, orders: BTreeMap<usize, DeviceChanges>) -> GivenUp {
+        let order = |(worker, changes)| (worker, Arc::new(self.books.snapshot(worker)), changes);
+        let orders = orders.into_iter().map(order).collect();
+        self.workers.adopt(orders, self.devices.flow_table())
+    }
+
+    /// Gives a receive queue of a busy worker to one that has less to do, where that clearly helps: to be called now and
+    /// then, with the time since the last call. Whether any has moved.
+    pub fn rebalance(&mut self, since: Duration) -> bool {
+        let nanos = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+        let Some(one) = self.devices.rebalance(nanos) else { return false };
+        self.carry_out(vec![one]);
+        true
+    }
+
+    /// On which CPU each worker is kept; `None`: it may run on any.
+    #[must_use]
+    pub fn worker_cpus(&self) -> Vec<Option<usize>> {
+        self.workers.cpus().collect()
+    }
+
+    /// The workers that receive from a port, by their numbers; none for a patch port.
+    #[must_use]
+    pub fn workers_of(&self, port: &str) -> Vec<usize> {
+        let Some(record) = self.books.ports.get(port) else { return Vec::new() };
+        let mut workers: Vec<_> = self.devices.queues(record.device).iter().map(|queue| queue.worker).collect();
+        workers.sort_unstable();
+        workers.dedup();
+        workers
+    }
+
+    /// All receive queues, by worker.
+    #[must_use]
+    pub fn queues(&self) -> Vec<QueueStats> {
+        let mut all: BTreeMap<_, Vec<String>> = BTreeMap::new();
+        for (name, record) in &self.books.ports {
+            all.entry(record.device).or_default().push(name.clone());
+        }
+        let of_device = |(device, ports): (_, Vec<String>)| {
+            let queue = |q: &devices::Queue| QueueStats {
+                worker: q.worker,
+                ports: ports.clone(),
+                number: q.number,
+                share: q.share,
+                frames: q.load.frames.get(),
+                busy: Duration::from_nanos(q.load.busy.get()),
+            };
+            self.devices.queues(device).iter().map(queue).collect::<Vec<_>>()
+        };
+        let mut queues: Vec<_> = all.into_iter().flat_map(of_device).collect();
+        queues.sort();
+        queues
     }
 
     /// The counters of a port; see [`Datapath::count_assisted`].
@@ -144,22 +253,26 @@ impl Datapath {
     /// The counters of a mirror of a bridge.
     #[must_use]
     pub fn mirror_stats(&self, bridge: &str, mirror: &str) -> Option<MirrorStats> {
-        let c = self.books.bridges.get(bridge)?.mirrors.get(mirror)?;
-        Some(MirrorStats { tx_packets: c.tx_packets.get(), tx_bytes: c.tx_bytes.get(), drops: seen(&c.drops) })
+        let counters = self.books.bridges.get(bridge)?.mirrors.get(mirror)?;
+        Some(MirrorStats {
+            tx_packets: counters.all().map(|c| c.tx_packets.get()).sum(),
+            tx_bytes: counters.all().map(|c| c.tx_bytes.get()).sum(),
+            drops: seen(counters.all().map(|c| &c.drops)),
+        })
     }
 
     /// The counters that belong to no single port.
     #[must_use]
     pub fn totals(&self) -> Totals {
-        let c = &self.counters;
+        let sum = |of: fn(&WorkerCounters) -> &Counter| self.workers.counters().map(|c| of(c).get()).sum();
         Totals {
-            copied: c.copied.get(),
-            generated: c.generated.get(),
-            split: c.split.get(),
-            merged: c.merged.get(),
-            static_none_move: c.static_none_move.get(),
-            headroom_copied: c.headroom_copied.get(),
-            portless: seen(&c.portless),
+            copied: sum(|c| &c.copied),
+            generated: sum(|c| &c.generated),
+            split: sum(|c| &c.split),
+            merged: sum(|c| &c.merged),
+            static_none_move: sum(|c| &c.static_none_move),
+            headroom_copied: sum(|c| &c.headroom_copied),
+            portless: seen(self.workers.counters().map(|c| &c.portless)),
         }
     }
 
@@ -198,7 +311,7 @@ impl Datapath {
         self.ask(bridge, "a flush", |switch, bridge, _| switch.flush(bridge)).is_some()
     }
 
-    /// Has the worker look after the addresses of a bridge; `None` if there is no such bridge, or no answer.
+    /// Has a worker look after the addresses of a bridge; `None` if there is no such bridge, or no answer.
     fn ask<T: Send + 'static>(
         &self,
         bridge: &str,
@@ -206,42 +319,36 @@ impl Datapath {
         question: impl FnOnce(&mut Switch, BridgeId, Instant) -> T + Send + 'static,
     ) -> Option<T> {
         let bridge = self.bridge_id(bridge)?;
-        self.ask_worker(what, move |switch, now| question(switch, bridge, now))
+        self.workers.ask(0, what, move |switch, now| question(switch, bridge, now))
     }
 
-    /// Has the worker look after something; `None` if there is no answer.
-    fn ask_worker<T: Send + 'static>(
-        &self,
-        what: &str,
-        question: impl FnOnce(&mut Switch, Instant) -> T + Send + 'static,
-    ) -> Option<T> {
-        let (reply, answer) = mpsc::sync_channel(1);
-        // Whoever has stopped waiting for the answer does not need it.
-        self.worker.send(Command::Switch(Box::new(move |switch, now| drop(reply.send(question(switch, now))))));
-        self.wait(&answer, what)
-    }
-
-    /// Has all remote ends of these tunnel ports probed, under numbers from `first_id` on; `false` if the worker does not
+    /// Has all remote ends of these tunnel ports probed, under numbers from `first_id` on; `false` if a worker does not
     /// answer.
     pub fn probe<'a>(&self, ports: impl IntoIterator<Item = &'a str>, first_id: u64) -> bool {
         let id = |name: &str| self.books.ports.get(name).map(|port| port.id);
         let ports: Vec<_> = ports.into_iter().filter_map(id).collect();
-        self.ask_worker("probes of tunnels", move |switch, _| switch.probe(&ports, first_id)).is_some()
+        // The first worker sends them, so it is told last: an answer may reach any.
+        (0..self.workers.len()).rev().all(|worker| {
+            let ports = ports.clone();
+            self.workers.ask(worker, "probes of tunnels", move |switch, _| switch.probe(&ports, first_id)).is_some()
+        })
     }
 
     /// What came of the last [`Datapath::probe`] so far.
     #[must_use]
     pub fn probed(&self) -> Option<Vec<Probed>> {
-        self.ask_worker("what came of probes", |switch, _| switch.probed().to_vec())
+        let ask = |worker| self.workers.ask(worker, "what came of probes", |switch, _| switch.probed().to_vec());
+        (0..self.workers.len()).map(ask).collect::<Option<Vec<_>>>().map(probes::merge)
     }
 
     /// Whose tunnel packets have arrived in the last minute that no port takes, how many, and how long ago the last.
     #[must_use]
     pub fn unclaimed(&self) -> Option<Vec<(Stray, u64, Duration)>> {
-        self.ask_worker("unclaimed tunnel packets", |switch, now| switch.unclaimed(now))
+        let ask = |worker| self.workers.ask(worker, "unclaimed tunnel packets", |switch, now| switch.unclaimed(now));
+        (0..self.workers.len()).map(ask).collect::<Option<Vec<_>>>().map(unclaimed::merge)
     }
 
-    /// What happens by itself, from now on; `None` when somebody has taken it already. It ends with the worker.
+    /// What happens by itself, from now on; `None` when somebody has taken it already. It ends with the datapath.
     pub fn events(&mut self) -> Option<mpsc::Receiver<DatapathEvent>> {
         self.events.take()
     }
@@ -263,18 +370,6 @@ impl Datapath {
 
     fn bridge_id(&self, name: &str) -> Option<BridgeId> {
         self.books.bridges.get(name).map(|b| b.id)
-    }
-
-    fn wait<T>(&self, answer: &mpsc::Receiver<T>, what: &str) -> Option<T> {
-        self.thread.as_ref()?;
-        match answer.recv_timeout(PATIENCE) {
-            Ok(taken) => return Some(taken),
-            Err(RecvTimeoutError::Timeout) => {
-                tracing::error!("the worker has not answered within {} s: {what}", PATIENCE.as_secs());
-            }
-            Err(RecvTimeoutError::Disconnected) => tracing::error!("the worker has ended: {what} has no effect"),
-        }
-        None
     }
 
     fn perform(&mut self, action: Action) -> Result<Applied, ApplyError> {
@@ -305,7 +400,7 @@ impl Datapath {
         }
         let opened = self.devices.open(&spec, || self.books.new_device_id())?;
         let id = self.books.new_port_id();
-        let (device, caps, counters) = (opened.device, opened.caps, Arc::default());
+        let (device, caps, counters) = (opened.device, opened.caps, PerWorker::default());
         let (assisted, applied) = self.assist(opened, spec.assist);
         self.books.ports.insert(spec.name.clone(), PortRecord { id, spec, device, caps, assisted, counters });
         Ok(applied)
@@ -342,25 +437,15 @@ impl Datapath {
     }
 }
 
-impl Drop for Datapath {
-    fn drop(&mut self) {
-        self.worker.send(Command::Stop);
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the worker thread ended by a panic");
-        }
-    }
-}
-
 impl PortStats {
-    fn of(c: &PortCounters) -> Self {
+    fn of(counters: &PerWorker<PortCounters>) -> Self {
+        let sum = |of: fn(&PortCounters) -> &Counter| counters.all().map(|c| of(c).get()).sum();
         Self {
-            rx_packets: c.rx_packets.get(),
-            rx_bytes: c.rx_bytes.get(),
-            tx_packets: c.tx_packets.get(),
-            tx_bytes: c.tx_bytes.get(),
-            drops: seen(&c.drops),
+            rx_packets: sum(|c| &c.rx_packets),
+            rx_bytes: sum(|c| &c.rx_bytes),
+            tx_packets: sum(|c| &c.tx_packets),
+            tx_bytes: sum(|c| &c.tx_bytes),
+            drops: seen(counters.all().map(|c| &c.drops)),
         }
     }
 
@@ -378,8 +463,10 @@ impl PortStats {
     }
 }
 
-fn seen(drops: &DropCounters) -> Vec<(DropReason, u64)> {
-    drops.nonzero().collect()
+/// All reasons that any worker has seen, with the sums of their counts.
+fn seen<'a>(drops: impl Iterator<Item = &'a DropCounters> + Clone) -> Vec<(DropReason, u64)> {
+    let sum = |&reason: &DropReason| (reason, drops.clone().map(|d| d.get(reason)).sum());
+    DropReason::ALL.iter().map(sum).filter(|(_, n)| *n > 0).collect()
 }
 
 #[cfg(test)]
@@ -460,7 +547,7 @@ mod tests {
             books.add_bridge(bridge(name)).unwrap();
             let id = books.bridges[name].id;
             books.remove_bridge(name).unwrap();
-            (id, books.new_port_id(), books.new_device_id(), books.snapshot().generation)
+            (id, books.new_port_id(), books.new_device_id(), books.publish(1)[0].generation)
         };
         let (first, second) = (add("br0"), add("br0"));
         assert!(first.0 < second.0 && first.1 < second.1 && first.2 < second.2 && first.3 < second.3);
@@ -473,7 +560,7 @@ mod tests {
             |name: &str, bridge: &str, peer: &str| port(name, bridge, PortKind::Patch { peer: peer.to_owned() });
         let seen = |datapath: &mut Datapath, actions| {
             assert!(datapath.apply(actions).iter().all(Result::is_ok));
-            let snap = datapath.books.snapshot();
+            let snap = datapath.books.snapshot(0);
             let port = |p: &Arc<crate::switch::state::Port>| (p.name.to_string(), p.up, p.peer.map(|id| id.0));
             snap.ports.iter().flatten().map(port).collect::<Vec<_>>()
         };
@@ -501,8 +588,14 @@ mod tests {
         books.add_bridge(bridge("br0")).unwrap();
         let (id, device) = (books.new_port_id(), books.new_device_id());
         let spec = port("vx0", "br0", tunnel("192.0.2.2:4789", None));
-        let record =
-            PortRecord { id, spec: spec.clone(), device, caps: Caps::NONE, assisted: None, counters: Arc::default() };
+        let record = PortRecord {
+            id,
+            spec: spec.clone(),
+            device,
+            caps: Caps::NONE,
+            assisted: None,
+            counters: PerWorker::default(),
+        };
         books.ports.insert("vx0".to_owned(), record);
         assert!(books.check(&spec).is_ok(), "it does not clash with itself");
         let clash = books.check(&port("vx1", "br0", tunnel("192.0.2.2:4789", None))).unwrap_err().to_string();
@@ -538,8 +631,14 @@ mod tests {
         books.add_bridge(bridge("br0")).unwrap();
         let (id, device) = (books.new_port_id(), books.new_device_id());
         let spec = ipip("ip0", "192.0.2.2:0", &["192.168.11.0/24"], 0);
-        let record =
-            PortRecord { id, spec: spec.clone(), device, caps: Caps::NONE, assisted: None, counters: Arc::default() };
+        let record = PortRecord {
+            id,
+            spec: spec.clone(),
+            device,
+            caps: Caps::NONE,
+            assisted: None,
+            counters: PerWorker::default(),
+        };
         books.ports.insert("ip0".to_owned(), record);
         assert!(books.check(&spec).is_ok(), "it does not clash with itself");
         let clash = books.check(&ipip("ip1", "192.0.2.3:0", &["192.168.11.0/24"], 0)).unwrap_err().to_string();
@@ -551,6 +650,53 @@ mod tests {
         for (routes, vlan) in [(&["192.168.11.0/24"][..], 7), (&["192.168.0.0/16"], 0), (&[], 0)] {
             assert!(books.check(&ipip("ip1", "192.0.2.3:0", routes, vlan)).is_ok(), "{routes:?} {vlan}");
         }
+    }
+
+    /// Broadcasts from the station `last` at a port, until the others have it.
+    fn broadcast(ports: &[MemoryPort], from: usize, last: u8) {
+        let mut frame = vec![0xff; 6];
+        frame.extend([2, 0, 0, 0, 0, last, 0x08, 0x06]);
+        frame.resize(60, 0);
+        ports[from].inject(crate::packet::Frame::from_bytes(&frame));
+        for (_, to) in ports.iter().enumerate().filter(|(to, _)| *to != from) {
+            while to.drain().is_empty() {
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    #[test]
+    fn workers_come_and_go_and_share_the_ports() {
+        let mut datapath = Datapath::start(&DatapathConfig::default()).unwrap();
+        let Some(cpu) = (0..64).find(|&cpu| datapath.set_workers(&[cpu]).is_ok()) else { panic!("a CPU to run on") };
+        let ports: Vec<_> = (0..4).map(|_| MemoryPort::new(Caps::ALL).unwrap()).collect();
+        let names = ["p0", "p1", "p2", "p3"];
+        let add = |(name, port): (&&str, &MemoryPort)| {
+            Action::AddPort(super::tests::port(name, "br0", PortKind::Memory(port.clone())))
+        };
+        let actions = std::iter::once(Action::AddBridge(bridge("br0"))).chain(names.iter().zip(&ports).map(add));
+        assert!(datapath.apply(actions.collect()).iter().all(Result::is_ok));
+        let workers = |datapath: &Datapath| names.map(|name| datapath.workers_of(name)[0]);
+        for (last, (cpus, expected)) in
+            (1..).zip([(vec![cpu; 2], [1, 1, 0, 0]), (vec![], [0; 4]), (vec![cpu; 3], [1, 1, 2, 0])])
+        {
+            datapath.set_workers(&cpus).unwrap();
+            assert_eq!(workers(&datapath), expected, "{cpus:?}");
+            (0..4).for_each(|from| broadcast(&ports, from, 10 * last + from as u8));
+            assert_eq!(datapath.fdb("br0").unwrap().len(), 8.min(4 * usize::from(last)), "what was known stays known");
+        }
+        let all = datapath.all_ports();
+        assert_eq!((all.rx_packets, all.tx_packets, datapath.totals().copied), (12, 36, 24));
+        // What cannot be changes nothing.
+        let told = datapath.set_workers(&[cpu, 5000]).unwrap_err().to_string();
+        assert!(told.starts_with("CPU 5000 does not exist"), "{told}");
+        assert_eq!(datapath.worker_cpus(), [Some(cpu); 3]);
+        // What has come by p0 and p1 since then was, so it seems, all that their worker did.
+        assert!(!datapath.rebalance(Duration::from_secs(3600)), "nobody has much to do");
+        (0..100).for_each(|n| broadcast(&ports, n % 2, 30));
+        assert!(datapath.rebalance(Duration::from_nanos(1)));
+        assert_eq!(workers(&datapath).iter().filter(|&&worker| worker == 1).count(), 1, "{:?}", workers(&datapath));
+        (0..4).for_each(|from| broadcast(&ports, from, 31));
     }
 
     #[test]

@@ -285,6 +285,11 @@ pub enum DatapathEvent {
         /// The remote end.
         remote: IpAddr,
     },
+    /// A worker has ended by itself, and with it the forwarding of what it received.
+    WorkerEnded {
+        /// Its number.
+        worker: usize,
+    },
 }
 
 /// What there is to tell of an address that keeps moving.
@@ -333,6 +338,23 @@ pub struct UmemStats {
     pub free: u32,
     /// Those that the kernel has, to receive into or to send.
     pub lent: u32,
+}
+
+/// What a receive queue is and costs.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct QueueStats {
+    /// The worker that receives from it.
+    pub worker: usize,
+    /// The ports whose frames come by it: one, or the tunnels of a kind.
+    pub ports: Vec<String>,
+    /// Its place among the queues of its device, from 0.
+    pub number: u16,
+    /// How much of the worker's time it took lately, in parts of 1000.
+    pub share: u32,
+    /// Frames received by it.
+    pub frames: u64,
+    /// The worker's time that it has taken in all.
+    pub busy: Duration,
 }
 
 /// Counters that belong to no single port, at one moment; see [`crate::stats`] for the identity they complete.

@@ -53,7 +53,13 @@ impl MemoryPort {
     /// The device for a worker to poll.
     #[must_use]
     pub fn device(&self) -> Box<dyn Device> {
-        Box::new(MemoryDevice { shared: Arc::clone(&self.shared) })
+        Box::new(MemoryDevice { shared: Arc::clone(&self.shared), receives: true })
+    }
+
+    /// A device for a worker that only sends.
+    #[must_use]
+    pub fn sender(&self) -> Box<dyn Device> {
+        Box::new(MemoryDevice { shared: Arc::clone(&self.shared), receives: false })
     }
 
     /// Puts a frame in, as if it came from the wire; its metadata are what the device reports.
@@ -119,6 +125,7 @@ impl Shared {
 
 struct MemoryDevice {
     shared: Arc<Shared>,
+    receives: bool,
 }
 
 impl Device for MemoryDevice {
@@ -127,7 +134,7 @@ impl Device for MemoryDevice {
     }
 
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        vec![self.shared.wake.as_fd()]
+        if self.receives { vec![self.shared.wake.as_fd()] } else { vec![] }
     }
 
     fn receive(&mut self, _pool: &mut Pool, batch: &mut Batch, _lost: &mut Vec<(DropReason, u64)>) -> Rx {

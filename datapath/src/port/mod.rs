@@ -1,8 +1,9 @@
 //! The contract between the worker and whatever moves frames in and out of the process.
 //!
-//! A [`Device`] is one kernel interface (an AF_PACKET socket, a TAP queue, a pool of UDP sockets) or its stand-in for
-//! tests. It is owned by one worker thread, never blocks, and is woken through its file descriptors. What it cannot
-//! send it hands back with a reason; it never loses a frame silently.
+//! A [`Device`] is one worker's part of a kernel interface (an AF_PACKET socket, a TAP queue, a pool of UDP sockets) or its
+//! stand-in for tests: a receive queue, which may be sent by, too, or something to send by only, for a worker that has
+//! no receive queue of the interface. It is owned by one worker thread, never blocks, and is woken through its file
+//! descriptors. What it cannot send it hands back with a reason; it never loses a frame silently.
 
 use crate::packet::{Batch, ChecksumState, Frame, GsoKind, Meta, Pool};
 use crate::switch::verdict::DropReason;
@@ -102,7 +103,7 @@ pub trait Device: Send {
     /// What it takes unfinished.
     fn caps(&self) -> Caps;
 
-    /// Descriptors whose readability means that [`Device::receive`] has something to do.
+    /// Descriptors whose readability means that [`Device::receive`] has something to do; none: it only sends.
     fn descriptors(&self) -> Vec<BorrowedFd<'_>>;
 
     /// Appends received frames to `batch`, with checksum, GSO and tunnel metadata set; `ingress` is the worker's to set.

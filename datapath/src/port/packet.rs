@@ -7,6 +7,8 @@
 //! Owned by one worker thread. Whoever is on the device may send any bytes: nothing here looks into a frame beyond what
 //! the header says, and that is checked against its length. A link that goes down and up again is no end: the same
 //! socket goes on. The socket cannot tell reliably that its device was deleted (netlink can); it says so when it learns.
+//!
+//! One worker receives; every other one sends by a socket of its own, which the kernel gives no frames ([`Sender`]).
 
 use super::assist::{Attached, Programs};
 use super::cmsg::{self, take};
@@ -37,12 +39,31 @@ const ETH_P_8021Q: u16 = 0x8100;
 
 /// A packet socket on one device.
 pub struct PacketSocket {
-    fd: Arc<OwnedFd>,
+    sender: Sender,
     ifindex: libc::c_int,
     /// Frees the device for the host's stack when it is dropped; `None`: the host goes on using it.
     _keep_out: Option<Arc<KeepOut>>,
     receiver: Receiver,
+}
+
+/// A packet socket that only sends.
+pub struct Sender {
+    fd: Arc<OwnedFd>,
     sending: Messages,
+}
+
+impl Sender {
+    /// Opens the device with this index in the caller's network namespace; `name` is for messages.
+    pub(crate) fn open(name: &str, ifindex: u32) -> Result<Self, OpenError> {
+        let index = libc::c_int::try_from(ifindex).unwrap_or(0);
+        // Bound to no protocol, it receives nothing.
+        let fd = sending_socket().and_then(|fd| sys::bind_packet(fd.as_fd(), index, 0).map(|()| fd));
+        let fd = fd.map_err(|source| {
+            let (device, call) = (name.to_owned(), "opening a packet socket to send by");
+            OpenError { device, call, source, hint: "is the device still there?".to_owned() }
+        })?;
+        Ok(Self { fd: Arc::new(fd), sending: Messages::new() })
+    }
 }
 
 impl PacketSocket {
@@ -65,8 +86,8 @@ impl PacketSocket {
         sys::bind_packet(fd.as_fd(), index, ETH_P_ALL).map_err(error("binding a packet socket to it", gone))?;
         let (fd, keep_out) = (Arc::new(fd), Arc::new(keep_out));
         let handle = PacketHandle { fd: Arc::clone(&fd), keep_out: Arc::clone(&keep_out), ifindex };
-        let (receiver, sending) = (Receiver::new(), Messages::new());
-        let port = Self { fd, ifindex: index, _keep_out: Some(keep_out), receiver, sending };
+        let sender = Sender { fd, sending: Messages::new() };
+        let port = Self { sender, ifindex: index, _keep_out: Some(keep_out), receiver: Receiver::new() };
         Ok((port, handle, status.into()))
     }
 
@@ -76,8 +97,8 @@ impl PacketSocket {
         let fd = socket(index)?;
         sys::attach_filter(fd.as_fd(), &GROUPS_ONLY)?;
         sys::bind_packet(fd.as_fd(), index, ETH_P_ALL)?;
-        let (receiver, sending) = (Receiver::new(), Messages::new());
-        Ok(Self { fd: Arc::new(fd), ifindex: index, _keep_out: None, receiver, sending })
+        let sender = Sender { fd: Arc::new(fd), sending: Messages::new() };
+        Ok(Self { sender, ifindex: index, _keep_out: None, receiver: Receiver::new() })
     }
 
     fn receive_error(&mut self, error: &io::Error, lost: &mut Vec<(DropReason, u64)>) -> Rx {
@@ -87,7 +108,9 @@ impl PacketSocket {
                 lost.push((DropReason::RxUnsupported, 1));
                 Rx::More
             }
-            libc::ENETDOWN if sys::bound_interface(self.fd.as_fd()).is_ok_and(|i| i == self.ifindex) => Rx::Empty,
+            libc::ENETDOWN if sys::bound_interface(self.sender.fd.as_fd()).is_ok_and(|i| i == self.ifindex) => {
+                Rx::Empty
+            }
             libc::ENETDOWN => Rx::Dead(libc::ENODEV),
             errno => Rx::Dead(errno),
         }
@@ -127,16 +150,22 @@ const GROUPS_ONLY: [libc::sock_filter; 4] = [
     libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: 0 },
 ];
 
-/// A packet socket that receives nothing before it is bound, and has the device take frames for any station.
-pub(super) fn socket(ifindex: libc::c_int) -> io::Result<OwnedFd> {
+/// A packet socket that receives nothing.
+fn sending_socket() -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let fd = socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None)?;
-    for name in [PACKET_VNET_HDR, PACKET_AUXDATA, PACKET_IGNORE_OUTGOING] {
+    set_option(fd.as_fd(), SOL_PACKET, PACKET_VNET_HDR, 1)?;
+    set_option(fd.as_fd(), libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, SOCKET_BUFFER)?;
+    Ok(fd)
+}
+
+/// A packet socket that receives nothing before it is bound, and has the device take frames for any station.
+pub(super) fn socket(ifindex: libc::c_int) -> io::Result<OwnedFd> {
+    let fd = sending_socket()?;
+    for name in [PACKET_AUXDATA, PACKET_IGNORE_OUTGOING] {
         set_option(fd.as_fd(), SOL_PACKET, name, 1)?;
     }
-    for name in [libc::SO_RCVBUFFORCE, libc::SO_SNDBUFFORCE] {
-        set_option(fd.as_fd(), libc::SOL_SOCKET, name, SOCKET_BUFFER)?;
-    }
+    set_option(fd.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, SOCKET_BUFFER)?;
     let promiscuous = PacketMembership { ifindex, kind: PACKET_MR_PROMISC, address_len: 0, address: [0; 8] };
     set_option(fd.as_fd(), SOL_PACKET, PACKET_ADD_MEMBERSHIP, promiscuous)?;
     Ok(fd)
@@ -166,12 +195,30 @@ impl Device for PacketSocket {
     }
 
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        vec![self.fd.as_fd()]
+        vec![self.sender.fd.as_fd()]
     }
 
     fn receive(&mut self, pool: &mut Pool, batch: &mut Batch, lost: &mut Vec<(DropReason, u64)>) -> Rx {
-        let received = self.receiver.receive(self.fd.as_fd(), vnet::LEN, pool, batch, lost, finish);
+        let received = self.receiver.receive(self.sender.fd.as_fd(), vnet::LEN, pool, batch, lost, finish);
         received.unwrap_or_else(|e| self.receive_error(&e, lost))
+    }
+
+    fn send(&mut self, pool: &mut Pool, frames: &mut Vec<Frame>, unsent: &mut Unsent) -> u64 {
+        self.sender.send(pool, frames, unsent)
+    }
+}
+
+impl Device for Sender {
+    fn caps(&self) -> Caps {
+        Caps::ALL
+    }
+
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        vec![]
+    }
+
+    fn receive(&mut self, _: &mut Pool, _: &mut Batch, _: &mut Vec<(DropReason, u64)>) -> Rx {
+        Rx::Empty
     }
 
     fn send(&mut self, pool: &mut Pool, frames: &mut Vec<Frame>, unsent: &mut Unsent) -> u64 {

@@ -6,6 +6,8 @@
 //! each receive call makes batches larger (measured: 30 % less CPU a byte for the receiver), but beside busy programs it
 //! costs two thirds of the throughput, so a call takes what there is.
 //!
+//! One worker receives; every other one sends by a socket of its own, whose copies of what arrives are not kept.
+//!
 //! What an attacker may try is told in [`super::underlay`].
 
 use super::rx::Receiver;
@@ -21,7 +23,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// The socket, by two descriptors.
 pub struct RawIp {
-    receiving: OwnedFd,
+    /// `None`: it only sends.
+    receiving: Option<OwnedFd>,
     receiver: Receiver,
     sender: Sender,
     ipv6: bool,
@@ -44,17 +47,35 @@ impl RawIp {
             let learning = ipv6.then(|| learning_socket(protocol)).transpose()?;
             Ok((receiving, sender, learning))
         });
-        let (receiving, sender, learning) = sockets.map_err(|source| {
-            let hint = match source.raw_os_error() {
-                Some(libc::EPERM | libc::EACCES) => "raw sockets need CAP_NET_RAW; run vswitch as root".to_owned(),
-                Some(libc::EAFNOSUPPORT) => "this host has no IPv6; use an IPv4 remote_ip".to_owned(),
-                _ => String::new(),
-            };
-            let device = format!("IP protocol {protocol} ({})", if ipv6 { "IPv6" } else { "IPv4" });
-            OpenError { device, call: "opening the tunnels' raw socket", source, hint }
-        })?;
+        let (receiving, sender, learning) = sockets.map_err(error(protocol, ipv6))?;
         let status = vec![("io".to_owned(), "raw IP".to_owned())];
+        let receiving = Some(receiving);
         Ok((Self { receiving, receiver: Receiver::new(), sender, ipv6, _learning: learning }, status))
+    }
+
+    /// The same for a worker that only sends.
+    pub fn sender(protocol: u8, ipv6: bool) -> Result<Self, OpenError> {
+        let number = RawProtocol::new(protocol.into()).map(Protocol::from_raw).ok_or(io::ErrorKind::InvalidInput);
+        let sender = number.map_err(io::Error::from).and_then(|number| {
+            let fd = socket(SocketType::RAW, Some(number), ipv6)?;
+            // One packet fills it, and from then on it gets no copies.
+            set_option(fd.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, 0)?;
+            Sender::new(vec![fd], ipv6)
+        });
+        let sender = sender.map_err(error(protocol, ipv6))?;
+        Ok(Self { receiving: None, receiver: Receiver::new(), sender, ipv6, _learning: None })
+    }
+}
+
+fn error(protocol: u8, ipv6: bool) -> impl FnOnce(io::Error) -> OpenError {
+    move |source| {
+        let hint = match source.raw_os_error() {
+            Some(libc::EPERM | libc::EACCES) => "raw sockets need CAP_NET_RAW; run vswitch as root".to_owned(),
+            Some(libc::EAFNOSUPPORT) => "this host has no IPv6; use an IPv4 remote_ip".to_owned(),
+            _ => String::new(),
+        };
+        let device = format!("IP protocol {protocol} ({})", if ipv6 { "IPv6" } else { "IPv4" });
+        OpenError { device, call: "opening the tunnels' raw socket", source, hint }
     }
 }
 
@@ -90,12 +111,13 @@ impl Device for RawIp {
     }
 
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        vec![self.receiving.as_fd()]
+        self.receiving.iter().map(AsFd::as_fd).collect()
     }
 
     fn receive(&mut self, pool: &mut Pool, batch: &mut Batch, lost: &mut Vec<(DropReason, u64)>) -> Rx {
+        let Some(receiving) = &self.receiving else { return Rx::Empty };
         let finish = if self.ipv6 { underlay::finish } else { finish_v4 };
-        match self.receiver.receive(self.receiving.as_fd(), 0, pool, batch, lost, finish) {
+        match self.receiver.receive(receiving.as_fd(), 0, pool, batch, lost, finish) {
             Ok(rx) => rx,
             Err(e) => Rx::Dead(e.raw_os_error().unwrap_or(libc::EIO)),
         }

@@ -262,6 +262,13 @@ pub fn driver_of(socket: BorrowedFd<'_>, name: &str) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&driver).into_owned())
 }
 
+/// `ETHTOOL_GLINK`: whether the interface `name` is up and has a carrier; a TAP has one while a process has it open.
+pub fn has_link(socket: BorrowedFd<'_>, name: &str) -> io::Result<bool> {
+    const GLINK: u32 = 10;
+    // `struct ethtool_value`: the command, then the answer.
+    Ok(ethtool::<8>(socket, name, GLINK)?[4..] != [0; 4])
+}
+
 /// `ETHTOOL_GCHANNELS`: how many queues the interface receives by.
 pub fn receive_queues(socket: BorrowedFd<'_>, name: &str) -> io::Result<u32> {
     const GCHANNELS: u32 = 0x3c;

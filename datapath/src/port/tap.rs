@@ -4,8 +4,12 @@
 //! MTU and MAC survive a restart of the switch, and it is taken up again by name. It is removed only with its port
 //! ([`TapHandle::remove`]), never by the end of the process.
 //!
-//! Owned by one worker thread; control keeps a second reference to the descriptor for the removal. One frame per system
-//! call: the kernel offers no more here.
+//! With several workers each has a queue of its own, where the interface was made with several (`multi_queue`): the kernel
+//! decides once whether it has 1 or up to 256, and keeps a qdisc for each of the 256 (with pfifo_fast 3 MB in all), so one
+//! that is made for one worker has one. Where there are fewer queues than workers, the others send by one of theirs.
+//!
+//! A queue is owned by one worker thread; control keeps a second reference to the descriptor for the removal. One frame per
+//! system call: the kernel offers no more here.
 
 use super::rx::BATCH_BYTES;
 use super::tx::send_all;
@@ -27,13 +31,19 @@ const UDP_OFFLOADS: libc::c_uint = libc::TUN_F_USO4 | libc::TUN_F_USO6;
 pub struct Tap {
     fd: Arc<OwnedFd>,
     caps: Caps,
+    /// Whether it is received from here, or only sent by.
+    receives: bool,
 }
 
 /// Control's hold on a TAP, to remove it or to take it up again.
 #[derive(Debug)]
 pub struct TapHandle {
-    fd: Arc<OwnedFd>,
+    /// Its queues, at least one.
+    queues: Vec<Arc<OwnedFd>>,
     ifindex: u32,
+    caps: Caps,
+    /// Whether it may have more than one queue.
+    multi_queue: bool,
 }
 
 impl TapHandle {
@@ -46,51 +56,86 @@ impl TapHandle {
     /// Whether the interface still exists.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        sys::tun_flags(self.fd.as_fd()).is_ok()
+        self.queues.first().is_some_and(|fd| sys::tun_flags(fd.as_fd()).is_ok())
+    }
+
+    /// Attaches a queue more, for a worker more; `None`: the interface was made with one.
+    pub fn add_queue(&mut self, name: &str) -> Option<Result<Tap, OpenError>> {
+        self.multi_queue.then(|| {
+            let fd = attach(name, FLAGS | libc::IFF_MULTI_QUEUE)?;
+            self.queues.push(Arc::new(fd));
+            Ok(self.queue(self.queues.len() - 1))
+        })
+    }
+
+    /// What a worker sends by that has no queue.
+    #[must_use]
+    pub fn sender(&self) -> Tap {
+        Tap { receives: false, ..self.queue(0) }
+    }
+
+    fn queue(&self, number: usize) -> Tap {
+        Tap { fd: Arc::clone(&self.queues[number]), caps: self.caps, receives: true }
     }
 
     /// Lets the interface go from the host as soon as its device is closed too.
     pub fn remove(self) -> io::Result<()> {
-        match sys::tun_set_persist(self.fd.as_fd(), false) {
+        let Some(fd) = self.queues.first() else { return Ok(()) };
+        match sys::tun_set_persist(fd.as_fd(), false) {
             Err(e) if e.raw_os_error() == Some(libc::EBADFD) => Ok(()),
             result => result,
         }
     }
 }
 
+/// What a TAP interface is opened as: its queues, control's hold on it, and what to report.
+pub type OpenedTap = (Vec<Tap>, TapHandle, Status);
+
 impl Tap {
-    /// Takes up the TAP interface `name` in the caller's network namespace, or makes it.
-    pub fn open(name: &str) -> Result<(Self, TapHandle, Status), OpenError> {
-        let error =
-            |call, hint: String| move |source: io::Error| OpenError { device: name.to_owned(), call, source, hint };
-        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let fd = rustix::fs::open("/dev/net/tun", flags, Mode::empty()).map_err(io::Error::from);
-        let fd = fd.map_err(error("opening /dev/net/tun", "load the module 'tun' or allow the device".to_owned()))?;
-        sys::tun_attach(fd.as_fd(), name, FLAGS).map_err(|e| {
-            let hint = attach_hint(name, &e);
-            error("making or taking up the TAP interface", hint)(e)
-        })?;
+    /// Takes up the TAP interface `name` in the caller's network namespace, or makes it, with that many queues: as many as
+    /// there can be, if it is there already.
+    pub fn open(name: &str, queues: usize) -> Result<OpenedTap, OpenError> {
+        let several = FLAGS | libc::IFF_MULTI_QUEUE;
+        let (wanted, other) = if queues > 1 { (several, FLAGS) } else { (FLAGS, several) };
+        // One that is there is of the other kind, or none that we can use.
+        let fd = match attach_first(name, wanted) {
+            Err(e) if e.source.raw_os_error() == Some(libc::EINVAL) => match attach_first(name, other) {
+                Err(again) if again.source.raw_os_error() == Some(libc::EINVAL) => Err(e)?,
+                attached => attached?,
+            },
+            attached => attached?,
+        };
         let interface = sys::tun_flags(fd.as_fd()).and_then(|flags| {
-            let is_ours = flags & FLAGS == FLAGS && flags & libc::IFF_MULTI_QUEUE == 0;
-            if is_ours { index_of(name) } else { Err(io::Error::from_raw_os_error(libc::EINVAL)) }
+            let is_ours = flags & FLAGS == FLAGS;
+            let found = if is_ours { index_of(name) } else { Err(io::Error::from_raw_os_error(libc::EINVAL)) };
+            found.map(|ifindex| (ifindex, flags & libc::IFF_MULTI_QUEUE != 0))
         });
         let hint = || format!("the interface is no TAP with vnet headers; remove it with 'ip link del {name}'");
-        let ifindex = interface.map_err(error("checking the TAP interface", hint()))?;
-        let handle = TapHandle { fd: Arc::new(fd), ifindex };
-        let (tap, status) = Self::configure(&handle).map_err(error("setting up the TAP interface", hint()))?;
-        Ok((tap, handle, status))
+        let (ifindex, multi_queue) = interface.map_err(error(name, "checking the TAP interface", hint()))?;
+        let handle = TapHandle { queues: vec![Arc::new(fd)], ifindex, caps: Caps::ALL, multi_queue };
+        Self::configure(name, handle, queues, &hint())
     }
 
-    /// A new device on the interface of a port that is being replaced.
-    pub fn reopen(name: &str, handle: TapHandle) -> Result<(Self, TapHandle, Status), OpenError> {
-        let call = "setting up the TAP interface again";
-        let error = |source| OpenError { device: name.to_owned(), call, source, hint: String::new() };
-        let (tap, status) = Self::configure(&handle).map_err(error)?;
-        Ok((tap, handle, status))
+    /// New devices on the interface of a port that is being replaced.
+    pub fn reopen(name: &str, handle: TapHandle, queues: usize) -> Result<OpenedTap, OpenError> {
+        Self::configure(name, handle, queues, "")
     }
 
-    fn configure(handle: &TapHandle) -> io::Result<(Self, Status)> {
-        let fd = handle.fd.as_fd();
+    fn configure(name: &str, mut handle: TapHandle, queues: usize, hint: &str) -> Result<OpenedTap, OpenError> {
+        let status = handle.configure().map_err(error(name, "setting up the TAP interface", hint.to_owned()))?;
+        let mut taps: Vec<_> = (0..handle.queues.len()).map(|number| handle.queue(number)).collect();
+        while taps.len() < queues
+            && let Some(more) = handle.add_queue(name)
+        {
+            taps.push(more?);
+        }
+        Ok((taps, handle, status))
+    }
+}
+
+impl TapHandle {
+    fn configure(&mut self) -> io::Result<Status> {
+        let fd = self.queues.first().ok_or(io::ErrorKind::NotFound)?.as_fd();
         sys::tun_set_header_len(fd, vnet::LEN as libc::c_int)?;
         sys::tun_set_persist(fd, true)?;
         let mut status = vec![("io".to_owned(), "tap".to_owned())];
@@ -99,8 +144,38 @@ impl Tap {
             sys::tun_set_offload(fd, TCP_OFFLOADS)?;
             status.push(("uso".to_owned(), format!("off: the kernel refused it ({e}); it needs Linux 6.2")));
         }
-        Ok((Self { fd: Arc::clone(&handle.fd), caps: Caps { uso: uso.is_ok(), ..Caps::ALL } }, status))
+        self.caps.uso = uso.is_ok();
+        Ok(status)
     }
+}
+
+/// Attaches the first queue of ours. The kernel refuses that beside another process only where there can be but one.
+fn attach_first(name: &str, flags: libc::c_int) -> Result<OwnedFd, OpenError> {
+    let any = || socket(AddressFamily::INET, SocketType::DGRAM, None).map_err(io::Error::from);
+    if flags & libc::IFF_MULTI_QUEUE != 0 && any().is_ok_and(|any| sys::has_link(any.as_fd(), name).unwrap_or(false)) {
+        let (busy, call) = (io::Error::from_raw_os_error(libc::EBUSY), "taking up the TAP interface");
+        let hint = attach_hint(name, &busy);
+        return Err(error(name, call, hint)(busy));
+    }
+    attach(name, flags)
+}
+
+/// Attaches a queue to the interface, which is made if it does not exist.
+fn attach(name: &str, flags: libc::c_int) -> Result<OwnedFd, OpenError> {
+    let open = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let fd = rustix::fs::open("/dev/net/tun", open, Mode::empty()).map_err(io::Error::from);
+    let hint = "load the module 'tun' or allow the device".to_owned();
+    let fd = fd.map_err(error(name, "opening /dev/net/tun", hint))?;
+    sys::tun_attach(fd.as_fd(), name, flags).map_err(|e| {
+        let hint = attach_hint(name, &e);
+        error(name, "making or taking up the TAP interface", hint)(e)
+    })?;
+    Ok(fd)
+}
+
+fn error(name: &str, call: &'static str, hint: String) -> impl FnOnce(io::Error) -> OpenError {
+    let device = name.to_owned();
+    move |source| OpenError { device, call, source, hint }
 }
 
 fn index_of(name: &str) -> io::Result<u32> {
@@ -116,7 +191,7 @@ fn attach_hint(name: &str, error: &io::Error) -> String {
     match (error.raw_os_error(), driver) {
         (Some(libc::EBUSY), _) => "another process has it open: another switch or a virtual machine?".to_owned(),
         (Some(libc::EINVAL), Ok(driver)) if driver == "tun" => {
-            format!("a TUN or multi-queue TAP of this name exists; remove it with 'ip link del {name}'")
+            format!("a TUN interface of this name exists; remove it with 'ip link del {name}'")
         }
         (Some(libc::EINVAL), Ok(driver)) => {
             format!(
@@ -134,7 +209,7 @@ impl Device for Tap {
     }
 
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        vec![(*self.fd).as_fd()]
+        if self.receives { vec![(*self.fd).as_fd()] } else { vec![] }
     }
 
     fn receive(&mut self, pool: &mut Pool, batch: &mut Batch, lost: &mut Vec<(DropReason, u64)>) -> Rx {

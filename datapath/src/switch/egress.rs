@@ -8,7 +8,8 @@
 
 use super::mtu::Tellers;
 use super::patch;
-use super::shape::{Direction, Offer, Shapers};
+use super::shape::{Direction, Limit, Offer};
+use super::shared::Shared;
 use super::state::{Port, Snapshot};
 use super::tx::TxQueues;
 use super::verdict::DropReason;
@@ -36,8 +37,10 @@ pub struct Egress<'a> {
     pub pieces: &'a mut Vec<Frame>,
     /// What has left by a patch port and is still to be received at its peer.
     pub crossing: &'a mut Vec<Frame>,
-    /// The rate limits of ports.
-    pub shapers: &'a mut Shapers,
+    /// What all workers have in common.
+    pub shared: &'a Shared,
+    /// Whether the home worker has to be called for what waits there.
+    pub call: &'a mut bool,
     /// How often senders have been told that their packets are too big.
     pub tellers: &'a mut Tellers,
     /// Whether that of the frame under way has been.
@@ -76,12 +79,22 @@ impl Egress<'_> {
     pub fn leave(&mut self, port: &Port, frame: Frame) {
         match &port.limits.egress {
             None => self.transmit(port, frame),
-            Some(limit) => match self.shapers.offer(port, Direction::Out, limit, frame, self.now) {
+            Some(limit) => match self.offer(port, Direction::Out, limit, frame) {
                 Offer::Pass(frame) => self.transmit(port, frame),
                 Offer::Wait => {}
                 Offer::Refuse(frame, reason) => self.refuse(port, frame, reason),
             },
         }
+    }
+
+    /// Has a frame meet the rate limit of a port.
+    pub(super) fn offer(&mut self, port: &Port, direction: Direction, limit: &Limit, frame: Frame) -> Offer {
+        let mut shapers = self.shared.shapers();
+        let offer = shapers.offer(port, direction, limit, frame, self.now);
+        if matches!(offer, Offer::Wait) {
+            *self.call |= self.shared.frames_due.put(shapers.due());
+        }
+        offer
     }
 
     /// The last step: the frame becomes what the port's device sends, or crosses to the peer.

@@ -4,9 +4,11 @@
 //! look-ups in the MAC table. A verdict is stored only where nothing but these fields made it: the destination was known,
 //! no mirror copied the frame.
 //!
-//! Whatever may make a stored verdict wrong forgets all of them at once ([`FlowCache::forget`]): another snapshot, a
-//! flush, an address that moved or made room while a verdict rested on it. What only passes with time is a time in the
-//! slot: it ends when the sender's entry wants to be renewed or the destination's expires.
+//! Whatever may make a stored verdict wrong forgets all of them at once, here ([`FlowCache::forget`]: another snapshot) or
+//! at all workers ([`FlowCache::forget_everywhere`]: a flush, an address that moved or made room while a verdict rested on
+//! it). The others hear of it with their next batch, for one look at a number that is shared ([`FlowCache::catch_up`]).
+//! What only passes with time is a time in the slot: it ends when the sender's entry wants to be renewed or the
+//! destination's expires.
 //!
 //! It begins small and grows while flows push each other out, so that a few flows stay in the core's own cache. With many
 //! of them what counts is how much memory each touches: two slots are one line of it, so times in them are coarse.
@@ -21,6 +23,8 @@ use crate::packet::Frame;
 use crate::time::{Duration, Instant};
 use crate::types::{Place, PortId, RemoteIndex, VlanId};
 use crate::wire::vlan::{self, CUSTOMER, SERVICE, Tag};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::AcqRel, Ordering::Acquire};
 
 /// Slots that a flow may be in.
 const WAYS: usize = 2;
@@ -233,18 +237,23 @@ pub struct FlowCache {
     epoch: u16,
     /// When the epoch began, as far as [`FlowCache::keep_time`] knows.
     since: Instant,
+    /// Counts what all workers have to forget verdicts for, and how far that was when this one last did.
+    changes: Arc<AtomicU64>,
+    seen: u64,
     /// Verdicts stored since it was last considered to grow, and how many of them pushed out one that held.
     stored: usize,
     pushed_out: usize,
 }
 
-impl Default for FlowCache {
-    fn default() -> Self {
-        Self { sets: vec![Set::EMPTY; FEWEST], epoch: 1, since: Instant::default(), stored: 0, pushed_out: 0 }
-    }
-}
-
 impl FlowCache {
+    /// An empty one, whose verdicts hold as long as `changes` stays the same.
+    #[must_use]
+    pub fn new(changes: Arc<AtomicU64>) -> Self {
+        let seen = changes.load(Acquire);
+        let (sets, since) = (vec![Set::EMPTY; FEWEST], Instant::default());
+        Self { sets, epoch: 1, since, changes, seen, stored: 0, pushed_out: 0 }
+    }
+
     /// What is known of frames of `flow`.
     #[inline]
     #[must_use]
@@ -314,6 +323,29 @@ impl FlowCache {
             self.since = now;
         }
     }
+
+    /// Has all workers forget everything.
+    pub fn forget_everywhere(&mut self) {
+        self.forget();
+        let before = self.changes.fetch_add(1, AcqRel);
+        // What another worker has changed meanwhile is still to be heard of.
+        if before == self.seen {
+            self.seen += 1;
+        }
+    }
+
+    /// Forgets everything if another worker has said so; whether one has. To be called before what verdicts rest on is
+    /// looked at.
+    #[inline]
+    pub fn catch_up(&mut self) -> bool {
+        let changes = self.changes.load(Acquire);
+        let behind = changes != self.seen;
+        if behind {
+            self.seen = changes;
+            self.forget();
+        }
+        behind
+    }
 }
 
 #[cfg(test)]
@@ -361,7 +393,7 @@ mod tests {
 
     #[test]
     fn a_verdict_holds_until_its_time_or_until_all_are_forgotten() {
-        let (mut cache, one) = (FlowCache::default(), flow(1, [8, 0, 0, 0, 0, 0]));
+        let (mut cache, one) = (FlowCache::new(Arc::default()), flow(1, [8, 0, 0, 0, 0, 0]));
         assert_eq!(cache.find(one, Instant::default()), None);
         // What no slot may be taken for: an empty one.
         assert_eq!(cache.find(Flow { port: PortId(0), head: [0; 2] }, Instant::default()), None);
@@ -381,7 +413,7 @@ mod tests {
 
     #[test]
     fn it_grows_only_while_flows_push_each_other_out() {
-        let mut cache = FlowCache::default();
+        let mut cache = FlowCache::new(Arc::default());
         let mut pass = |flows: u32| {
             for n in (0..flows).cycle().take(400_000) {
                 let flow = flow(n, [8, 0, 0, 0, 0, 0]);
@@ -403,7 +435,7 @@ mod tests {
 
     #[test]
     fn a_verdict_is_kept_as_it_was() {
-        let mut cache = FlowCache::default();
+        let mut cache = FlowCache::new(Arc::default());
         let rest = [0x81, 0, 0x60, 10, 8, 0];
         let second = Tag { tpid: CUSTOMER, tci: 0x600a };
         let tag = Some(second);
@@ -424,7 +456,7 @@ mod tests {
 
     #[test]
     fn what_is_past_stays_so() {
-        let (mut cache, one) = (FlowCache::default(), flow(1, [8, 0, 0, 0, 0, 0]));
+        let (mut cache, one) = (FlowCache::new(Arc::default()), flow(1, [8, 0, 0, 0, 0, 0]));
         let second = Duration::from_secs(1);
         // A whole turn of the ticks in steps that fit no power of two, from a moment at which they are at their end.
         let (start, step) = (Instant::from_nanos(0xffff << TICK), Duration::from_micros(7_777));
@@ -441,6 +473,29 @@ mod tests {
         cache.store(one, verdict(7), now, Instant::from_nanos(u64::MAX));
         assert!(cache.find(one, now + 16 * second).is_some(), "for ever");
         assert!(cache.find(one, now + 18 * second).is_none(), "but asked for again");
+    }
+
+    #[test]
+    fn what_one_worker_has_forgotten_the_others_hear_of_with_their_next_batch() {
+        let changes = Arc::new(AtomicU64::new(0));
+        let mut caches = [0, 1].map(|_| FlowCache::new(Arc::clone(&changes)));
+        let one = flow(1, [8, 0, 0, 0, 0, 0]);
+        let known = |caches: &[FlowCache; 2]| caches.each_ref().map(|cache| cache.find(one, JUST_BEFORE).is_some());
+        let store = |caches: &mut [FlowCache; 2]| {
+            caches.iter_mut().for_each(|cache| cache.store(one, verdict(7), Instant::default(), THEN));
+        };
+        store(&mut caches);
+        caches[0].forget_everywhere();
+        assert_eq!(known(&caches), [false, true]);
+        caches[0].store(one, verdict(8), Instant::default(), THEN);
+        caches.iter_mut().for_each(|cache| _ = cache.catch_up());
+        assert_eq!(known(&caches), [true, false], "the first has forgotten once");
+        store(&mut caches);
+        // Both at the same time: each has the other's still to hear of.
+        caches.iter_mut().for_each(FlowCache::forget_everywhere);
+        store(&mut caches);
+        caches.iter_mut().for_each(|cache| _ = cache.catch_up());
+        assert_eq!(known(&caches), [false, false]);
     }
 
     #[test]

@@ -92,19 +92,17 @@ pub enum Overdue {
     GiveUp(Vec<Frame>),
 }
 
-/// All of one worker.
+/// All of one bridge.
 #[derive(Debug)]
 pub struct Neighbours {
     known: LruCache<Key, Known, RandomState>,
     waiting: VecDeque<Waiting>,
-    /// Packets whose address is known now.
-    ready: VecDeque<Frame>,
 }
 
 impl Default for Neighbours {
     fn default() -> Self {
         let known = LruCache::with_hasher(MAX_KNOWN, RandomState::default());
-        Self { known, waiting: VecDeque::new(), ready: VecDeque::new() }
+        Self { known, waiting: VecDeque::new() }
     }
 }
 
@@ -140,30 +138,16 @@ impl Neighbours {
         Hold::Ask
     }
 
-    /// Learns what an ARP packet says of its sender; `wanted`: even if nobody has asked.
-    pub fn hear(&mut self, key: Key, mac: MacAddr, wanted: bool, now: Instant) {
+    /// Learns what an ARP packet says of its sender; `wanted`: even if nobody has asked. The packets that have waited for
+    /// it, in order.
+    pub fn hear(&mut self, key: Key, mac: MacAddr, wanted: bool, now: Instant) -> Vec<Frame> {
         let asked = self.waiting.iter().position(|waiting| waiting.key == key);
         if let Some(known) = self.known.get_mut(&key) {
             (known.mac, known.heard) = (mac, now);
         } else if wanted || asked.is_some() {
             self.known.put(key, Known { mac, heard: now, asked: now });
         }
-        if let Some(waiting) = asked.and_then(|at| self.waiting.remove(at)) {
-            self.ready.extend(waiting.frames);
-        }
-    }
-
-    /// Whether a packet that waited may go on.
-    #[inline]
-    #[must_use]
-    pub fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
-    }
-
-    /// A packet that waited and whose address is known now.
-    #[inline]
-    pub fn next_ready(&mut self) -> Option<Frame> {
-        self.ready.pop_front()
+        asked.and_then(|at| self.waiting.remove(at)).map(|waiting| waiting.frames).unwrap_or_default()
     }
 
     /// When [`Neighbours::overdue`] has something to say.
@@ -198,7 +182,7 @@ impl Neighbours {
     /// How many packets wait.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.waiting.iter().map(|waiting| waiting.frames.len()).sum::<usize>() + self.ready.len()
+        self.waiting.iter().map(|waiting| waiting.frames.len()).sum()
     }
 }
 
@@ -250,10 +234,8 @@ mod tests {
         let mut n = Neighbours::default();
         assert_eq!([hold(&mut n, 1, at(0)), hold(&mut n, 2, at(0)), hold(&mut n, 1, at(0))], ["ask", "ask", "wait"]);
         assert_eq!((n.waiting(), n.due()), (3, Some(at(1))));
-        n.hear(key(1), MAC, false, at(0));
-        assert_eq!((n.lookup(&key(1), at(0)), n.waiting()), (Lookup::Known(MAC), 3));
-        let ready: Vec<_> = std::iter::from_fn(|| n.next_ready()).map(|frame| frame.bytes()[0]).collect();
-        assert_eq!((ready, n.waiting()), (vec![1, 1], 1));
+        let ready: Vec<_> = n.hear(key(1), MAC, false, at(0)).iter().map(|frame| frame.bytes()[0]).collect();
+        assert_eq!((n.lookup(&key(1), at(0)), ready, n.waiting()), (Lookup::Known(MAC), vec![1, 1], 1));
     }
 
     #[test]
@@ -290,7 +272,7 @@ mod tests {
         let of_all: Vec<_> = (1..=256).map(|last| hold(&mut n, last, at(0))).collect();
         assert_eq!((of_all[254], of_all[255]), ("ask", "arp_queue_full"));
         assert_eq!(n.waiting(), 8 + 255);
-        (0..10_000).for_each(|last| n.hear(key(last), MAC, true, at(1)));
+        (0..10_000).for_each(|last| drop(n.hear(key(last), MAC, true, at(1))));
         let known = (0..10_000).filter(|last| n.lookup(&key(*last), at(1)) != Lookup::Unknown).count();
         assert_eq!(known, 8192);
     }

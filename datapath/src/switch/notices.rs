@@ -80,7 +80,7 @@ impl Switch {
         let SteadyFlow { flow, verdict, bridge, src, dst, .. } = *steady;
         let (vlan, from) = (verdict.tagging.vlan, Place::of(flow.port()));
         let to = Place { port: verdict.egress, remote: verdict.remote };
-        let table = self.tables.get_mut(bridge)?;
+        let table = &mut self.learned(bridge)?.table;
         let until = table.go_on_relying(vlan, (src, from), (dst, to), now)?;
         if heard && table.learn(vlan, src, from, now) != Lesson::Fine {
             return None;

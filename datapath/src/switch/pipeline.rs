@@ -7,7 +7,8 @@
 //!                               └──────────────── at the peer ◀─ patch ports ◀─────┘
 //! ```
 //!
-//! Most frames are of a flow that was decided on just before: they go to egress at once ([`super::flow_cache`]).
+//! Most frames are of a flow that was decided on just before: they go to egress at once ([`super::flow_cache`]). For the
+//! others, `decide` locks what their bridge has learned ([`super::learned`]), until it is clear where the frame goes.
 //!
 //! A bridge with a layer-3 tunnel is a router, too ([`super::router`]): packets out of that tunnel get their addresses first.
 //!
@@ -25,26 +26,27 @@ use super::admit::admit;
 use super::egress::Egress;
 use super::flow_cache::{Flow, FlowCache, Verdict};
 use super::forward::{Targets, forward};
+use super::learned::Learned;
 use super::mac_table::Lesson;
 use super::mirror::Copies;
-use super::neighbours::Neighbours;
 use super::notices::{Notice, Notices, SteadyFlow};
 use super::patch;
 use super::probes::Probes;
 use super::shape::{Direction, Offer};
-use super::state::{Attachment, Port, Snapshot};
+use super::state::{Attachment, Bridge, Port, Snapshot};
 use super::unclaimed::{Stray, Unclaimed};
 use super::verdict::DropReason;
 use super::vlan::Tagging;
-use super::{Switch, Tables, TxQueues};
+use super::{Switch, TxQueues};
 use crate::offload::gro;
 use crate::packet::{Batch, Frame, Pool};
 use crate::stats::WorkerCounters;
 use crate::time::Instant;
 use crate::tunnel::probe::is_probe;
 use crate::tunnel::{Decap, Endpoint, Finder, Inner, ecn};
-use crate::types::{DeviceId, Place};
+use crate::types::{DeviceId, MacAddr, Place};
 use crate::wire::parse::parse;
+use std::collections::VecDeque;
 
 /// Bytes of copies after which [`Switch::send_copies`] lets its caller look at the clock.
 const COPY_BYTES: usize = 48 << 10;
@@ -63,6 +65,7 @@ impl Switch {
         counters: &WorkerCounters,
         tx: &mut TxQueues,
     ) {
+        self.heed_others();
         self.sweep(now);
         let (mut walk, inner) = self.walk(now, snap, pool, counters, tx);
         match snap.attachment(device) {
@@ -79,7 +82,8 @@ impl Switch {
 
     /// Lets the frames go on that have waited for a rate limit until `now`, and probes that were asked for; asks again, or
     /// gives up the packets, where no station has answered to its address; to be called when [`Switch::due`] says, and
-    /// before [`Switch::process`], so that order is kept. `snap` is the one last adopted.
+    /// before [`Switch::process`], so that order is kept, and to be followed by [`Switch::settle`]. `snap` is the one last
+    /// adopted.
     pub fn release(
         &mut self,
         now: Instant,
@@ -88,20 +92,24 @@ impl Switch {
         counters: &WorkerCounters,
         tx: &mut TxQueues,
     ) {
+        self.heed_others();
+        self.flows.keep_time(now);
         let (mut walk, _) = self.walk(now, snap, pool, counters, tx);
-        while let Some((port, direction, frame)) = walk.out.shapers.release(now) {
-            walk.out.told = false;
-            match (snap.port(port), direction) {
-                (Some(port), Direction::In) => walk.switch(port, frame),
-                (Some(port), Direction::Out) if port.up => walk.out.transmit(port, frame),
-                (Some(port), Direction::Out) => walk.out.refuse(port, frame, DropReason::PortDown),
-                (None, _) => walk.out.lose(frame, DropReason::PortDown, 1),
-            }
+        if walk.out.shared.frames_due.take(now) {
+            walk.release_frames();
+        }
+        if walk.out.shared.answers_due.take(now) {
+            walk.pursue();
             walk.cross_patches();
         }
-        walk.pursue();
-        walk.cross_patches();
         walk.send_probes();
+    }
+
+    /// To be called when what [`Switch::release`] has let go has been sent: only now may others overtake it.
+    pub fn settle(&mut self, now: Instant) {
+        let mut shapers = self.shared.shapers();
+        shapers.settle(now);
+        self.shared.frames_due.put(shapers.due());
     }
 
     /// Finishes a few of the copies for mirrors that wait: a batch of small ones, one super-frame, or what is left.
@@ -132,12 +140,12 @@ impl Switch {
         tx: &'a mut TxQueues,
     ) -> (Walk<'a>, &'a mut Vec<Inner>) {
         let (pieces, crossing) = (&mut self.pieces, &mut self.crossing);
-        let (shapers, tellers) = (&mut self.shapers, &mut self.tellers);
-        let out = Egress { snap, pool, counters, tx, pieces, crossing, shapers, tellers, told: false, now };
-        let (flows, tables, copies) = (&mut self.flows, &mut self.tables, &mut self.copies);
-        let (neighbours, probes, unclaimed) = (&mut self.neighbours, &mut self.probes, &mut self.unclaimed);
+        let (shared, call, tellers) = (&*self.shared, &mut self.call, &mut self.tellers);
+        let out = Egress { snap, pool, counters, tx, pieces, crossing, shared, call, tellers, told: false, now };
+        let (flows, copies, answered) = (&mut self.flows, &mut self.copies, &mut self.answered);
+        let (probes, unclaimed) = (&mut self.probes, &mut self.unclaimed);
         let notices = &mut self.notices;
-        (Walk { now, snap, flows, tables, copies, neighbours, probes, unclaimed, notices, out }, &mut self.inner)
+        (Walk { now, snap, flows, copies, answered, probes, unclaimed, notices, out }, &mut self.inner)
     }
 }
 
@@ -146,9 +154,8 @@ pub(super) struct Walk<'a> {
     pub(super) now: Instant,
     pub(super) snap: &'a Snapshot,
     pub(super) flows: &'a mut FlowCache,
-    pub(super) tables: &'a mut Tables,
     pub(super) copies: &'a mut Copies,
-    pub(super) neighbours: &'a mut Neighbours,
+    pub(super) answered: &'a mut VecDeque<Frame>,
     pub(super) probes: &'a mut Probes,
     pub(super) unclaimed: &'a mut Unclaimed,
     pub(super) notices: &'a mut Notices,
@@ -156,6 +163,22 @@ pub(super) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
+    /// Lets the frames go on whose rate limit has room for them.
+    fn release_frames(&mut self) {
+        loop {
+            let released = self.out.shared.shapers().release(self.now);
+            let Some((port, direction, frame)) = released else { return };
+            self.out.told = false;
+            match (self.snap.port(port), direction) {
+                (Some(port), Direction::In) => self.switch(port, frame),
+                (Some(port), Direction::Out) if port.up => self.out.transmit(port, frame),
+                (Some(port), Direction::Out) => self.out.refuse(port, frame, DropReason::PortDown),
+                (None, _) => self.out.lose(frame, DropReason::PortDown, 1),
+            }
+            self.cross_patches();
+        }
+    }
+
     /// Each frame in the runs of datagrams of a batch, in order, to the port that it belongs to.
     fn decapsulate(&mut self, endpoint: Endpoint, batch: &mut Batch, inner: &mut Vec<Inner>) {
         let (mut decap, refused) = (Decap::new(endpoint.protocol), &self.out.counters.portless);
@@ -190,7 +213,7 @@ impl<'a> Walk<'a> {
     fn receive(&mut self, place: Place, frame: Frame, frames: u32) {
         self.out.told = false;
         self.enter(place, frame, frames);
-        if !self.out.crossing.is_empty() || self.neighbours.has_ready() {
+        if !self.out.crossing.is_empty() || !self.answered.is_empty() {
             self.cross_patches();
         }
     }
@@ -204,7 +227,7 @@ impl<'a> Walk<'a> {
                 crossings += 1;
                 patch::ration(&mut frame, crossings);
                 self.enter(frame.meta.ingress, frame, 1);
-            } else if let Some(frame) = self.neighbours.next_ready() {
+            } else if let Some(frame) = self.answered.pop_front() {
                 self.out.told = false;
                 match self.snap.port(frame.meta.ingress.port) {
                     Some(ingress) => self.switch(ingress, frame),
@@ -226,7 +249,7 @@ impl<'a> Walk<'a> {
         frame.meta.ingress = place;
         match &ingress.limits.ingress {
             None => self.switch(ingress, frame),
-            Some(limit) => match self.out.shapers.offer(ingress, Direction::In, limit, frame, self.now) {
+            Some(limit) => match self.out.offer(ingress, Direction::In, limit, frame) {
                 Offer::Pass(frame) => self.switch(ingress, frame),
                 Offer::Wait => {}
                 Offer::Refuse(frame, reason) => self.out.discard(frame, &ingress.counters, reason),
@@ -270,35 +293,35 @@ impl<'a> Walk<'a> {
         let mirrored = !bridge.mirrors.is_empty();
         let served = if mirrored { self.copy_arriving(bridge, ingress, frame, &headers) } else { 0 };
         let tagging = admit(bridge, ingress, &headers)?;
-        let table = self.tables.of(bridge);
+        let mut learned = bridge.learned.lock();
         let learning = ingress.tunnel.as_ref().is_none_or(|tunnel| tunnel.learning);
         let mut lesson = Lesson::Fine;
         if learning && !bridge.vlans.flood.contains(tagging.vlan) {
-            lesson = table.learn(tagging.vlan, headers.src, frame.meta.ingress, self.now);
+            lesson = learned.learn(self.snap, tagging.vlan, headers.src, frame.meta.ingress, self.now);
         }
         match lesson {
             Lesson::Fine => {}
             Lesson::Elsewhere => self.out.counters.static_none_move.add(1),
             Lesson::Changed(vlan, mac) => {
-                self.flows.forget();
+                self.flows.forget_everywhere();
                 self.notices.add(Notice::Moved(bridge.id, vlan, mac));
+                // The home worker may have told somebody who forwards for the switch.
+                *self.out.call = true;
             }
         }
         let routed = match &bridge.router {
-            Some(router) => self.route(bridge, router, ingress, frame, &headers, &tagging)?,
+            Some(router) => self.route(bridge, router, &mut learned, ingress, frame, &headers, &tagging)?,
             None => None,
         };
-        let table = self.tables.of(bridge);
         let (targets, flow) = match routed {
             // Where it goes depends on more than a flow holds.
             Some(targets) => (targets, None),
-            None => (forward(self.snap, bridge, table, ingress, &tagging, headers.dst, self.now)?, flow),
+            None => (self.targets(bridge, &learned, ingress, &tagging, headers.dst)?, flow),
         };
-        if mirrored {
-            self.copy_leaving(bridge, served, frame, headers.dst, tagging, targets.clone());
-        } else if let (Some(flow), Some(remote)) = (flow, targets.remote)
+        if !mirrored
+            && let (Some(flow), Some(remote)) = (flow, targets.remote)
             && lesson != Lesson::Elsewhere
-            && let Some(until) = table.rely_on(tagging.vlan, headers.src, headers.dst)
+            && let Some(until) = learned.table.rely_on(tagging.vlan, headers.src, headers.dst)
         {
             let (verdict, src, dst) = (Verdict { tagging, egress: targets.first.id, remote }, headers.src, headers.dst);
             let steady = SteadyFlow { flow, verdict, bridge: bridge.id, src, dst };
@@ -306,7 +329,28 @@ impl<'a> Walk<'a> {
                 self.notices.consider(steady, self.flows.remembers(flow), self.now).map_or(until, |t| t.min(until));
             self.flows.store(flow, verdict, self.now, until);
         }
+        drop(learned);
+        if mirrored {
+            self.copy_leaving(bridge, served, frame, headers.dst, tagging, targets.clone());
+        }
         Ok((tagging, targets))
+    }
+
+    /// The ports for a frame to `dst`.
+    pub(super) fn targets(
+        &self,
+        bridge: &'a Bridge,
+        learned: &Learned,
+        ingress: &Port,
+        tagging: &Tagging,
+        dst: MacAddr,
+    ) -> Result<Targets<'a>, DropReason> {
+        let mut targets = forward(self.snap, bridge, &learned.table, ingress, tagging, dst, self.now)?;
+        // The table has the numbers of a newer snapshot's remote ends then; they are to be followed in a moment.
+        if learned.is_ahead_of(self.snap) && targets.first.tunnel.as_ref().is_some_and(|t| t.remotes.is_some()) {
+            targets.remote = None;
+        }
+        Ok(targets)
     }
 
     /// To the last port goes the frame itself, to those before it a copy each.

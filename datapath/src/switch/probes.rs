@@ -44,6 +44,19 @@ pub struct Probed {
     pub answers: [Option<Answer>; 3],
 }
 
+/// The answers that workers have got to the same probes, put together.
+#[must_use]
+pub fn merge(workers: impl IntoIterator<Item = Vec<Probed>>) -> Vec<Probed> {
+    let mut workers = workers.into_iter();
+    let mut all = workers.next().unwrap_or_default();
+    for other in workers.flatten() {
+        for end in all.iter_mut().filter(|end| end.place == other.place) {
+            end.answers.iter_mut().zip(other.answers).for_each(|(answer, other)| *answer = answer.or(other));
+        }
+    }
+    all
+}
+
 /// The probes of one worker.
 #[derive(Debug, Default)]
 pub struct Probes {
@@ -56,12 +69,12 @@ pub struct Probes {
 }
 
 impl Probes {
-    /// Has the remote ends of these ports probed as soon as possible, under numbers from `first_id` on. Forgets what came
-    /// of the last time.
-    pub fn order(&mut self, snap: &Snapshot, ports: &[PortId], first_id: u64) {
+    /// Has the remote ends of these ports probed as soon as possible, under numbers from `first_id` on: by this worker if
+    /// it is to `send`, else its part is to take answers. Forgets what came of the last time.
+    pub fn order(&mut self, snap: &Snapshot, ports: &[PortId], first_id: u64, send: bool) {
         let ends = ports.iter().filter_map(|&port| snap.port(port)).flat_map(|port| ends(port));
         self.ends = ends.take(MAX_ENDS).collect();
-        (self.first_id, self.unsent) = (first_id, self.ends.len());
+        (self.first_id, self.unsent) = (first_id, if send { self.ends.len() } else { 0 });
     }
 
     /// What came of the last order so far.

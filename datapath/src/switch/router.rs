@@ -11,7 +11,8 @@
 //! Layer-3 tunnels take no part in flooding. What stations ask for that is behind one is answered here; what the switch
 //! has to ask for, it asks in the tunnel's VLAN, on all ports.
 
-use super::forward::{Targets, forward};
+use super::forward::Targets;
+use super::learned::Learned;
 use super::neighbours::{Hold, Key, Lookup, Overdue};
 use super::pipeline::Walk;
 use super::routes::{NextHop, Router, native};
@@ -27,10 +28,12 @@ use crate::wire::{arp, ethernet, ipv4};
 
 impl<'a> Walk<'a> {
     /// Where a frame goes that concerns the bridge's router; `None`: it is a frame like others.
+    #[allow(clippy::too_many_arguments)] // What `decide` has found out so far.
     pub(super) fn route(
         &mut self,
         bridge: &'a Bridge,
         router: &Router,
+        learned: &mut Learned,
         ingress: &Port,
         frame: &mut Frame,
         headers: &Headers,
@@ -40,7 +43,7 @@ impl<'a> Walk<'a> {
             return Ok(None);
         }
         if headers.ethertype == ethernet::ARP {
-            self.take_arp(bridge, router, ingress, frame, headers, tagging)?;
+            self.take_arp(bridge, router, learned, ingress, frame, headers, tagging)?;
         }
         if headers.dst != router.mac() {
             return Ok(None);
@@ -74,10 +77,12 @@ impl<'a> Walk<'a> {
     }
 
     /// Learns from an ARP packet, and answers it if it asks for what is behind a layer-3 tunnel.
+    #[allow(clippy::too_many_arguments)] // As above.
     fn take_arp(
         &mut self,
         bridge: &Bridge,
         router: &Router,
+        learned: &mut Learned,
         ingress: &Port,
         frame: &Frame,
         headers: &Headers,
@@ -94,7 +99,8 @@ impl<'a> Walk<'a> {
             && !ip.is_unspecified()
             && router.answers_for(vlan, target);
         if a_host {
-            self.neighbours.hear(Key { bridge: bridge.id, vlan, ip }, mac, answered, self.now);
+            let key = Key { bridge: bridge.id, vlan, ip };
+            self.answered.extend(learned.neighbours.hear(key, mac, answered, self.now));
         }
         if answered {
             self.answer(router, ingress, frame, headers, &arp);
@@ -145,21 +151,26 @@ impl<'a> Walk<'a> {
             return None;
         }
         let key = Key { bridge: bridge.id, vlan, ip: destination };
-        let mac = match self.neighbours.lookup(&key, self.now) {
+        let mut learned = bridge.learned.lock();
+        let mac = match learned.neighbours.lookup(&key, self.now) {
             Lookup::Known(mac) => mac,
             Lookup::Confirm(mac) => {
-                self.ask(bridge, router, ingress, key, mac);
+                self.ask(bridge, router, &learned, ingress, key, mac);
                 mac
             }
             Lookup::Unknown => {
-                match self.neighbours.hold(key, frame, self.now) {
-                    Hold::Ask => self.ask(bridge, router, ingress, key, MacAddr::BROADCAST),
+                match learned.neighbours.hold(key, frame, self.now) {
+                    Hold::Ask => {
+                        *self.out.call |= self.out.shared.answers_due.set(learned.neighbours.due());
+                        self.ask(bridge, router, &learned, ingress, key, MacAddr::BROADCAST);
+                    }
                     Hold::Wait => {}
                     Hold::Refuse(frame, reason) => self.out.discard(frame, &ingress.counters, reason),
                 }
                 return None;
             }
         };
+        drop(learned);
         let bytes = frame.bytes_mut();
         ethernet::write_addresses(bytes, mac, router.mac());
         let passed = ipv4::pass_hop(&mut bytes[ethernet::HEADER_LEN..]);
@@ -168,7 +179,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Asks who has an address, for packets that came out of `port`: the station that had it, or all.
-    fn ask(&mut self, bridge: &'a Bridge, router: &Router, port: &Port, key: Key, whom: MacAddr) {
+    fn ask(&mut self, bridge: &'a Bridge, router: &Router, learned: &Learned, port: &Port, key: Key, whom: MacAddr) {
         let request = Arp {
             operation: Operation::Request,
             sender: (router.mac(), router.asks_from(key.ip)),
@@ -181,30 +192,30 @@ impl<'a> Walk<'a> {
         frame.meta.ingress = Place::of(port.id);
         self.out.counters.generated.add(1);
         let tagging = Tagging { vlan: key.vlan, tag: None, stack: Stack::Plain, below: 0 };
-        let table = self.tables.of(bridge);
-        match forward(self.snap, bridge, table, port, &tagging, whom, self.now) {
+        match self.targets(bridge, learned, port, &tagging, whom) {
             Ok(targets) => self.deliver(frame, tagging, targets),
             Err(reason) => self.out.discard(frame, &port.counters, reason),
         }
     }
 
-    /// Deals with addresses that have not answered in time.
+    /// Deals with addresses that have not answered in time, on any bridge.
     pub(super) fn pursue(&mut self) {
-        while let Some(overdue) = self.neighbours.overdue(self.now) {
-            match overdue {
-                Overdue::Ask(key, port) => self.ask_again(key, port),
-                Overdue::GiveUp(frames) => frames.into_iter().for_each(|frame| self.give_up(frame)),
+        for bridge in self.snap.bridges.iter().flatten() {
+            let mut learned = bridge.learned.lock();
+            while let Some(overdue) = learned.neighbours.overdue(self.now) {
+                match overdue {
+                    Overdue::Ask(key, port) => self.ask_again(bridge, &learned, key, port),
+                    Overdue::GiveUp(frames) => frames.into_iter().for_each(|frame| self.give_up(frame)),
+                }
             }
+            self.out.shared.answers_due.set(learned.neighbours.due());
         }
     }
 
-    fn ask_again(&mut self, key: Key, port: PortId) {
-        let (bridge, port) = (self.snap.bridge(key.bridge), self.snap.port(port));
+    fn ask_again(&mut self, bridge: &'a Bridge, learned: &Learned, key: Key, port: PortId) {
         // Without them the packets are given up later on.
-        if let (Some(bridge), Some(port)) = (bridge, port)
-            && let Some(router) = &bridge.router
-        {
-            self.ask(bridge, router, port, key, MacAddr::BROADCAST);
+        if let (Some(port), Some(router)) = (self.snap.port(port), &bridge.router) {
+            self.ask(bridge, router, learned, port, key, MacAddr::BROADCAST);
         }
     }
 

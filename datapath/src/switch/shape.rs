@@ -3,8 +3,11 @@
 //! A port may have a limit on the way in and one on the way out, each a [`Bucket`] of bits, of packets, or both. Frames
 //! are charged their size on the wire, from the Ethernet header on, without encapsulation: a super-frame is charged as
 //! its segments. A frame that finds no tokens waits behind those that wait already, and goes on with
-//! [`super::Switch::release`], which the worker calls at [`Shapers::due`]: nothing here reads a clock or spins. A port
+//! [`super::Switch::release`], which the home worker calls at [`Shapers::due`]: nothing here reads a clock or spins. A port
 //! without a limit costs one branch a frame.
+//!
+//! Any worker may offer frames ([`super::shared`] has the lock). While a frame that was released is not sent yet, the
+//! others of its port wait, too, so that none overtakes it.
 //!
 //! An attacker may send at any rate: a queue is bounded in bytes and in frames, and what it has no room for is counted.
 
@@ -13,12 +16,10 @@ use super::mirror::{self, Mirror};
 use super::state::{Port, Snapshot};
 use super::verdict::DropReason;
 use crate::packet::Frame;
-use crate::stats::PortCounters;
 use crate::time::{Duration, Instant};
 use crate::types::{PortId, RemoteIndex};
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
 
 /// Frames that wait at most, however small they are: as Linux's `txqueuelen`.
 const MAX_WAITING: usize = 1000;
@@ -107,16 +108,18 @@ struct Shaper {
     waiting: u64,
     /// When the first of the queue may go, or might have gone.
     due: Option<Instant>,
-    /// Of its port, for when that goes.
-    counters: Arc<PortCounters>,
+    /// Whether it is in [`Shapers::busy`].
+    busy: bool,
+    /// Whether it is in [`Shapers::released`]: frames have been taken from the queue that are still to be sent.
+    released: bool,
 }
 
 impl Shaper {
-    fn new(limit: &Limit, counters: &Arc<PortCounters>, now: Instant) -> Self {
+    fn new(limit: &Limit, now: Instant) -> Self {
         let bucket = |tokens| Bucket::new(tokens, now);
         let (bits, packets) = (limit.bits.map(bucket), limit.packets.map(bucket));
-        let (queue, counters) = (VecDeque::new(), Arc::clone(counters));
-        Self { limit: Some(*limit), bits, packets, queue, waiting: 0, due: None, counters }
+        let queue = VecDeque::new();
+        Self { limit: Some(*limit), bits, packets, queue, waiting: 0, due: None, busy: false, released: false }
     }
 
     /// Another limit, or none; what waits goes on waiting, for as long as that takes now.
@@ -153,7 +156,7 @@ impl Shaper {
     /// Lets a frame pass, or wait, or neither.
     fn offer(&mut self, frame: Frame, direction: Direction, now: Instant) -> Offer {
         let size = frame.wire_size();
-        if self.queue.is_empty() && self.wait(size, now).is_zero() {
+        if self.queue.is_empty() && !self.released && self.wait(size, now).is_zero() {
             self.pay(size);
             return Offer::Pass(frame);
         }
@@ -166,12 +169,11 @@ impl Shaper {
         Offer::Refuse(frame, direction.excess())
     }
 
-    /// Drops what waits for nothing any more: all of it unless the `port` is still there, and the copies of mirrors that
-    /// are gone.
-    fn sort_out(&mut self, was: &[Mirror], is: &[Mirror], port: bool) {
+    /// Drops what waits for nothing any more: all of it if its `port` is gone, and the copies of mirrors that are gone.
+    fn sort_out(&mut self, was: &[Mirror], is: &[Mirror], gone: Option<&Port>) {
         self.queue.retain_mut(|frame| mirror::renumber(frame, was, is));
-        if !port {
-            self.counters.drops.add(DropReason::PortDown, self.queue.len() as u64);
+        if let Some(port) = gone {
+            port.counters.drops.add(DropReason::PortDown, self.queue.len() as u64);
             self.queue.clear();
         }
         self.waiting = self.queue.iter().map(|frame| frame.wire_size().1).sum();
@@ -179,8 +181,13 @@ impl Shaper {
 
     /// Has what waits follow the remote ends of its tunnel, `index` being an end's new place in the list. What was for
     /// one that is gone is for all; what came from one is of no port any more.
-    fn follow_remotes(&mut self, direction: Direction, index: impl Fn(RemoteIndex) -> Option<RemoteIndex>) {
-        let counters = &self.counters;
+    fn follow_remotes(
+        &mut self,
+        port: &Port,
+        direction: Direction,
+        index: impl Fn(RemoteIndex) -> Option<RemoteIndex>,
+    ) {
+        let counters = &port.counters;
         self.queue.retain_mut(|frame| match direction {
             Direction::Out => {
                 frame.meta.remote = frame.meta.remote.and_then(&index);
@@ -223,9 +230,11 @@ impl Shaper {
     }
 }
 
-/// All limits that a worker applies.
+/// All limits that workers apply.
 #[derive(Debug, Default)]
 pub struct Shapers {
+    /// The generation of the newest snapshot that a worker has taken over.
+    generation: u64,
     /// By [`PortId`]: the way in, the way out. One is made when its first frame comes.
     ports: Vec<[Option<Box<Shaper>>; 2]>,
     /// Those with frames that wait.
@@ -236,6 +245,8 @@ pub struct Shapers {
     due: Option<Instant>,
     /// When those may go that have been asked in this release.
     due_later: Option<Instant>,
+    /// Those with frames that have been released and are still to be sent.
+    released: Vec<(PortId, Direction)>,
 }
 
 impl Shapers {
@@ -259,11 +270,13 @@ impl Shapers {
             self.ports.resize_with(index + 1, Default::default);
         }
         let slot = &mut self.ports[index][direction as usize];
-        let shaper = slot.get_or_insert_with(|| Box::new(Shaper::new(limit, &port.counters, now)));
+        let shaper = slot.get_or_insert_with(|| Box::new(Shaper::new(limit, now)));
         let first = shaper.queue.is_empty();
         let offer = shaper.offer(frame, direction, now);
         if first && let Some(wait) = shaper.head_waits(now) {
-            self.busy.push((port.id, direction));
+            if !std::mem::replace(&mut shaper.busy, true) {
+                self.busy.push((port.id, direction));
+            }
             earlier(&mut self.due, now + wait);
         }
         offer
@@ -276,11 +289,19 @@ impl Shapers {
         }
         while let Some(&(port, direction)) = self.busy.get(self.turn) {
             let shaper = self.ports.get_mut(port.0 as usize).and_then(|both| both[direction as usize].as_mut());
-            let Some((shaper, wait)) = shaper.and_then(|s| s.head_waits(now).map(|wait| (s, wait))) else {
+            let Some(shaper) = shaper else {
+                self.busy.swap_remove(self.turn);
+                continue;
+            };
+            let Some(wait) = shaper.head_waits(now) else {
+                shaper.busy = false;
                 self.busy.swap_remove(self.turn);
                 continue;
             };
             if wait.is_zero() {
+                if !std::mem::replace(&mut shaper.released, true) {
+                    self.released.push((port, direction));
+                }
                 return shaper.pop().map(|frame| (port, direction, frame));
             }
             earlier(&mut self.due_later, now + wait);
@@ -291,29 +312,53 @@ impl Shapers {
         None
     }
 
-    /// Goes over from the limits in `was` to those in `snap`. What waits for a port that is gone is dropped there and
-    /// counted; so are copies for a mirror that is gone.
-    pub fn adopt(&mut self, was: &Snapshot, snap: &Snapshot, now: Instant) {
+    /// What was released has been sent.
+    pub fn settle(&mut self, now: Instant) {
+        for (port, direction) in self.released.drain(..) {
+            let shaper = self.ports.get_mut(port.0 as usize).and_then(|both| both[direction as usize].as_mut());
+            let Some(shaper) = shaper else { continue };
+            shaper.released = false;
+            if let Some(wait) = shaper.head_waits(now) {
+                earlier(&mut self.due, now + wait);
+            }
+        }
+    }
+
+    /// Goes over from the limits in `was` to those in `snap`, unless another worker has done so. What waits for a port that
+    /// is gone is dropped there and counted; so are copies for a mirror that is gone. When there is something to release.
+    pub fn adopt(&mut self, was: &Snapshot, snap: &Snapshot, now: Instant) -> Option<Instant> {
+        if self.generation >= snap.generation {
+            return self.due;
+        }
+        self.generation = snap.generation;
         self.busy.clear();
         for (index, shapers) in self.ports.iter_mut().enumerate() {
             let id = PortId(u32::try_from(index).unwrap_or(u32::MAX));
+            let (port_was, port) = (was.port(id), snap.port(id));
             for direction in [Direction::In, Direction::Out] {
                 let slot = &mut shapers[direction as usize];
                 let Some(shaper) = slot else { continue };
-                shaper.sort_out(mirrors(was, id), mirrors(snap, id), snap.port(id).is_some());
-                let ports = was.port(id).zip(snap.port(id));
-                if let Some((had, has)) = ports.and_then(|(was, is)| super::other_remotes(was, is)) {
-                    shaper.follow_remotes(direction, |index| has.index_of(had.get(index)?));
+                // A port that is in neither was gone before this frame came, from a worker that did not know yet: with
+                // no limit left, it is released and finds no port.
+                let gone = port_was.filter(|_| port.is_none()).map(AsRef::as_ref);
+                shaper.sort_out(mirrors(was, id), mirrors(snap, id), gone);
+                if let Some((was, is)) = port_was.zip(port)
+                    && let Some((had, has)) = super::learned::other_remotes(was, is)
+                {
+                    shaper.follow_remotes(is, direction, |index| has.index_of(had.get(index)?));
                 }
-                shaper.configure(snap.port(id).and_then(|port| port.limits.get(direction)), now);
-                match (shaper.queue.is_empty(), shaper.limit) {
-                    (true, None) => *slot = None,
-                    (true, Some(_)) => {}
-                    (false, _) => self.busy.push((id, direction)),
+                shaper.configure(port.and_then(|port| port.limits.get(direction)), now);
+                shaper.busy = !shaper.queue.is_empty();
+                if shaper.busy {
+                    self.busy.push((id, direction));
+                } else if shaper.limit.is_none() {
+                    *slot = None;
                 }
             }
         }
+        self.turn = 0;
         self.due = (!self.busy.is_empty()).then_some(now);
+        self.due
     }
 }
 
@@ -333,6 +378,7 @@ mod tests {
     use super::*;
     use crate::port::Caps;
     use crate::types::{BridgeId, DeviceId};
+    use std::sync::Arc;
 
     const START: Instant = Instant::from_secs(7);
 
@@ -364,9 +410,12 @@ mod tests {
         }
     }
 
-    /// What is released, as port and number.
+    /// What is released, as port and number, and sent at once.
     fn released(shapers: &mut Shapers, now: Instant) -> Vec<(u32, u8)> {
-        std::iter::from_fn(|| shapers.release(now)).map(|(port, _, frame)| (port.0, frame.bytes()[0])).collect()
+        let released =
+            std::iter::from_fn(|| shapers.release(now)).map(|(port, _, frame)| (port.0, frame.bytes()[0])).collect();
+        shapers.settle(now);
+        released
     }
 
     #[test]
@@ -400,6 +449,22 @@ mod tests {
         assert_eq!(released(&mut shapers, at(500)), [(0, 2), (5, 2)]);
     }
 
+    /// Two workers: what the home worker has taken out of the queue and not sent yet is not overtaken.
+    #[test]
+    fn nothing_overtakes_what_was_released() {
+        let mut shapers = Shapers::default();
+        let port = port(0, Limits { egress: Some(limit(5000)), ..Limits::default() });
+        let offers: Vec<_> = (0..3).map(|n| offer(&mut shapers, &port, Direction::Out, n, START)).collect();
+        assert_eq!(offers, ["pass", "pass", "wait"]);
+        assert!(shapers.release(at(5000)).is_some() && shapers.release(at(5000)).is_none());
+        assert_eq!(offer(&mut shapers, &port, Direction::Out, 3, at(5000)), "wait", "there are tokens for it");
+        shapers.settle(at(5000));
+        assert_eq!(shapers.due(), Some(at(5000)));
+        assert_eq!(released(&mut shapers, at(5000)), [(0, 3)]);
+        assert_eq!(offer(&mut shapers, &port, Direction::Out, 4, at(9000)), "pass");
+        assert_eq!((shapers.due(), shapers.waiting()), (None, 0));
+    }
+
     #[test]
     fn packets_are_limited_too_and_the_tighter_limit_counts() {
         let mut shapers = Shapers::default();
@@ -423,7 +488,11 @@ mod tests {
     fn a_new_limit_holds_at_once_and_without_one_everything_goes() {
         let mut shapers = Shapers::default();
         let limits = |limit| Limits { egress: limit, ..Limits::default() };
-        let snap = |port: Option<Port>| Snapshot { ports: vec![port.map(Arc::new)], ..Snapshot::default() };
+        let mut generation = 0;
+        let mut snap = |port: Option<Port>| {
+            generation += 1;
+            Snapshot { generation, ports: vec![port.map(Arc::new)], ..Snapshot::default() }
+        };
         let (was, slow) = (Snapshot::default(), port(0, limits(Some(limit(50_000)))));
         for number in 0..8 {
             offer(&mut shapers, &slow, Direction::Out, number, START);
@@ -449,7 +518,8 @@ mod tests {
         for number in 0..5 {
             offer(&mut shapers, &port, Direction::In, number, START);
         }
-        shapers.adopt(&Snapshot::default(), &Snapshot::default(), START);
+        let was = Snapshot { generation: 1, ports: vec![Some(Arc::new(port.clone()))], ..Snapshot::default() };
+        shapers.adopt(&was, &Snapshot { generation: 2, ..Snapshot::default() }, START);
         assert_eq!(port.counters.drops.get(DropReason::PortDown), 3);
         assert_eq!((shapers.waiting(), shapers.due()), (0, None));
         assert_eq!(released(&mut shapers, at(10_000)), []);

@@ -1,8 +1,10 @@
 //! The immutable snapshot of bridges and ports that a worker forwards by.
 //!
 //! Built by `control`, published whole, read by workers; never changed in place. A worker sees either the old or the
-//! new snapshot, never a mixture.
+//! new snapshot, never a mixture. Each worker has one of its own, which differs from the others' in nothing but where it
+//! counts: so no two workers write to the same counter.
 
+use super::learned::SharedLearned;
 use super::mac_table::StaticEntry;
 use super::mirror::{self, Mirror, PortMirrors};
 use super::mtu::MtuPolicy;
@@ -212,6 +214,8 @@ pub struct Bridge {
     pub mirrors: Vec<Mirror>,
     /// Set if it has a layer-3 tunnel.
     pub router: Option<Router>,
+    /// What it has learned, for all workers, from snapshot to snapshot.
+    pub learned: SharedLearned,
 }
 
 impl Bridge {
@@ -229,6 +233,7 @@ impl Bridge {
             vlans: BridgeVlans::default(),
             mirrors: vec![],
             router: None,
+            learned: SharedLearned::default(),
         }
     }
 }

@@ -65,6 +65,19 @@ impl Unclaimed {
     }
 }
 
+/// What workers have seen, put together.
+#[must_use]
+pub fn merge(workers: impl IntoIterator<Item = Vec<(Stray, u64, Duration)>>) -> Vec<(Stray, u64, Duration)> {
+    let mut all: Vec<(Stray, u64, Duration)> = Vec::new();
+    for (stray, frames, age) in workers.into_iter().flatten() {
+        match all.iter_mut().find(|(other, ..)| *other == stray) {
+            Some((_, sum, youngest)) => (*sum, *youngest) = (*sum + frames, age.min(*youngest)),
+            None => all.push((stray, frames, age)),
+        }
+    }
+    all
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,13 +2,12 @@
 
 use super::Worker;
 use super::assist::{AssistedFlow, LeftOut};
+use super::devices::{DeviceChanges, GivenUp};
 use super::poller::Wake;
-use crate::port::Device;
 use crate::port::assist::Table;
 use crate::switch::Switch;
 use crate::switch::state::Snapshot;
 use crate::time::Instant;
-use crate::types::DeviceId;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, SyncSender, TryRecvError};
 
@@ -17,19 +16,17 @@ pub type Work = Box<dyn FnOnce(&mut Switch, Instant) + Send>;
 
 /// A request to a worker. Answers go into channels with room for one, so that the worker never waits.
 pub enum Command {
-    /// Forward by this snapshot from now on, with these devices more and those fewer.
+    /// Forward by this snapshot from now on, with other devices.
     Adopt {
-        /// What to forward by.
+        /// What to forward by: this worker's own of its generation.
         snapshot: Arc<Snapshot>,
-        /// Devices to take over.
-        added: Vec<(DeviceId, Box<dyn Device>)>,
-        /// Devices to give up.
-        removed: Vec<DeviceId>,
-        /// The flows that the kernel forwards by itself; `None`: none.
+        /// Devices to take over and to give up.
+        devices: DeviceChanges,
+        /// The flows that the kernel forwards by itself; `None`: none that this worker is to see to.
         flow_table: Option<Arc<Table>>,
-        /// Told when it is done, with the devices given up: closing a socket may take the kernel milliseconds, during
-        /// which a worker has better things to do.
-        done: SyncSender<Vec<Box<dyn Device>>>,
+        /// Told when it is done, with what was given up: closing a socket may take the kernel milliseconds, during which a
+        /// worker has better things to do.
+        done: SyncSender<GivenUp>,
     },
     /// Do this with what the switch has learned, at once: nothing is forwarded meanwhile.
     Switch(Work),
@@ -37,7 +34,7 @@ pub enum Command {
     CountAssisted(SyncSender<()>),
     /// Tell what the kernel forwards by itself, and what it doesn't.
     ReportAssisted(SyncSender<Option<(Vec<AssistedFlow>, Vec<LeftOut>)>>),
-    /// End the loop.
+    /// End the loop, when what waits here alone has been sent.
     Stop,
 }
 
@@ -76,10 +73,8 @@ impl Worker {
     /// Answers are sent last; whoever has stopped waiting for one does not need it.
     fn obey(&mut self, command: Command, now: Instant) {
         match command {
-            Command::Adopt { snapshot, added, removed, flow_table, done } => {
-                // Removed first: a TAP that changes its port comes with the same descriptor.
-                let closed = removed.into_iter().filter_map(|id| self.devices.remove(&self.poller, id)).collect();
-                added.into_iter().for_each(|(id, device)| self.devices.add(&self.poller, id, device));
+            Command::Adopt { snapshot, devices, flow_table, done } => {
+                let given_up = self.devices.change(&self.poller, devices);
                 self.switch.adopt(&snapshot, now);
                 // What the kernel forwards is forgotten before any device goes.
                 self.take_notices(now);
@@ -87,7 +82,7 @@ impl Worker {
                 self.snapshot = snapshot;
                 // Whoever needs them now takes them again.
                 self.pool.give_back_chunks();
-                let _ = done.send(closed);
+                let _ = done.send(given_up);
             }
             Command::Switch(work) => {
                 work(&mut self.switch, now);

@@ -57,6 +57,15 @@ impl Worker {
         }
     }
 
+    /// Sends all copies that wait: the worker ends, and nobody else has them.
+    pub(super) fn send_all_copies(&mut self, now: Instant) {
+        while self.switch.has_copies() {
+            let (pool, tx) = (&mut self.pool, &mut self.tx);
+            self.switch.send_copies(now, &self.snapshot, pool, &self.counters, tx);
+            self.flush();
+        }
+    }
+
     /// How long the worker may sleep before it goes on with copies; `None` when none waits.
     pub(super) fn until_copies(&self) -> Option<Duration> {
         self.switch.has_copies().then(|| self.copy_credit.wait())

@@ -5,47 +5,54 @@
 //! A device that reports its end is dropped at once: it can never make the loop spin.
 
 use super::Worker;
+use super::devices::queue_of;
 use super::spin::Spin;
 use crate::control::{AddressFlaps, DatapathEvent};
 use crate::port::Rx;
 use crate::switch::state::Attachment;
 use crate::time::{Duration, Instant};
-use crate::types::{DeviceId, Place};
+use crate::types::{DeviceId, Place, RxQueue};
 use std::io;
 
-/// The poller's token of the wake-up for commands; devices have their identifiers.
+/// The poller's token of the wake-up for commands; queues have theirs.
 pub const COMMANDS: u64 = u64::MAX;
+/// What a frame costs besides its bytes, in bytes: a super-frame costs several times what a small one does.
+const FRAME_COST: u64 = 8192;
 
 impl Worker {
-    /// Forwards until it is told to stop. This is the only place where the datapath reads a clock.
-    pub fn run(mut self) {
-        let origin = std::time::Instant::now();
-        let clock = || Instant::from_nanos(u64::try_from(origin.elapsed().as_nanos()).unwrap_or(u64::MAX));
+    /// Forwards until it is told to stop; `false`: it cannot go on. This is the only place where the datapath reads a clock.
+    #[must_use]
+    pub fn run(mut self) -> bool {
+        let team = self.team.clone();
+        let clock = || team.now();
         let (mut spin, mut tokens) = (Spin::default(), Vec::new());
         while !self.stopped {
             let timeout = self.patience(&spin, clock);
             if let Err(e) = self.poller.wait(timeout, &mut tokens) {
-                tracing::error!("the worker cannot wait for its devices and ends: {e}");
-                return;
+                tracing::error!("a worker cannot wait for its devices and ends: {e}");
+                return false;
             }
             let now = clock();
             for token in tokens.drain(..) {
-                match u32::try_from(token) {
-                    Ok(id) => self.devices.mark_ready(DeviceId(id)),
-                    Err(_) => self.take_commands(now),
+                match queue_of(token) {
+                    Some(id) => self.devices.mark_ready(id),
+                    None => self.take_commands(now),
                 }
             }
             spin.note(self.poll_ready(now, &clock), now);
         }
+        self.send_all_copies(clock());
+        true
     }
 
     /// How long to wait for something to happen: until a frame or a copy that waits for its turn may go, for ever if none
     /// does.
-    fn patience(&self, spin: &Spin, clock: impl Fn() -> Instant) -> Option<Duration> {
+    fn patience(&mut self, spin: &Spin, clock: impl Fn() -> Instant) -> Option<Duration> {
         if self.devices.any_ready() {
             return Some(Duration::ZERO);
         }
         let now = clock();
+        self.charge(now);
         let due = || {
             let dues = [self.switch.due().map(|due| due - now), self.until_copies(), self.until_assist(now)];
             dues.into_iter().flatten().min()
@@ -65,18 +72,24 @@ impl Worker {
         if self.switch.due().is_some_and(|due| due <= now) {
             self.switch.release(now, &self.snapshot, &mut self.pool, &self.counters, &mut self.tx);
             self.flush();
+            self.switch.settle(now);
             self.take_notices(now);
         }
+        self.heed_others(now);
         self.assist_look(now);
+        self.charge(now);
         let mut round = std::mem::take(&mut self.round);
         self.devices.take_ready(&mut round);
-        let bytes = round.iter().map(|&id| self.poll_device(id, now)).sum();
+        let bytes = round.iter().map(|&id| self.poll_queue(id, now)).sum();
         self.round = round;
         if self.switch.has_copies() {
             self.send_copies(clock);
         }
         for remote in self.transmit.too_big.take(now) {
-            let _ = self.events.send(DatapathEvent::TooBig { remote });
+            let _ = self.team.events.send(DatapathEvent::TooBig { remote });
+        }
+        if self.switch.take_call() {
+            self.team.home.ring();
         }
         bytes
     }
@@ -91,14 +104,16 @@ impl Worker {
     }
 
     /// One batch: receive, switch, send.
-    fn poll_device(&mut self, id: DeviceId, now: Instant) -> u64 {
-        let Some(device) = self.devices.get(id) else { return 0 };
-        let rx = device.receive(&mut self.pool, &mut self.batch, &mut self.lost);
-        self.count_lost(id);
+    fn poll_queue(&mut self, id: RxQueue, now: Instant) -> u64 {
+        let Some((queue, load)) = self.devices.queue(id) else { return 0 };
+        let rx = queue.receive(&mut self.pool, &mut self.batch, &mut self.lost);
+        load.frames.add(self.batch.len() as u64);
+        self.count_lost(id.device);
         let bytes = self.batch.iter().map(|frame| frame.len() as u64).sum();
         if !self.batch.is_empty() {
+            self.work.push((id, bytes + FRAME_COST * self.batch.len() as u64));
             let (batch, pool, tx) = (&mut self.batch, &mut self.pool, &mut self.tx);
-            self.switch.process(now, &self.snapshot, id, batch, pool, &self.counters, tx);
+            self.switch.process(now, &self.snapshot, id.device, batch, pool, &self.counters, tx);
             self.flush();
             self.tell_flaps();
             self.take_notices(now);
@@ -107,9 +122,21 @@ impl Worker {
         match rx {
             Rx::Empty => {}
             Rx::More => self.devices.mark_ready(id),
-            Rx::Dead(errno) => self.bury(id, errno),
+            Rx::Dead(errno) => self.bury(id.device, errno),
         }
         bytes
+    }
+
+    /// Charges the queues of the last round for the time that it took until `now`.
+    fn charge(&mut self, now: Instant) {
+        let spent = u64::try_from((now - self.began).as_nanos()).unwrap_or(u64::MAX);
+        self.began = now;
+        let all: u64 = self.work.iter().map(|(_, work)| work).sum();
+        for (id, work) in self.work.drain(..) {
+            if let Some((_, load)) = self.devices.queue(id) {
+                load.busy.add(spent.saturating_mul(work) / all.max(1));
+            }
+        }
     }
 
     /// Tells control of addresses that keep moving; nearly always there are none.
@@ -121,7 +148,7 @@ impl Worker {
                 continue;
             };
             let flaps = AddressFlaps { bridge: bridge.name.to_string(), between: [from, to], flap };
-            let _ = self.events.send(DatapathEvent::AddressFlaps(Box::new(flaps)));
+            let _ = self.team.events.send(DatapathEvent::AddressFlaps(Box::new(flaps)));
         }
     }
 
@@ -149,7 +176,7 @@ impl Worker {
             let died = DatapathEvent::DeviceDied { port: port.name.to_string(), errno };
             tracing::warn!("{}: device lost: {}", port.name, io::Error::from_raw_os_error(errno));
             // Nobody may be listening; the log has said it then.
-            let _ = self.events.send(died);
+            let _ = self.team.events.send(died);
         }
     }
 }

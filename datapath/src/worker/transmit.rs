@@ -43,7 +43,7 @@ impl Transmit {
     ) {
         self.tallies.clear();
         frames.iter().for_each(|frame| self.count(snapshot, frame));
-        match devices.get(device) {
+        match devices.sender(device) {
             Some(device) => {
                 device.send(pool, frames, &mut self.unsent);
             }

@@ -1,69 +1,98 @@
-//! What drives the switch under test: the worker of the product, without its thread and clock.
+//! What drives the switch under test: the workers of the product, without their threads and clock.
 
 use datapath::control::DatapathEvent;
-use datapath::port::Device;
-use datapath::stats::WorkerCounters;
+use datapath::port::memory::MemoryPort;
+use datapath::stats::{PerWorker, WorkerCounters};
 use datapath::switch::Switch;
 use datapath::switch::state::Snapshot;
 use datapath::time::Instant;
-use datapath::types::DeviceId;
-use datapath::worker::{Command, Remote, Worker};
+use datapath::types::{DeviceId, RxQueue};
+use datapath::worker::{Command, DeviceChanges, Remote, Team, Worker};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel, sync_channel};
 
-/// A worker that does a round when it is told to.
+/// Workers that do a round in turn when they are told to.
 pub struct Engine {
-    worker: Worker,
-    remote: Remote,
+    workers: Vec<(Worker, Remote)>,
+    counters: PerWorker<WorkerCounters>,
     events: Receiver<DatapathEvent>,
 }
 
 impl Engine {
-    /// One without devices.
+    /// So many workers, without devices.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(workers: usize) -> Self {
         let (sender, events) = channel();
-        let (worker, remote) = Worker::new(8, sender).expect("file descriptors");
-        Self { worker, remote, events }
+        let (team, mut counters) = (Team::new(8, sender).expect("file descriptors"), PerWorker::default());
+        let worker = |n| team.worker(n, counters.of(n)).expect("file descriptors");
+        Self { workers: (0..workers).map(worker).collect(), counters, events }
     }
 
-    /// Takes over a snapshot, and the devices that come and go with it.
+    /// How many workers there are.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Has each worker take over its snapshot, and the devices that come and go with it: one of the workers receives, all
+    /// send.
     pub fn adopt(
         &mut self,
-        snapshot: Arc<Snapshot>,
-        added: Vec<(DeviceId, Box<dyn Device>)>,
-        removed: Vec<DeviceId>,
+        snapshots: Vec<Arc<Snapshot>>,
+        added: &[(DeviceId, MemoryPort)],
+        removed: &[DeviceId],
         now: Instant,
     ) {
-        let (done, taken) = sync_channel(1);
-        self.remote.send(Command::Adopt { snapshot, added, removed, flow_table: None, done });
-        self.worker.poll_once(now);
-        taken.try_recv().expect("a worker takes commands before it polls");
+        let all = self.workers.len();
+        for ((n, (worker, remote)), snapshot) in self.workers.iter_mut().enumerate().zip(snapshots) {
+            let mut devices = DeviceChanges { removed: removed.to_vec(), ..DeviceChanges::default() };
+            for (device, port) in added {
+                if device.0 as usize % all == n {
+                    let queue = RxQueue { device: *device, number: 0 };
+                    devices.queues.push((queue, port.device(), Arc::default()));
+                } else {
+                    devices.senders.push((*device, port.sender()));
+                }
+            }
+            let (done, taken) = sync_channel(1);
+            remote.send(Command::Adopt { snapshot, devices, flow_table: None, done });
+            worker.poll_once(now);
+            taken.try_recv().expect("a worker takes commands before it polls");
+        }
     }
 
     /// Forwards until all devices are empty.
     pub fn run(&mut self, now: Instant) {
-        while self.worker.poll_once(now) {}
+        while self.workers.iter_mut().fold(false, |any, (worker, _)| worker.poll_once(now) | any) {}
+        // What the last of them has made the first one's business.
+        self.workers[0].0.poll_once(now);
     }
 
-    /// Has the worker do something with its switch in the next round.
-    pub fn work(&self, work: impl FnOnce(&mut Switch) + Send + 'static) {
-        self.remote.send(Command::Switch(Box::new(|switch, _| work(switch))));
+    /// Has all workers do something with their switches in the next round.
+    pub fn work(&self, work: impl Fn(&mut Switch) + Clone + Send + 'static) {
+        for (_, remote) in &self.workers {
+            let work = work.clone();
+            remote.send(Command::Switch(Box::new(move |switch, _| work(switch))));
+        }
     }
 
-    /// What the switch has learned.
+    /// Each worker's, for what is its own.
+    pub fn switches(&self) -> impl Iterator<Item = &Switch> {
+        self.workers.iter().map(|(worker, _)| worker.switch())
+    }
+
+    /// The first worker's, for what all share.
     #[must_use]
     pub fn switch(&self) -> &Switch {
-        self.worker.switch()
+        self.workers[0].0.switch()
     }
 
     /// What is counted for no port.
-    #[must_use]
-    pub fn counters(&self) -> Arc<WorkerCounters> {
-        self.worker.counters()
+    pub fn counters(&self) -> impl Iterator<Item = &WorkerCounters> + Clone {
+        self.counters.all()
     }
 
-    /// What the worker has told since the last time.
+    /// What the workers have told since the last time.
     pub fn events(&self) -> Vec<DatapathEvent> {
         self.events.try_iter().collect()
     }

@@ -45,9 +45,9 @@ pub use underlay::{datagram, datagram_of};
 
 use datapath::control::DatapathEvent;
 use datapath::packet::Frame;
-use datapath::port::Device;
 use datapath::port::memory::MemoryPort;
-use datapath::stats::{MirrorCounters, PortCounters};
+use datapath::stats::{MirrorCounters, PerWorker, PortCounters};
+use datapath::switch::learned::SharedLearned;
 use datapath::switch::mac_table::{FdbEntry, StaticEntry};
 use datapath::switch::mirror::{Mirror, Output, PortMirrors, Select};
 use datapath::switch::routes::Router;
@@ -71,7 +71,7 @@ struct Member {
     present: bool,
     device: DeviceId,
     memory: MemoryPort,
-    counters: Arc<PortCounters>,
+    counters: PerWorker<PortCounters>,
 }
 
 /// One switch and everything around it.
@@ -80,8 +80,10 @@ pub struct Lab {
     now: Instant,
     members: Vec<Member>,
     bridges: Vec<(&'static str, BridgeSpec)>,
+    /// What they have learned.
+    learned: Vec<SharedLearned>,
     /// The counters of mirrors that are or were, by name.
-    mirrors: BTreeMap<&'static str, Arc<MirrorCounters>>,
+    mirrors: BTreeMap<&'static str, PerWorker<MirrorCounters>>,
     address: IpAddr,
     /// The devices of [`PROTOCOLS`].
     tunnels: [MemoryPort; PROTOCOLS.len()],
@@ -98,7 +100,8 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// A switch with these ports, on bridge `br0` or whatever they say, at the underlay address 192.0.2.1.
+    /// A switch with these ports, on bridge `br0` or whatever they say, at the underlay address 192.0.2.1. It has one worker,
+    /// or as many as `VSWITCH_LAB_WORKERS` says.
     #[must_use]
     pub fn new<const N: usize>(ports: [PortSpec; N]) -> Self {
         Self::at("192.0.2.1", ports)
@@ -110,11 +113,21 @@ impl Lab {
     /// If it is none.
     #[must_use]
     pub fn at<const N: usize>(address: &str, ports: [PortSpec; N]) -> Self {
+        Self::with_workers(default_workers(), address, ports)
+    }
+
+    /// The same with several workers, which receive from the ports in turn: the first from the first port, and so on.
+    ///
+    /// # Panics
+    /// If the address is none.
+    #[must_use]
+    pub fn with_workers<const N: usize>(workers: usize, address: &str, ports: [PortSpec; N]) -> Self {
         let mut lab = Self {
-            engine: Engine::new(),
+            engine: Engine::new(workers),
             now: Instant::from_secs(1000),
             members: vec![],
             bridges: vec![],
+            learned: vec![],
             mirrors: BTreeMap::new(),
             address: address.parse().expect("an IP address"),
             tunnels: PROTOCOLS.map(|_| memory(Caps::ALL)),
@@ -126,8 +139,8 @@ impl Lab {
             received: BTreeMap::new(),
             unchecked: false,
         };
-        let devices = (0..).map(DeviceId).zip(lab.tunnels.iter().map(MemoryPort::device)).collect();
-        lab.engine.adopt(Arc::default(), devices, vec![], lab.now);
+        let devices: Vec<_> = (0..).map(DeviceId).zip(lab.tunnels.iter().cloned()).collect();
+        lab.engine.adopt(vec![Arc::default(); workers], &devices, &[], lab.now);
         ports.into_iter().for_each(|p| lab.add_port(p));
         lab
     }
@@ -137,6 +150,7 @@ impl Lab {
         let index = self.members.len() as u32;
         if !self.bridges.iter().any(|(name, _)| *name == spec.bridge) {
             self.bridges.push((spec.bridge, BridgeSpec::default()));
+            self.learned.push(SharedLearned::default());
         }
         let own = DeviceId(PROTOCOLS.len() as u32 + index);
         let (device, memory, added) = match (&spec.tunnel, spec.peer) {
@@ -146,21 +160,20 @@ impl Lab {
             }
             (None, Some(_)) => (own, memory(spec.caps), vec![]),
             (None, None) => {
-                let (id, memory) = (own, memory(spec.caps));
-                let device = memory.device();
-                (id, memory, vec![(id, device)])
+                let memory = memory(spec.caps);
+                (own, memory.clone(), vec![(own, memory)])
             }
         };
-        let counters = Arc::default();
+        let counters = PerWorker::default();
         self.members.push(Member { id: PortId(index), spec, present: true, device, memory, counters });
-        self.publish(added, vec![]);
+        self.publish(&added, &[]);
     }
 
     /// Changes a port.
     pub fn set_port(&mut self, name: &str, change: impl FnOnce(&mut PortSpec)) {
         let index = self.index(name);
         change(&mut self.members[index].spec);
-        self.publish(vec![], vec![]);
+        self.publish(&[], &[]);
     }
 
     /// Takes a port away.
@@ -169,7 +182,7 @@ impl Lab {
         let member = &mut self.members[index];
         member.present = false;
         let removed = if member.spec.tunnel.is_none() { vec![member.device] } else { vec![] };
-        self.publish(vec![], removed);
+        self.publish(&[], &removed);
     }
 
     /// Changes a bridge.
@@ -178,7 +191,7 @@ impl Lab {
     /// If there is none of this name.
     pub fn set_bridge(&mut self, name: &str, change: impl FnOnce(&mut BridgeSpec)) {
         change(&mut self.bridges.iter_mut().find(|(n, _)| *n == name).expect("a bridge").1);
-        self.publish(vec![], vec![]);
+        self.publish(&[], &[]);
     }
 
     /// The port's device refuses to send from now on, for this reason.
@@ -257,7 +270,7 @@ impl Lab {
         self.engine.run(self.now);
         let counters = self.counters();
         let sum = |what: &[&str]| sum(&counters, what);
-        let received = sum(&["rx_packets"]) + self.engine.counters().portless.total();
+        let received = sum(&["rx_packets"]) + self.engine.counters().map(|c| c.portless.total()).sum::<u64>();
         let came = received + sum(&["copied", "generated", "split"]);
         let went = sum(&["tx_packets", "merged", "drop_"]) + self.engine.switch().waiting() as u64;
         let identity = "received + copied + generated + split = transmitted + merged + dropped (+ waiting)";
@@ -335,7 +348,8 @@ impl Lab {
     /// How many packets each port has dropped for a reason so far, as `"port number"`.
     #[must_use]
     pub fn drops(&self, reason: DropReason) -> Vec<String> {
-        let seen = self.members.iter().map(|m| (m.spec.name, m.counters.drops.get(reason)));
+        let dropped = |m: &Member| m.counters.all().map(|c| c.drops.get(reason)).sum::<u64>();
+        let seen = self.members.iter().map(|m| (m.spec.name, dropped(m)));
         seen.filter(|(_, n)| *n > 0).map(|(name, n)| format!("{name} {n}")).collect()
     }
 
@@ -370,26 +384,29 @@ impl Lab {
     fn counters(&self) -> BTreeMap<String, u64> {
         let mut all = BTreeMap::new();
         let mut put = |name: String, n| *all.entry(name).or_insert(0) += n;
-        for Member { spec: PortSpec { name, .. }, counters: c, .. } in &self.members {
-            put(format!("{name}.rx_packets"), c.rx_packets.get());
-            put(format!("{name}.rx_bytes"), c.rx_bytes.get());
-            put(format!("{name}.tx_packets"), c.tx_packets.get());
-            put(format!("{name}.tx_bytes"), c.tx_bytes.get());
-            c.drops.nonzero().for_each(|(reason, n)| put(format!("{name}.drop_{}", reason.name()), n));
+        for Member { spec: PortSpec { name, .. }, counters, .. } in &self.members {
+            for c in counters.all() {
+                put(format!("{name}.rx_packets"), c.rx_packets.get());
+                put(format!("{name}.rx_bytes"), c.rx_bytes.get());
+                put(format!("{name}.tx_packets"), c.tx_packets.get());
+                put(format!("{name}.tx_bytes"), c.tx_bytes.get());
+                c.drops.nonzero().for_each(|(reason, n)| put(format!("{name}.drop_{}", reason.name()), n));
+            }
         }
-        for (name, c) in &self.mirrors {
+        for (name, c) in self.mirrors.iter().flat_map(|(name, counters)| counters.all().map(move |c| (name, c))) {
             put(format!("{name}.copies"), c.tx_packets.get());
             put(format!("{name}.copy_bytes"), c.tx_bytes.get());
             c.drops.nonzero().for_each(|(reason, n)| put(format!("{name}.drop_{}", reason.name()), n));
         }
-        let worker = self.engine.counters();
-        put("copied".to_owned(), worker.copied.get());
-        put("generated".to_owned(), worker.generated.get());
-        put("split".to_owned(), worker.split.get());
-        put("merged".to_owned(), worker.merged.get());
-        put("static_none_move".to_owned(), worker.static_none_move.get());
-        put("headroom_moved".to_owned(), worker.headroom_copied.get());
-        worker.portless.nonzero().for_each(|(reason, n)| put(format!("drop_{}", reason.name()), n));
+        for worker in self.engine.counters() {
+            put("copied".to_owned(), worker.copied.get());
+            put("generated".to_owned(), worker.generated.get());
+            put("split".to_owned(), worker.split.get());
+            put("merged".to_owned(), worker.merged.get());
+            put("static_none_move".to_owned(), worker.static_none_move.get());
+            put("headroom_moved".to_owned(), worker.headroom_copied.get());
+            worker.portless.nonzero().for_each(|(reason, n)| put(format!("drop_{}", reason.name()), n));
+        }
         all
     }
 
@@ -400,8 +417,14 @@ impl Lab {
     }
 
     /// Builds the next snapshot and has it adopted.
-    fn publish(&mut self, added: Vec<(DeviceId, Box<dyn Device>)>, removed: Vec<DeviceId>) {
+    fn publish(&mut self, added: &[(DeviceId, MemoryPort)], removed: &[DeviceId]) {
         self.generation += 1;
+        let snapshots = (0..self.engine.workers()).map(|worker| Arc::new(self.snapshot(worker))).collect();
+        self.engine.adopt(snapshots, added, removed, self.now);
+    }
+
+    /// That of a worker.
+    fn snapshot(&mut self, worker: usize) -> Snapshot {
         let mut snap = Snapshot { generation: self.generation, ..Snapshot::default() };
         let endpoint = |protocol: Protocol| {
             let (port, ipv6) = (protocol.udp_port().unwrap_or(0), self.address.is_ipv6());
@@ -409,10 +432,12 @@ impl Lab {
         };
         snap.attachments = PROTOCOLS.map(|protocol| Some(Attachment::Tunnels(endpoint(protocol)))).to_vec();
         snap.attachments.extend(self.members.iter().map(|_| None));
-        let mirrors: Vec<_> = self.bridges.clone().iter().map(|(name, spec)| self.bridge_mirrors(name, spec)).collect();
-        for member in &self.members {
+        let bridges = self.bridges.clone();
+        let mirrors: Vec<_> = bridges.iter().map(|(name, spec)| self.bridge_mirrors(name, spec, worker)).collect();
+        let counters: Vec<_> = self.members.iter_mut().map(|member| member.counters.of(worker)).collect();
+        for (member, counters) in self.members.iter().zip(counters) {
             let mirrors = PortMirrors::of(member.id, &mirrors[self.bridge_id(member.spec.bridge).0 as usize]);
-            snap.ports.push(member.present.then(|| Arc::new(self.port(member, mirrors))));
+            snap.ports.push(member.present.then(|| Arc::new(self.port(member, mirrors, counters))));
             match &member.spec.tunnel {
                 _ if !member.present || member.spec.peer.is_some() => {}
                 None => snap.attachments[member.device.0 as usize] = Some(Attachment::Port(member.id)),
@@ -426,10 +451,12 @@ impl Lab {
             let router = Router::of(&spec.gateway, members().find(|port| *port.name == **name), members());
             let BridgeSpec { mac_aging, mac_table_size, secure, vlans, .. } = spec.clone();
             let (id, name) = (BridgeId(i as u32), Arc::from(*name));
-            let bridge = Bridge { id, name, ports, mac_aging, mac_table_size, statics, secure, vlans, mirrors, router };
+            let learned = self.learned[i].clone();
+            let bridge =
+                Bridge { id, name, ports, mac_aging, mac_table_size, statics, secure, vlans, mirrors, router, learned };
             snap.bridges.push(Some(Arc::new(bridge)));
         }
-        self.engine.adopt(Arc::new(snap), added, removed, self.now);
+        snap
     }
 
     /// `(VLAN, station, port)` or `(VLAN, station, port@end)` as an entry, if the bridge has the port.
@@ -444,7 +471,7 @@ impl Lab {
         Some(StaticEntry { vlan: vlan_id(vlan), mac: mac(station), place })
     }
 
-    fn bridge_mirrors(&mut self, bridge: &str, spec: &BridgeSpec) -> Vec<Mirror> {
+    fn bridge_mirrors(&mut self, bridge: &str, spec: &BridgeSpec, worker: usize) -> Vec<Mirror> {
         let id = |port: &&str| self.members.iter().find(|m| m.present && m.spec.name == *port).map(|m| m.id);
         let mut mirrors = vec![];
         for m in &spec.mirrors {
@@ -458,13 +485,13 @@ impl Lab {
                 leaving: m.leaving.iter().filter_map(id).collect(),
                 vlans: m.vlans.iter().copied().map(vlan_id).collect(),
             };
-            let counters = Arc::clone(self.mirrors.entry(m.name).or_default());
+            let counters = self.mirrors.entry(m.name).or_default().of(worker);
             mirrors.push(Mirror { name: m.name.into(), select, output, snaplen: m.snaplen, counters });
         }
         mirrors
     }
 
-    fn port(&self, member: &Member, mirrors: PortMirrors) -> Port {
+    fn port(&self, member: &Member, mirrors: PortMirrors, counters: Arc<PortCounters>) -> Port {
         let (spec, peer) = (&member.spec, self.peer(&member.spec));
         Port {
             id: member.id,
@@ -482,7 +509,7 @@ impl Lab {
             mtu_policy: spec.mtu_policy,
             limits: spec.limits,
             assisted: None,
-            counters: Arc::clone(&member.counters),
+            counters,
         }
     }
 }
@@ -496,7 +523,7 @@ impl Lab {
 
     /// Frames that have gone through patch ports, checking that each has come out of the other end.
     fn crossed(&self) -> u64 {
-        let patches = || self.members.iter().filter(|m| m.spec.peer.is_some()).map(|m| &m.counters);
+        let patches = || self.members.iter().filter(|m| m.spec.peer.is_some()).flat_map(|m| m.counters.all());
         let sent = patches().map(|c| c.tx_packets.get()).sum();
         assert_eq!(
             sent,
@@ -511,6 +538,11 @@ impl Drop for Lab {
     fn drop(&mut self) {
         assert!(!self.unchecked || std::thread::panicking(), "nobody looked at what the last step brought");
     }
+}
+
+/// How many workers a lab has that does not say: `VSWITCH_LAB_WORKERS`, or 1. Whatever a scenario says must hold for any.
+fn default_workers() -> usize {
+    std::env::var("VSWITCH_LAB_WORKERS").map_or(1, |n| n.parse().expect("VSWITCH_LAB_WORKERS is a number"))
 }
 
 /// The device that tunnels of a protocol share.

@@ -1,6 +1,7 @@
 //! Probes through tunnels, written down byte by byte, and what came of them.
 
 use super::{Lab, Packet, eth};
+use datapath::switch::{probes, unclaimed};
 
 impl Lab {
     /// Has all remote ends of a tunnel probed, with numbers from `first_id` on; [`Lab::run`] sends them.
@@ -13,21 +14,21 @@ impl Lab {
     /// those that came back.
     #[must_use]
     pub fn probed(&self) -> Vec<String> {
-        let one = |end: &datapath::switch::probes::Probed| {
-            let answer = |answer: &Option<datapath::switch::probes::Answer>| match answer {
+        let one = |end: &probes::Probed| {
+            let answer = |answer: &Option<probes::Answer>| match answer {
                 Some(a) => format!(" {}/{}{}", a.received, a.len, if a.intact { "" } else { " changed" }),
                 None => " -".to_owned(),
             };
             let answers: String = end.answers.iter().map(answer).collect();
             format!("{} {}:{answers}", end.place.remote.0, end.mtu)
         };
-        self.engine.switch().probed().iter().map(one).collect()
+        probes::merge(self.engine.switches().map(|switch| switch.probed().to_vec())).iter().map(one).collect()
     }
 
     /// The tunnel packets of the last minute that no port takes, as `"KEY REMOTE number"`.
     #[must_use]
     pub fn unclaimed(&self) -> Vec<String> {
-        let seen = self.engine.switch().unclaimed(self.now);
+        let seen = unclaimed::merge(self.engine.switches().map(|switch| switch.unclaimed(self.now)));
         let mut lines: Vec<_> =
             seen.iter().map(|(stray, n, _)| format!("{} {} {n}", stray.key, stray.remote)).collect();
         lines.sort();

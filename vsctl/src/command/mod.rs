@@ -19,6 +19,7 @@ mod port;
 pub(crate) mod short_form;
 mod switch;
 mod targets;
+mod workers;
 
 use std::collections::BTreeMap;
 
@@ -107,8 +108,10 @@ pub(crate) static FAMILIES: [&Family; 12] = [
 ];
 
 /// What goes wrong, and why.
-static HEALTH: Family =
-    Family { title: "Health", commands: &[doctor::COMMAND, mtu::COMMAND, drops::COMMAND, assist::COMMAND] };
+static HEALTH: Family = Family {
+    title: "Health",
+    commands: &[doctor::COMMAND, mtu::COMMAND, drops::COMMAND, assist::COMMAND, workers::COMMAND],
+};
 
 /// Of `set-controller` and `set-manager`.
 const INACTIVITY_PROBE: Opt =

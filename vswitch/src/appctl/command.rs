@@ -2,7 +2,7 @@
 
 use super::coverage::{self, Coverage};
 use super::edit::Edit;
-use super::{View, assist, doctor, drops, fdb, umem, vlog};
+use super::{View, assist, doctor, drops, fdb, umem, vlog, workers};
 use crate::log::Log;
 use crate::status;
 use serde_json::Value;
@@ -48,13 +48,15 @@ const fn row(name: &'static str, usage: &'static str, arguments: (usize, usize),
 }
 
 /// All of them, by name.
-const COMMANDS: [Command; 21] = [
+const COMMANDS: [Command; 24] = [
     row("assist/list", "[bridge]", (0, 1), assist::list),
     row("coverage/read-counter", "COUNTER", (1, 1), coverage::read_counter),
     row("coverage/show", "", (0, 0), coverage::show),
     row("doctor/list", "[bridge]", (0, 1), doctor::list),
     row("doctor/start", "[bridge]", (0, 1), doctor::start),
     row("doctor/waiting", "", (0, 0), doctor::waiting),
+    row("dpif-netdev/pmd-rxq-show", "[-pmd core] [-secs secs] [dp]", (0, 5), workers::rxq_show),
+    row("dpif-netdev/pmd-stats-show", "[-pmd core] [dp]", (0, 3), workers::stats_show),
     row("drops/list", "[bridge]", (0, 1), drops::list),
     row("exit", "[--cleanup]", (0, 1), exit),
     row("fdb/add", "bridge port vlan mac", (4, 4), fdb::add),
@@ -70,6 +72,7 @@ const COMMANDS: [Command; 21] = [
     row("version", "", (0, 0), version),
     row("vlog/list", "", (0, 0), vlog::list),
     row("vlog/set", "{spec | filter}...", (0, usize::MAX), vlog::set),
+    row("workers/list", "", (0, 0), workers::list),
 ];
 
 /// Carries out a request.
@@ -375,6 +378,40 @@ mod tests {
             json!({"bridge": "br0", "port": "br0", "mirror": null, "reason": "malformed", "count": 1, "text": text});
         assert_eq!(listed, json!([runt]));
         assert_eq!(switch.says("drops/list"), listed.to_string());
+    }
+
+    #[test]
+    fn workers_and_their_queues() {
+        let mut switch = Switch::new();
+        switch.send(1, 9);
+        // The number is written before the frame leaves.
+        let shown = switch.says("dpif-netdev/pmd-rxq-show");
+        let port = |name| format!("  port: {name:<16}  queue-id:  0 (enabled)   pmd usage:  0 %\n");
+        assert_eq!(shown, format!("worker 0 core_id any:\n{}{}", port("br0"), port("p1")));
+        let stats = switch.says("dpif-netdev/pmd-stats-show");
+        assert!(stats.starts_with("worker 0 core_id any:\n  packets received: 1\n  busy: "), "{stats}");
+        assert_eq!(switch.says("dpif-netdev/pmd-rxq-show -pmd 5 netdev@ovs-netdev"), "");
+        for (line, error) in [
+            ("dpif-netdev/pmd-rxq-show -pmd x", "-pmd: 'x' is no number of a CPU"),
+            ("dpif-netdev/pmd-rxq-show -secs 5", "-secs: what is shown is of the last stats-update-interval, no other"),
+            ("dpif-netdev/pmd-stats-show other", "please specify an existing datapath"),
+        ] {
+            assert_eq!(switch.says(line), format!("error: {error}"));
+        }
+        let listed: Value = serde_json::from_str(&switch.says("workers/list")).unwrap();
+        let queue =
+            |port, packets| json!({"worker": 0, "cpu": null, "port": port, "queue": 0, "usage": 0, "packets": packets});
+        assert_eq!(listed, json!([queue("br0", 0), queue("p1", 1)]));
+        // Three of them share two queues, so one has nothing to receive from.
+        let Some(cpu) = [0, 1].into_iter().find(|&cpu| switch.datapath.set_workers(&[cpu]).is_ok()) else { return };
+        switch.datapath.set_workers(&[cpu; 3]).unwrap();
+        let listed: Value = serde_json::from_str(&switch.says("workers/list")).unwrap();
+        let ports: Vec<_> = (0..3).map(|at| (&listed[at]["worker"], &listed[at]["cpu"], &listed[at]["port"])).collect();
+        let cpu = &json!(cpu);
+        assert_eq!(
+            ports,
+            [(&json!(0), cpu, &json!("p1")), (&json!(1), cpu, &json!("br0")), (&json!(2), cpu, &Value::Null)]
+        );
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod edit;
 mod fdb;
 mod umem;
 mod vlog;
+mod workers;
 
 use crate::config::{Bridge, Config};
 use crate::log::Log;

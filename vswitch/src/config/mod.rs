@@ -6,6 +6,7 @@
 //! never keeps another from working.
 
 pub mod bridge;
+mod cpu_mask;
 pub mod fdb;
 pub mod interface;
 pub mod io;
@@ -50,6 +51,8 @@ pub struct Config {
     pub next_cfg: i64,
     /// How often statistics are written.
     pub stats_interval: Duration,
+    /// The CPUs that workers run on, one each; none: one worker on any. Or why they stay as they are.
+    pub cpus: Result<Vec<usize>, Refusal>,
     /// The bridges, by name.
     pub bridges: Vec<Bridge>,
     /// Whether two VLAN tags of a frame are looked at instead of one.
@@ -128,6 +131,7 @@ impl Reader {
             root: None,
             next_cfg: 0,
             stats_interval: Duration::from_millis(STATS_INTERVAL.1),
+            cpus: Ok(Vec::new()),
             two_tags: false,
             assist: false,
             bridges: Vec::new(),
@@ -231,7 +235,8 @@ impl Config {
 
     fn switch_wide(&mut self, row: &Columns<'_>) {
         unsupported::note(row, unsupported::SWITCH, &mut self.notes);
-        unsupported::note_other_config(row, &["assist", "stats-update-interval", "vlan-limit"], &mut self.notes);
+        let known = ["assist", "pmd-cpu-mask", "stats-update-interval", "vlan-limit"];
+        unsupported::note_other_config(row, &known, &mut self.notes);
         let other_config = row.options("other_config");
         if let Some(value) = other_config.get("stats-update-interval") {
             let (low, default, high) = STATS_INTERVAL;
@@ -252,6 +257,9 @@ impl Config {
                 let text = format!("assist={other} is neither true nor false; using false");
                 self.notes.insert("assist".to_owned(), text);
             }
+        }
+        if let Some(mask) = other_config.get("pmd-cpu-mask") {
+            self.cpus = cpu_mask::read(mask);
         }
     }
 
@@ -495,6 +503,19 @@ pub(crate) mod tests {
             ["unsupported_other_config", "unsupported_ssl"]
         );
         assert!(notes["unsupported_other_config"].contains("hw-offload=true"));
+    }
+
+    #[test]
+    fn the_cpus_of_workers() {
+        let read = |options: Value| {
+            let root = json!({"other_config": options});
+            let config = Config::read(&database(&br0_p1(root, json!({}), json!({}), json!({}))));
+            assert!(config.notes.is_empty(), "{:?}", config.notes);
+            config.cpus
+        };
+        assert_eq!(read(json!(["map", []])), Ok(vec![]));
+        assert_eq!(read(json!(["map", [["pmd-cpu-mask", "0x5"]]])), Ok(vec![0, 2]));
+        assert!(read(json!(["map", [["pmd-cpu-mask", "all"]]])).unwrap_err().contains("pmd-cpu-mask=all"));
     }
 
     #[test]

@@ -6,7 +6,8 @@
 //! somebody reads counters, what the table has counted is added to the ports' counters; a sender that was heard in the
 //! kernel is renewed in the MAC table, and what has been silent for a while, or what it rests on is gone, is taken out.
 //!
-//! Owned by one worker thread. What an attacker may try is in [`crate::port::assist`]; for each of his frames that come to
+//! Owned by the first worker: of what the others receive the kernel forwards nothing, but what they change it is told at
+//! once. What an attacker may try is in [`crate::port::assist`]; for each of his frames that come to
 //! user space there are a few look-ups here at most, and no system call.
 
 mod entry;
@@ -20,7 +21,7 @@ use crate::switch::Switch;
 use crate::switch::notices::{Notice, SteadyFlow};
 use crate::switch::state::Snapshot;
 use crate::time::{Duration, Instant};
-use crate::types::{BridgeId, DeviceId, MacAddr, PortId, VlanId};
+use crate::types::{BridgeId, MacAddr, PortId, RxQueue, VlanId};
 use entry::Entry;
 use foldhash::fast::RandomState;
 use refusal::Refusals;
@@ -259,14 +260,23 @@ impl Worker {
         }
     }
 
+    /// Hears of what other workers have changed, without waiting for a frame: what the kernel forwards, nobody here sees.
+    pub(super) fn heed_others(&mut self, now: Instant) {
+        if self.assist.is_some() {
+            self.switch.heed_others();
+            self.take_notices(now);
+        }
+    }
+
     /// Puts flows in that waited for this device to have nothing more. It is polled once more where some wait.
-    pub(super) fn assist_after(&mut self, device: DeviceId, drained: bool, now: Instant) {
+    pub(super) fn assist_after(&mut self, queue: RxQueue, drained: bool, now: Instant) {
+        let device = queue.device;
         let Some(assist) = self.assist.as_mut().filter(|assist| !assist.waiting.is_empty()) else { return };
         let snap = &self.snapshot;
         let of_device = |port| snap.port(port).is_some_and(|port| port.device == device);
         assist.put_waiting(|port| drained && of_device(port), snap, now);
         if assist.waiting.iter().any(|(flow, _)| of_device(flow.flow.port())) {
-            self.devices.mark_ready(device);
+            self.devices.mark_ready(queue);
         }
     }
 

@@ -8,7 +8,7 @@ use crate::switch::TxQueues;
 use crate::switch::shape::{Limit, Limits};
 use crate::switch::state::{Attachment, Bridge, Port, PriorityTags, Trunks, VlanMode};
 use crate::switch::verdict::DropReason;
-use crate::types::L3Mtu;
+use crate::types::{DeviceId, L3Mtu};
 
 const AGING: Duration = Duration::from_secs(20);
 
@@ -45,7 +45,7 @@ impl World {
             attachments: ids.map(|id| Some(Attachment::Port(id))).to_vec(),
             ..Snapshot::default()
         });
-        let mut switch = Switch::new();
+        let mut switch = Switch::default();
         switch.want_notices(true);
         let mut world = Self { snap, switch, assist: Assist::new(Arc::new(Table::alone())) };
         world.adopt(ms(0));
@@ -53,6 +53,7 @@ impl World {
     }
 
     fn adopt(&mut self, now: Instant) {
+        Arc::make_mut(&mut self.snap).generation += 1;
         self.switch.adopt(&self.snap, now);
         self.take(now);
     }
