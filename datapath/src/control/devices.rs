@@ -233,7 +233,10 @@ impl Devices {
         }
         match self.records.remove(&device).map(|record| record.kind) {
             Some(Kind::Tap { handle, .. }) => drop(self.parked.insert(port.to_owned(), handle)),
-            Some(Kind::Xdp { ifindex, .. }) => self.closing_xdp.push(ifindex),
+            Some(Kind::Xdp { ifindex, .. }) => {
+                self.closing_xdp.push(ifindex);
+                self.umem.note_closed(ifindex);
+            }
             _ => {}
         }
         self.take_away(device);

@@ -33,6 +33,7 @@ use queue::{Queue, Sent};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::net::{AddressFamily, SocketType, socket as any_socket};
 use socket::{Binding, RING, Socket};
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -43,8 +44,10 @@ use std::time::Duration;
 const REGION_CHUNKS: u32 = 16 * 1024;
 const QUEUES_OF_REGION: usize = (REGION_CHUNKS / RING * 3 / 4) as usize;
 
-/// How often what is busy is tried again, and after how long: a third of a second, as others wait for this one.
+/// How often what is busy is tried, and after how long again: for a third of a second, as others wait for this one. Where
+/// it is surely we who had it, as long as a kernel that is busy with other devices may take.
 const BUSY_ATTEMPTS: u32 = 30;
+const BUSY_ATTEMPTS_OF_OURS: u32 = 400;
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 /// How the kernel is to hand frames over, in Open vSwitch's words.
@@ -100,6 +103,8 @@ pub struct Umem {
     regions: Vec<Arc<Region>>,
     /// For each queue in use its region; dead once the port is gone.
     users: Vec<(std::sync::Weak<()>, usize)>,
+    /// Devices of which an AF_XDP port was closed and none has been opened since.
+    just_closed: BTreeSet<u32>,
 }
 
 impl Umem {
@@ -118,6 +123,16 @@ impl Umem {
         let user = Arc::new(());
         self.users.extend(std::iter::repeat_n((Arc::downgrade(&user), at), queues));
         Ok((Arc::clone(&self.regions[at]), user))
+    }
+
+    /// An AF_XDP port on this device is being closed.
+    pub fn note_closed(&mut self, ifindex: u32) {
+        self.just_closed.insert(ifindex);
+    }
+
+    /// How often to try to open this device.
+    fn patience_with(&self, ifindex: u32) -> u32 {
+        if self.just_closed.contains(&ifindex) { BUSY_ATTEMPTS_OF_OURS } else { BUSY_ATTEMPTS }
     }
 
     /// The regions there are.
@@ -160,12 +175,17 @@ pub(crate) fn open(name: &str, spec: &XdpSpec, umem: &mut Umem) -> Result<(Box<d
     let (region, user) = memory.map_err(|e| failed("making memory for frames", e, "is there enough?"))?;
     let mut refusals: Vec<(Way, (&'static str, io::Error))> = Vec::new();
     for way in Way::all(spec.mode) {
-        match patiently(|| XdpPort::open(spec, way, queues, &region, &user)) {
+        match patiently(umem.patience_with(spec.ifindex), || XdpPort::open(spec, way, queues, &region, &user)) {
             Ok(port) => {
+                umem.just_closed.remove(&spec.ifindex);
                 let status = port.status(way, &refusals);
                 return Ok((Box::new(port), status));
             }
             Err(why) => refusals.push((way, why)),
+        }
+        // It would be so in any other way.
+        if refusals.last().is_some_and(|(_, (_, e))| e.raw_os_error() == Some(libc::EBUSY)) {
+            break;
         }
     }
     let (way, (call, source)) = refusals
@@ -175,10 +195,10 @@ pub(crate) fn open(name: &str, spec: &XdpSpec, umem: &mut Umem) -> Result<(Box<d
     Err(failed(call, source, &hint))
 }
 
-/// Tries again for a while where something is busy: the kernel gives up what a closed socket held in the background, and
-/// the one before may have been closed just now, or have ended with its process.
-fn patiently<T>(mut attempt: impl FnMut() -> Result<T, Refusal>) -> Result<T, Refusal> {
-    for _ in 0..BUSY_ATTEMPTS {
+/// Tries again so often where something is busy: the kernel gives up what a closed socket held in the background, and the
+/// one before may have been closed just now, or have ended with its process.
+fn patiently<T>(attempts: u32, mut attempt: impl FnMut() -> Result<T, Refusal>) -> Result<T, Refusal> {
+    for _ in 1..attempts {
         match attempt() {
             Err((_, e)) if e.raw_os_error() == Some(libc::EBUSY) => std::thread::sleep(BUSY_PAUSE),
             done => return done,
