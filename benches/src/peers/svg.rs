@@ -42,7 +42,12 @@ pub fn chart(results: &Results, workload: Workload, metric: usize) -> Option<Str
         let bars = results.measured(group, workload).filter_map(|peer| {
             let figures = results.summary(peer, workload, metric)?;
             let spread = [figures.min, figures.max];
-            Some(Bar { label: peer.title.to_owned(), value: figures.median, spread, ours: peer.title.starts_with("vswitch") })
+            Some(Bar {
+                label: peer.title.to_owned(),
+                value: figures.median,
+                spread,
+                ours: peer.title.starts_with("vswitch"),
+            })
         });
         let bars: Vec<Bar> = bars.collect();
         (!bars.is_empty()).then(|| Section { title: group.title().to_owned(), bars })
