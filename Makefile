@@ -6,7 +6,7 @@ export PEERS_PYTHON ?= $(TARGET)/peers-python
 # 1: a test that finds no root, no namespaces or no Open vSwitch fails; 0: it is skipped and says so.
 export VSWITCH_REQUIRE_ALL ?= 1
 
-.PHONY: help build test test-xdp soak fuzz fuzz-in demo demo-clean bench bench-peers bench-ports bench-mtu clean
+.PHONY: help build test test-xdp test-assist soak fuzz fuzz-in demo demo-clean bench bench-peers bench-ports bench-mtu clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -22,6 +22,11 @@ test: ## formatting, lints and every test (root; a few minutes)
 	cargo build --bins -p vswitch -p vsctl
 	VSWITCH_BIN_DIR='$(abspath $(TARGET))/debug' OVS_PREFIX='$(abspath $(OVS_PREFIX))' PEERS_PYTHON='$(abspath $(PEERS_PYTHON))' cargo test --workspace
 	VSWITCH_LAB_WORKERS=2 cargo test -p vswitch-tests --test 'scenario_*'
+
+test-assist: ## the tests in network namespaces once more, with the kernel forwarding known flows (root; some minutes)
+	@tests/setup.sh test
+	cargo build --bins -p vswitch -p vsctl
+	VSWITCH_TEST_ASSIST=1 VSWITCH_BIN_DIR='$(abspath $(TARGET))/debug' OVS_PREFIX='$(abspath $(OVS_PREFIX))' PEERS_PYTHON='$(abspath $(PEERS_PYTHON))' cargo test -p vswitch-tests --test 'netns_*'
 
 # What it finds becomes an input in the corpus of its target, which `make test` replays.
 SECONDS_EACH ?= 600
