@@ -28,6 +28,11 @@ test-assist: ## the tests in network namespaces once more, with the kernel forwa
 	cargo build --bins -p vswitch -p vsctl
 	VSWITCH_TEST_ASSIST=1 VSWITCH_BIN_DIR='$(abspath $(TARGET))/debug' OVS_PREFIX='$(abspath $(OVS_PREFIX))' PEERS_PYTHON='$(abspath $(PEERS_PYTHON))' cargo test -p vswitch-tests --test 'netns_*'
 
+test-assist: ## the tests in network namespaces once more, with the kernel forwarding known flows (root; some minutes)
+	@tests/setup.sh test
+	cargo build --bins -p vswitch -p vsctl
+	VSWITCH_TEST_ASSIST=1 VSWITCH_BIN_DIR='$(abspath $(TARGET))/debug' OVS_PREFIX='$(abspath $(OVS_PREFIX))' PEERS_PYTHON='$(abspath $(PEERS_PYTHON))' cargo test -p vswitch-tests --test 'netns_*'
+
 # What it finds becomes an input in the corpus of its target, which `make test` replays.
 SECONDS_EACH ?= 600
 FUZZ := $(abspath $(TARGET))/fuzz
