@@ -15,15 +15,9 @@ fn two_hosts(kind: Kind, [a, b]: [u32; 2]) -> (Lab, Lab) {
     (Lab::at(A, [port("p1"), kind("t0", 5000, B).mtu(a)]), Lab::at(B, [port("p2"), kind("t0", 5000, A).mtu(b)]))
 }
 
-/// The three probes of an end.
+/// The three probes of an end. No two of equal length follow each other, as these would leave in one run.
 fn requests(first_id: u64, len: usize) -> [Packet; 3] {
-    [(60, 60), (len, 60), (len, len as u16)]
-        .into_iter()
-        .zip(first_id..)
-        .map(|((len, back), id)| request(id, len, back))
-        .collect::<Vec<_>>()
-        .try_into()
-        .expect("three")
+    [request(first_id + 1, len, 60), request(first_id, 60, 60), request(first_id + 2, len, len as u16)]
 }
 
 #[test]
@@ -35,7 +29,7 @@ fn a_length_that_passes_both_ways() {
         assert_eq!(a.probed(), ["0 1450: - - -"]);
         a.expect([to_each("t0", requests(7, 1464)), generated(3)]);
         a.carry_to(&mut b);
-        let answers = [answer(7, 60, 60), answer(8, 60, 1464), answer(9, 1464, 1464)];
+        let answers = [answer(8, 60, 1464), answer(7, 60, 60), answer(9, 1464, 1464)];
         b.expect([to_each("t0", answers), generated(3), dropped("t0", Probe, 3)]);
         b.carry_to(&mut a);
         a.expect([dropped("t0", Probe, 3)]);
@@ -51,7 +45,7 @@ fn an_end_that_can_answer_with_less_does() {
     a.run();
     a.expect([to_each("t0", requests(1, 1464)), generated(3)]);
     a.carry_to(&mut b);
-    let answers = [answer(1, 60, 60), answer(2, 60, 1464), answer(3, 1364, 1464)];
+    let answers = [answer(2, 60, 1464), answer(1, 60, 60), answer(3, 1364, 1464)];
     b.expect([to_each("t0", answers), generated(3), dropped("t0", Probe, 3)]);
     b.carry_to(&mut a);
     a.expect([dropped("t0", Probe, 3)]);

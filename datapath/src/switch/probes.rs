@@ -128,16 +128,17 @@ fn frame_len(mtu: L3Mtu) -> u16 {
 }
 
 impl Walk<'_> {
-    /// Sends the probes that were asked for.
+    /// Sends the probes that were asked for, to one end at a time. Equal datagrams that leave one after the other leave in
+    /// one run, which passes where each alone does not; so the short one goes between the long ones, and the next end's
+    /// with the next batch.
     pub(super) fn send_probes(&mut self) {
-        while let Some(at) = self.probes.unsent.checked_sub(1) {
-            self.probes.unsent = at;
-            let Probed { place, len, .. } = self.probes.ends[at];
-            let first_id = self.probes.first_id.wrapping_add(3 * at as u64);
-            let short = MIN_LEN as u16;
-            for (id, (len, answer)) in (first_id..).zip([(short, short), (len, short), (len, len)]) {
-                self.send_probe(place, len, id, Kind::Request { answer });
-            }
+        let Some(at) = self.probes.unsent.checked_sub(1) else { return };
+        self.probes.unsent = at;
+        let Probed { place, len, .. } = self.probes.ends[at];
+        let first_id = self.probes.first_id.wrapping_add(3 * at as u64);
+        let short = MIN_LEN as u16;
+        for (n, len, answer) in [(1, len, short), (0, short, short), (2, len, len)] {
+            self.send_probe(place, len, first_id.wrapping_add(n), Kind::Request { answer });
         }
     }
 
