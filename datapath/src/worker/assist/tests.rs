@@ -133,6 +133,29 @@ fn a_flow_that_goes_on_is_put_in_when_nothing_is_on_its_way() {
     assert_eq!(world.flows(ms(250)), [(1, 2), (2, 1)], "it has waited for long enough");
 }
 
+/// No frame of the flow comes to this worker any more, so it must not wait for one to hear of it.
+#[test]
+fn what_another_worker_learns_ends_flows_at_once() {
+    let mut world = World::new(|_| {});
+    let shared = Arc::default();
+    let mut other = Switch::new(Arc::clone(&shared), false);
+    world.switch = Switch::new(shared, true);
+    world.switch.want_notices(true);
+    world.adopt(ms(0));
+    other.adopt(&world.snap, ms(0));
+    world.settle(ms(0));
+    assert_eq!(world.flows(ms(160)), [(1, 2), (2, 1)]);
+    // Station 2 turns up at the third port, which is the other worker's.
+    std::mem::swap(&mut world.switch, &mut other);
+    world.receive(3, frame(2, 1, None), ms(170));
+    assert!(world.switch.take_call(), "the first worker is woken");
+    std::mem::swap(&mut world.switch, &mut other);
+    assert_eq!(world.flows(ms(170)), [(1, 2), (2, 1)], "it has not looked yet");
+    world.switch.heed_others();
+    world.take(ms(171));
+    assert_eq!(world.flows(ms(171)), []);
+}
+
 #[test]
 fn what_the_kernel_takes_is_counted_at_both_ports() {
     let mut world = World::new(|port| {
