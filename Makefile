@@ -6,14 +6,15 @@ export PEERS_PYTHON ?= $(TARGET)/peers-python
 # 1: a test that finds no root, no namespaces or no Open vSwitch fails; 0: it is skipped and says so.
 export VSWITCH_REQUIRE_ALL ?= 1
 
-.PHONY: help build test test-xdp test-assist soak fuzz fuzz-in demo demo-clean bench bench-peers bench-ports bench-mtu clean
+.PHONY: help build test test-xdp test-assist test-afxdp soak fuzz fuzz-in demo demo-clean bench bench-peers bench-ports bench-mtu clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
+# FEATURES=vswitch/afxdp builds ports by the crate afxdp in, too.
 build: ## the daemon and its command line, optimised, in target/release
 	@tests/setup.sh build
-	cargo build --release --bins -p vswitch -p vsctl
+	cargo build --release --bins -p vswitch -p vsctl $(if $(FEATURES),--features $(FEATURES))
 
 test: ## formatting, lints and every test (root; a few minutes)
 	@tests/setup.sh test
@@ -22,11 +23,17 @@ test: ## formatting, lints and every test (root; a few minutes)
 	cargo build --bins -p vswitch -p vsctl
 	VSWITCH_BIN_DIR='$(abspath $(TARGET))/debug' OVS_PREFIX='$(abspath $(OVS_PREFIX))' PEERS_PYTHON='$(abspath $(PEERS_PYTHON))' cargo test --workspace
 	VSWITCH_LAB_WORKERS=2 cargo test -p vswitch-tests --test 'scenario_*'
+	@$(MAKE) --no-print-directory test-afxdp
 
-test-assist: ## the tests in network namespaces once more, with the kernel forwarding known flows (root; some minutes)
-	@tests/setup.sh test
+test-afxdp: ## ports by the crate afxdp, which the tests above are without (root; two minutes)
+	@tests/setup.sh test-afxdp
+	cargo clippy -p datapath -p vswitch -p vswitch-tests --all-targets --features datapath/afxdp,vswitch-tests/afxdp -- -D warnings
+	cargo test -p datapath --features afxdp --lib xdp
+	cargo test -p datapath --features afxdp --test netns xdp
+	cargo build --bins -p vswitch -p vsctl --features vswitch/afxdp
+	VSWITCH_BIN_DIR='$(abspath $(TARGET))/debug' cargo test -p vswitch-tests --features afxdp --test netns_xdp_crate
+	# What the other tests expect there.
 	cargo build --bins -p vswitch -p vsctl
-	VSWITCH_TEST_ASSIST=1 VSWITCH_BIN_DIR='$(abspath $(TARGET))/debug' OVS_PREFIX='$(abspath $(OVS_PREFIX))' PEERS_PYTHON='$(abspath $(PEERS_PYTHON))' cargo test -p vswitch-tests --test 'netns_*'
 
 test-assist: ## the tests in network namespaces once more, with the kernel forwarding known flows (root; some minutes)
 	@tests/setup.sh test
@@ -82,7 +89,7 @@ bench: ## side by side with the Linux bridge and the kernel's VXLAN (root; about
 # Choose with PEERS='--only vswitch,bridge,ovs --workload tcp,packets', or PEERS=--quick.
 bench-peers: ## side by side with every switch that is here, Open vSwitch among them, with charts (root; ten minutes)
 	@tests/setup.sh peers
-	@$(MAKE) --no-print-directory build
+	@$(MAKE) --no-print-directory build FEATURES=vswitch/afxdp
 	VSWITCH_BIN_DIR='$(abspath $(TARGET))/release' OVS_PREFIX='$(abspath $(OVS_PREFIX))' VSWITCH_REQUIRE_ALL=0 \
 		cargo run --release -p vswitch-benches --bin peers -- --out '$(TARGET)/bench-peers' $(PEERS)
 

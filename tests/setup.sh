@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Puts in place what a make target needs beyond Rust: tests/setup.sh build|demo|test|bench|peers|fuzz
+# Puts in place what a make target needs beyond Rust: tests/setup.sh build|demo|test|test-afxdp|bench|peers|fuzz
 #
 # Installs only what is missing, says what and why, and starts no service. Does nothing, and needs no network, when
 # everything is there. Open vSwitch's own programs, which the tests compare us with, are unpacked under target/peers and
@@ -7,7 +7,7 @@
 # touched, nor its Python.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-goal=${1:?tests/setup.sh build|demo|test|bench|peers|fuzz}
+goal=${1:?tests/setup.sh build|demo|test|test-afxdp|bench|peers|fuzz}
 peers=${OVS_PREFIX:-target/peers}
 python=${PEERS_PYTHON:-target/peers-python}
 
@@ -22,6 +22,22 @@ need() {
     command -v "$command" >/dev/null && return
     say "installing the Debian package $package: $*"
     missing+=("$package")
+}
+
+# need_header FILE PACKAGE WHY…: the same for a header of C.
+need_header() {
+    local header=$1 package=$2
+    shift 2
+    [ -e "/usr/include/$header" ] && return
+    say "installing the Debian package $package: $*"
+    missing+=("$package")
+}
+
+# What the cargo feature afxdp is built with, besides make and a C compiler.
+afxdp_crate() {
+    need make make "the crate afxdp builds a libbpf with it"
+    need_header libelf.h libelf-dev "the libbpf of the crate afxdp reads programs with it"
+    need_header zlib.h zlib1g-dev "the libbpf of the crate afxdp is linked with it"
 }
 
 install_missing() {
@@ -147,6 +163,7 @@ bench)
 peers)
     lab
     rust
+    afxdp_crate
     need ethtool ethtool "Open vSwitch's pods finish their checksums themselves"
     command -v dpdk-testpmd >/dev/null || say "no dpdk-testpmd here: it is left out of the comparison; Debian's package dpdk-dev has it"
     ;;
@@ -154,19 +171,27 @@ fuzz)
     rust
     need g++ g++ "libFuzzer is C++"
     ;;
+test-afxdp)
+    lab
+    rust
+    afxdp_crate
+    need tcpdump tcpdump "the tests look at frames on the wire"
+    need ethtool ethtool "the tests have checksums finished where they are looked at"
+    ;;
 test)
     lab
     rust
+    afxdp_crate
     need tcpdump tcpdump "the tests look at frames on the wire"
     need python3 python3 "the tests send and read raw frames with it"
     need ethtool ethtool "the tests have checksums finished where they are looked at"
     need iptables iptables "an internal port is the gateway of pods that NAT is done for"
     ;;
-*) fail "unknown goal '$goal': build, demo, test, bench, peers or fuzz" ;;
+*) fail "unknown goal '$goal': build, demo, test, test-afxdp, bench, peers or fuzz" ;;
 esac
 install_missing
 case $goal in
-demo | bench) can_make_namespaces ;;
+demo | bench | test-afxdp) can_make_namespaces ;;
 peers)
     can_make_namespaces
     open_vswitch

@@ -102,6 +102,7 @@ pub const PEERS: &[Peer] = &[
     Peer::process("vswitch", "vswitch", Group::OneHost, ours::one_host),
     Peer::process("assist", "vswitch, assist=true", Group::OneHost, ours::assisted),
     Peer::process("afxdp", "vswitch, AF_XDP", Group::OneHost, ours::af_xdp),
+    Peer::process("afxdp-crate", "vswitch, AF_XDP by the afxdp crate", Group::OneHost, ours::afxdp_crate),
     Peer::in_kernel(CABLE, "no switch: one veth pair", Group::OneHost, linux::cable),
     Peer::in_kernel("bridge", "Linux bridge", Group::OneHost, linux::bridge),
     Peer::in_kernel("macvlan", "macvlan, bridge mode", Group::OneHost, linux::macvlan),

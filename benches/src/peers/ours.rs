@@ -15,11 +15,22 @@ pub fn af_xdp(lab: &Lab) -> Result<Stage, String> {
     pods(lab, "type=afxdp")
 }
 
+/// The same by the crate `afxdp`, as far as the daemon has it.
+pub fn afxdp_crate(lab: &Lab) -> Result<Stage, String> {
+    pods(lab, "type=afxdp xdp-backend=afxdp")
+}
+
 /// Two pods, their devices attached with these settings.
 fn pods(lab: &Lab, settings: &str) -> Result<Stage, String> {
     let mut host = lab.host("host");
     let ends = two_pods(lab, &host, "ours");
-    host.vsctl(&format!("add-br br0 -- add-port br0 p1 {settings} -- add-port br0 p2 {settings}"));
+    let added = host.try_vsctl(&format!("add-br br0 -- add-port br0 p1 {settings} -- add-port br0 p2 {settings}"));
+    if added.stderr.contains("built without the cargo feature") {
+        return Err(
+            "this vswitch was built without the cargo feature 'afxdp'; 'make bench-peers' builds it in".to_owned()
+        );
+    }
+    let _ = added.output();
     let switch = vec![host.daemon().pid()];
     Ok(Stage::new(ends, "10.0.0.2", switch, host))
 }

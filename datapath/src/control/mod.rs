@@ -11,7 +11,8 @@ mod workers;
 
 pub use spec::{
     Action, AddressFlaps, Applied, ApplyError, BridgeSpec, DatapathEvent, MAX_MIRRORS, MirrorOutput, MirrorSpec,
-    MirrorStats, MtuPolicy, PortKind, PortSpec, PortStats, QueueStats, StaticSpec, Totals, UmemStats, XdpMode, XdpSpec,
+    MirrorStats, MtuPolicy, PortKind, PortSpec, PortStats, QueueStats, StaticSpec, Totals, UmemStats, XdpBackend,
+    XdpMode, XdpSpec,
 };
 pub use workers::WorkersError;
 

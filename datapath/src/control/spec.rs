@@ -1,6 +1,6 @@
 //! What can be asked of the datapath, and what comes back. Plain values: the daemon compares them to plan a change.
 
-pub use crate::port::xdp::{Mode as XdpMode, XdpSpec};
+pub use crate::port::xdp::{Backend as XdpBackend, Mode as XdpMode, XdpSpec};
 pub use crate::switch::mirror::MAX_MIRRORS;
 pub use crate::switch::mtu::MtuPolicy;
 

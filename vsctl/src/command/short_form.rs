@@ -44,7 +44,7 @@ pub(crate) const TUNNEL_OPTIONS: &[&str] = &[
 ];
 
 /// Other keys of Interface options.
-pub(crate) const OTHER_OPTIONS: &[&str] = &["peer", "io", "xdp-mode", "n_rxq", "busy-poll"];
+pub(crate) const OTHER_OPTIONS: &[&str] = &["peer", "io", "xdp-mode", "xdp-backend", "n_rxq", "busy-poll"];
 
 /// What people may call a setting elsewhere.
 const ALSO_CALLED: &[(&str, &str)] =

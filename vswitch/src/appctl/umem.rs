@@ -8,7 +8,9 @@ use datapath::packet::CHUNK;
 pub(super) fn show(cx: &mut Context<'_>, _: &[&str]) -> Result<String, String> {
     let regions = cx.view.datapath.umem();
     if regions.is_empty() {
-        return Ok("no AF_XDP port has been attached\n".to_owned());
+        return Ok(
+            "no AF_XDP port has been attached (those of xdp-backend=afxdp have memory of their own)\n".to_owned()
+        );
     }
     Ok(regions.iter().enumerate().map(line).collect())
 }

@@ -2,7 +2,7 @@
 //! settings for that. Pure.
 
 use super::{Notes, Options, Refusal};
-use datapath::control::XdpMode;
+use datapath::control::{XdpBackend, XdpMode};
 
 /// How a network device is attached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,6 +18,8 @@ pub enum Io {
 pub struct Xdp {
     /// `xdp-mode`
     pub mode: XdpMode,
+    /// `xdp-backend`
+    pub backend: XdpBackend,
     /// `n_rxq`
     pub queues: Option<u32>,
     /// `busy-poll`, in µs
@@ -26,7 +28,7 @@ pub struct Xdp {
 
 /// The options that a device by a packet socket has, and those that one by AF_XDP has besides.
 const OPTIONS: &[&str] = &["io"];
-const XDP_OPTIONS: &[&str] = &["io", "xdp-mode", "n_rxq", "busy-poll", "use-need-wakeup"];
+const XDP_OPTIONS: &[&str] = &["io", "xdp-mode", "xdp-backend", "n_rxq", "busy-poll", "use-need-wakeup"];
 
 /// The longest `busy-poll`: past a millisecond it only takes time from others.
 const MAX_BUSY_POLL: u32 = 1000;
@@ -52,8 +54,26 @@ pub(super) fn read(ty: &str, options: &Options<'_>, notes: &mut Notes) -> Result
         let text = "has no effect: the kernel is always asked whether it must be woken".to_owned();
         notes.insert("unsupported_use-need-wakeup".to_owned(), text);
     }
-    let (mode, queues) = (mode(options)?, number(options, "n_rxq", 1, 64)?);
-    Ok(Io::Xdp(Xdp { mode, queues, busy_poll: number(options, "busy-poll", 0, MAX_BUSY_POLL)?.unwrap_or(0) }))
+    let busy_poll = number(options, "busy-poll", 0, MAX_BUSY_POLL)?.unwrap_or(0);
+    let queues = number(options, "n_rxq", 1, 64)?;
+    Ok(Io::Xdp(Xdp { mode: mode(options)?, backend: backend(options)?, queues, busy_poll }))
+}
+
+/// The name of the backend that is there only if it was built in.
+const BY_FEATURE: &str = "afxdp";
+
+fn backend(options: &Options<'_>) -> Result<XdpBackend, Refusal> {
+    let Some(word) = options.get("xdp-backend").copied() else { return Ok(XdpBackend::default()) };
+    XdpBackend::ALL.iter().copied().find(|backend| backend.name() == word).ok_or_else(|| {
+        if word == BY_FEATURE {
+            return format!(
+                "xdp-backend={word}: this vswitch was built without the cargo feature '{BY_FEATURE}'; use xdp-backend=own, \
+                 or build it by 'cargo build --release -p vswitch --features {BY_FEATURE}'"
+            );
+        }
+        let words: Vec<_> = XdpBackend::ALL.iter().map(|backend| backend.name()).collect();
+        format!("xdp-backend={word} is unknown; use one of {}", words.join(", "))
+    })
 }
 
 fn mode(options: &Options<'_>) -> Result<XdpMode, Refusal> {
@@ -104,9 +124,15 @@ mod tests {
 
     #[test]
     fn settings_as_open_vswitch_spells_them() {
-        let all =
-            [("xdp-mode", "native-with-zerocopy"), ("n_rxq", "4"), ("busy-poll", "20"), ("use-need-wakeup", "true")];
-        let xdp = Xdp { mode: XdpMode::NativeWithZeroCopy, queues: Some(4), busy_poll: 20 };
+        let all = [
+            ("xdp-mode", "native-with-zerocopy"),
+            ("xdp-backend", "own"),
+            ("n_rxq", "4"),
+            ("busy-poll", "20"),
+            ("use-need-wakeup", "true"),
+        ];
+        let mode = XdpMode::NativeWithZeroCopy;
+        let xdp = Xdp { mode, backend: XdpBackend::Own, queues: Some(4), busy_poll: 20 };
         assert_eq!(read("afxdp", &all), (Ok(Io::Xdp(xdp)), Notes::new()));
         for (key, value, why) in [
             (
@@ -114,6 +140,7 @@ mod tests {
                 "drv",
                 "xdp-mode=drv is unknown; use one of best-effort, native-with-zerocopy, native, generic",
             ),
+            ("xdp-backend", "dpdk", "xdp-backend=dpdk is unknown; use one of own"),
             ("n_rxq", "0", "n_rxq=0 is no number from 1 to 64"),
             ("n_rxq", "many", "n_rxq=many is no number"),
             ("busy-poll", "9999", "busy-poll=9999 is no number from 0 to 1000"),
@@ -126,5 +153,19 @@ mod tests {
         assert_eq!(notes.keys().collect::<Vec<_>>(), ["options_warning", "unsupported_use-need-wakeup"]);
         let (io, notes) = read("system", &[("n_rxq", "4")]);
         assert_eq!((io, notes["options_warning"].contains("n_rxq=4")), (Ok(Io::Packet), true));
+    }
+
+    #[test]
+    fn the_crate_is_there_or_its_feature_is_named() {
+        let asked = read("afxdp", &[("xdp-backend", "afxdp")]).0;
+        match XdpBackend::ALL.iter().find(|backend| backend.name() == "afxdp") {
+            Some(&backend) => assert_eq!(asked, Ok(Io::Xdp(Xdp { backend, ..Xdp::default() }))),
+            None => {
+                let refusal = asked.unwrap_err();
+                let why =
+                    "xdp-backend=afxdp: this vswitch was built without the cargo feature 'afxdp'; use xdp-backend=own";
+                assert!(refusal.starts_with(why), "{refusal}");
+            }
+        }
     }
 }

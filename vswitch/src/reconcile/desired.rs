@@ -220,11 +220,12 @@ fn port_spec(
 
 /// A device by AF_XDP. One that the host has addresses on goes on being the host's, too: frames to its own hardware
 /// address, and to those of devices on top of it, are left to the host.
-fn xdp_spec(Xdp { mode, queues, busy_poll }: Xdp, link: &Link, links: &LinkTable) -> XdpSpec {
+fn xdp_spec(Xdp { mode, backend, queues, busy_poll }: Xdp, link: &Link, links: &LinkTable) -> XdpSpec {
     let used = links.addresses(link.ifindex).next().is_some() || links.on_top_of(link.ifindex).next().is_some();
     let stations = std::iter::once(link).chain(links.on_top_of(link.ifindex));
     let host: BTreeSet<_> = stations.filter_map(|l| l.mac).filter(|_| used).collect();
-    XdpSpec { ifindex: link.ifindex, mode, queues, busy_poll, host: host.into_iter().collect(), mtu: mtu_of(link) }
+    let (ifindex, host, mtu) = (link.ifindex, host.into_iter().collect(), mtu_of(link));
+    XdpSpec { ifindex, mode, backend, queues, busy_poll, host, mtu }
 }
 
 /// What the device carries, where that is known.

@@ -14,8 +14,11 @@
 //! Owned by one worker thread. Whoever is on the device may send any bytes. The kernel's descriptors are checked
 //! against what it was lent. Program and sockets go with the process.
 //!
-//! Another backend would be another [`Device`] made by [`open`].
+//! Frames may also be moved by the crate `afxdp`, for comparison: see [`Backend`].
 
+#[cfg(feature = "afxdp")]
+mod afxdp;
+mod backend;
 mod program;
 mod queue;
 mod rings;
@@ -28,6 +31,8 @@ use super::{Caps, Device, OpenError, Rx, Status, Unsent};
 use crate::packet::{Batch, Frame, Pool, Region};
 use crate::switch::verdict::DropReason;
 use crate::types::{L3Mtu, MacAddr};
+pub use backend::Backend;
+use backend::QueueIo;
 use program::{Program, Wanted};
 use queue::{Queue, Sent};
 use rustix::event::{EventfdFlags, eventfd};
@@ -87,6 +92,8 @@ pub struct XdpSpec {
     pub ifindex: u32,
     /// How frames are handed over.
     pub mode: Mode,
+    /// Who moves them.
+    pub backend: Backend,
     /// How many of the device's queues to expect; `None`: as many as it has.
     pub queues: Option<u32>,
     /// For how long system calls may poll the device themselves, in µs; 0: not at all.
@@ -142,6 +149,26 @@ impl Umem {
     }
 }
 
+/// Where the frames of a port are.
+#[derive(Clone, Debug)]
+enum Memory {
+    /// In a region, which is in use as long as there is the second value.
+    Region(Arc<Region>, #[expect(dead_code, reason = "its being there is its use")] Arc<()>),
+    /// In that of the crate.
+    #[cfg(feature = "afxdp")]
+    OfCrate,
+}
+
+impl Memory {
+    fn of(backend: Backend, queues: u32, umem: &mut Umem) -> io::Result<Self> {
+        match backend {
+            Backend::Own => umem.region_for(queues as usize).map(|(region, user)| Self::Region(region, user)),
+            #[cfg(feature = "afxdp")]
+            Backend::Afxdp => Ok(Self::OfCrate),
+        }
+    }
+}
+
 /// One way to open a port.
 #[derive(Clone, Copy, Debug)]
 struct Way {
@@ -151,10 +178,11 @@ struct Way {
 
 impl Way {
     /// The ways to try, the best first.
-    fn all(mode: Mode) -> impl Iterator<Item = Self> {
+    fn all(mode: Mode, backend: Backend) -> impl Iterator<Item = Self> {
         let modes = [Mode::NativeWithZeroCopy, Mode::Native, Mode::Generic];
         let wanted = move |m: &Mode| mode == Mode::BestEffort || *m == mode;
-        modes.into_iter().filter(wanted).flat_map(|mode| [true, false].map(|frags| Self { mode, frags }))
+        let ways = modes.into_iter().filter(wanted).flat_map(|mode| [true, false].map(|frags| Self { mode, frags }));
+        ways.filter(move |way| !way.frags || backend.is_own())
     }
 }
 
@@ -171,14 +199,14 @@ pub(crate) fn open(name: &str, spec: &XdpSpec, umem: &mut Umem) -> Result<(Box<d
         );
         return Err(failed("taking its queues", source, &hint));
     }
-    let memory = umem.region_for(queues as usize);
-    let (region, user) = memory.map_err(|e| failed("making memory for frames", e, "is there enough?"))?;
+    let memory = Memory::of(spec.backend, queues, umem);
+    let memory = memory.map_err(|e| failed("making memory for frames", e, "is there enough?"))?;
     let mut refusals: Vec<(Way, (&'static str, io::Error))> = Vec::new();
-    for way in Way::all(spec.mode) {
-        match patiently(umem.patience_with(spec.ifindex), || XdpPort::open(spec, way, queues, &region, &user)) {
+    for way in Way::all(spec.mode, spec.backend) {
+        match patiently(umem.patience_with(spec.ifindex), || XdpPort::open(name, spec, way, queues, &memory)) {
             Ok(port) => {
                 umem.just_closed.remove(&spec.ifindex);
-                let status = port.status(way, &refusals);
+                let status = port.status(spec.backend, way, &refusals);
                 return Ok((Box::new(port), status));
             }
             Err(why) => refusals.push((way, why)),
@@ -226,6 +254,11 @@ fn hint(name: &str, spec: &XdpSpec, way: Way, error: &io::Error) -> String {
         libc::EOPNOTSUPP if spec.mode != Mode::BestEffort => {
             format!("its driver does not know xdp-mode={mode}; xdp-mode=best-effort takes what it knows")
         }
+        #[cfg(feature = "afxdp")]
+        libc::ERANGE if !spec.backend.is_own() => {
+            let most = afxdp::MAX_MTU.0;
+            format!("its MTU is too large for xdp-backend=afxdp, which takes {most}; lower it or use xdp-backend=own")
+        }
         libc::ERANGE => format!("its MTU is too large for xdp-mode={mode}; lower it or use io=packet"),
         _ => format!("in xdp-mode={mode}; io=packet does without AF_XDP"),
     }
@@ -235,7 +268,7 @@ fn hint(name: &str, spec: &XdpSpec, way: Way, error: &io::Error) -> String {
 struct XdpPort {
     /// Takes the program off the device; before the sockets are closed, so that no frame is lost to a missing socket.
     _link: OwnedFd,
-    queues: Vec<Queue>,
+    queues: Vec<Box<dyn QueueIo>>,
     program: Program,
     /// Has the device take frames for any station, and on one that the host uses receives those to groups.
     beside: Beside,
@@ -247,8 +280,7 @@ struct XdpPort {
     broken: Option<i32>,
     /// Whether the kernel may have dropped frames since it was last asked.
     was_full: bool,
-    /// Tells the memory that it is in use.
-    _user: Arc<()>,
+    _memory: Memory,
 }
 
 /// The packet socket beside the AF_XDP sockets.
@@ -259,20 +291,43 @@ enum Beside {
 
 type Refusal = (&'static str, io::Error);
 
+fn attach(program: &Program, wanted: &Wanted<'_>) -> Result<OwnedFd, Refusal> {
+    program.attach(wanted).map_err(|e| ("attaching its program", e))
+}
+
+/// Opens a socket on one of the device's queues.
+#[cfg_attr(not(feature = "afxdp"), expect(unused_variables, reason = "the crate takes a device's name"))]
+fn open_queue(
+    name: &str,
+    spec: &XdpSpec,
+    way: Way,
+    queue: u32,
+    memory: &Memory,
+    program: &Program,
+) -> Result<Box<dyn QueueIo>, Refusal> {
+    // Only the generic hook is given super-frames, without what they are to be cut into.
+    let largest = if way.mode == Mode::Generic { spec.mtu.unwrap_or(L3Mtu(1500)) } else { L3Mtu(u32::MAX) };
+    let zero_copy = way.mode == Mode::NativeWithZeroCopy;
+    let binding = Binding { ifindex: spec.ifindex, queue, zero_copy, frags: way.frags, busy_poll: spec.busy_poll };
+    match memory {
+        Memory::Region(region, _) => {
+            let socket = Socket::open(region, binding)?;
+            program.add(queue, socket.as_fd()).map_err(|e| ("giving it its socket", e))?;
+            Ok(Box::new(Queue::new(socket, Arc::clone(region), way.frags, largest)))
+        }
+        #[cfg(feature = "afxdp")]
+        Memory::OfCrate => Ok(Box::new(afxdp::Queue::open(name, binding, spec.mtu, largest)?)),
+    }
+}
+
 impl XdpPort {
-    fn open(spec: &XdpSpec, way: Way, queues: u32, region: &Arc<Region>, user: &Arc<()>) -> Result<Self, Refusal> {
+    fn open(name: &str, spec: &XdpSpec, way: Way, queues: u32, memory: &Memory) -> Result<Self, Refusal> {
         let (ifindex, native) = (spec.ifindex, way.mode != Mode::Generic);
         let wanted = Wanted { ifindex, native, frags: way.frags, host: &spec.host };
         let program = Program::load(&wanted, queues).map_err(|e| ("loading its program", e))?;
-        // Only the generic hook is given super-frames, without what they are to be cut into.
-        let largest = if native { L3Mtu(u32::MAX) } else { spec.mtu.unwrap_or(L3Mtu(1500)) };
-        let open = |queue| {
-            let zero_copy = way.mode == Mode::NativeWithZeroCopy;
-            let binding = Binding { ifindex, queue, zero_copy, frags: way.frags, busy_poll: spec.busy_poll };
-            let socket = Socket::open(region, binding)?;
-            program.add(queue, socket.as_fd()).map_err(|e| ("giving it its socket", e))?;
-            Ok(Queue::new(socket, Arc::clone(region), way.frags, largest))
-        };
+        // The crate would bring a program of its own, which stays behind, if it did not find ours on the device.
+        let early = (!spec.backend.is_own()).then(|| attach(&program, &wanted)).transpose()?;
+        let open = |queue| open_queue(name, spec, way, queue, memory, &program);
         let queues = (0..queues).map(open).collect::<Result<Vec<_>, Refusal>>()?;
         let index = libc::c_int::try_from(ifindex).unwrap_or(0);
         let beside = match spec.host.is_empty() {
@@ -283,7 +338,7 @@ impl XdpPort {
         let retry =
             eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|e| ("making an eventfd", e.into()))?;
         // Last: from here on frames come in.
-        let link = program.attach(&wanted).map_err(|e| ("attaching its program", e))?;
+        let link = early.map_or_else(|| attach(&program, &wanted), Ok)?;
         Ok(Self {
             _link: link,
             queues,
@@ -293,17 +348,18 @@ impl XdpPort {
             late: vec![],
             broken: None,
             was_full: false,
-            _user: Arc::clone(user),
+            _memory: memory.clone(),
         })
     }
 
     /// What is in use, and what was refused before.
-    fn status(&self, way: Way, refusals: &[(Way, Refusal)]) -> Status {
-        let copying = if self.queues.iter().all(Queue::zero_copy) { "zero-copy" } else { "copied by the kernel" };
+    fn status(&self, backend: Backend, way: Way, refusals: &[(Way, Refusal)]) -> Status {
+        let copying = if self.queues.iter().all(|q| q.zero_copy()) { "zero-copy" } else { "copied by the kernel" };
         let n = self.queues.len();
         let what = if way.mode == Mode::Generic { "generic" } else { "native" };
         let mut status = vec![
             ("io".to_owned(), format!("af_xdp ({what}, {copying}, {n} queue{})", if n == 1 { "" } else { "s" })),
+            ("xdp-backend".to_owned(), backend.name().to_owned()),
             ("xdp-mode".to_owned(), way.mode.name().to_owned()),
             ("n_rxq".to_owned(), n.to_string()),
         ];
@@ -314,7 +370,11 @@ impl XdpPort {
         if !refused.is_empty() {
             say("xdp_refused", &refused.join("; "));
         }
-        if !way.frags {
+        if !backend.is_own() && way.mode == Mode::Generic {
+            say("xdp_frags", "off: xdp-backend=afxdp knows no frame larger than a page; super-frames of TCP are lost");
+        } else if !backend.is_own() {
+            say("xdp_frags", "off: xdp-backend=afxdp knows no frame larger than a page");
+        } else if !way.frags {
             say("xdp_frags", "off: the kernel or the driver takes no frame larger than a page");
         }
         if !self.program.sees_tags {
@@ -325,7 +385,9 @@ impl XdpPort {
                  off' at its far end",
             );
         }
-        if !self.fills_checksums() {
+        if !backend.is_own() {
+            say("xdp_tx_checksum", "finished by the switch: xdp-backend=afxdp knows no transmit metadata");
+        } else if !self.fills_checksums() {
             say("xdp_tx_checksum", "finished by the switch: the kernel takes no transmit metadata before Linux 6.8");
         }
         if let Beside::Groups(_) = self.beside {
@@ -335,13 +397,13 @@ impl XdpPort {
     }
 
     fn fills_checksums(&self) -> bool {
-        self.queues.iter().all(Queue::fills_checksums)
+        self.queues.iter().all(|q| q.fills_checksums())
     }
 
     /// Counts what the kernel has dropped; asked only after frames came in faster than they were taken.
     fn count_lost(&mut self, lost: &mut Vec<(DropReason, u64)>) {
         if std::mem::take(&mut self.was_full) {
-            let n = self.queues.iter_mut().map(Queue::newly_lost).sum();
+            let n = self.queues.iter_mut().map(|q| q.newly_lost()).sum();
             if n > 0 {
                 lost.push((DropReason::RxOverflow, n));
             }
@@ -368,7 +430,7 @@ impl XdpPort {
                 self.note(how);
             }
         }
-        let error = self.queues.iter().map(Queue::error).find(|&errno| errno != 0);
+        let error = self.queues.iter().map(|q| q.error()).find(|&errno| errno != 0);
         self.broken.or(error.map(|errno| if errno == libc::ENETDOWN { libc::ENODEV } else { errno }))
     }
 }
@@ -379,7 +441,7 @@ impl Device for XdpPort {
     }
 
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        let mut all: Vec<_> = self.queues.iter().map(Queue::fd).collect();
+        let mut all: Vec<_> = self.queues.iter().map(|q| q.fd()).collect();
         all.push(self.retry.as_fd());
         if let Beside::Groups(socket) = &self.beside {
             all.extend(socket.descriptors());

@@ -6,6 +6,7 @@
 //! By copying sockets the kernel sends during the system call, so that what became of a frame is known when it ends; a
 //! device that reads the region itself sends when it likes.
 
+use super::backend::QueueIo;
 use super::rings::{CONTINUED, Desc, HAS_METADATA};
 use super::socket::{METADATA, RING, Socket};
 use crate::offload::gro;
@@ -32,7 +33,7 @@ const FILL_CHECKSUM: u64 = 1 << 1;
 pub enum Sent {
     /// Everything is on its way.
     All,
-    /// The device takes no more for now: [`Queue::kick`] again later.
+    /// The device takes no more for now: [`QueueIo::kick`] again later.
     Stalled,
     /// The device is down or gone.
     Down,
@@ -70,6 +71,112 @@ pub struct Queue {
     frame_ends: Vec<(u32, bool)>,
 }
 
+impl QueueIo for Queue {
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    fn zero_copy(&self) -> bool {
+        self.socket.zero_copy
+    }
+
+    fn fills_checksums(&self) -> bool {
+        self.socket.metadata
+    }
+
+    fn error(&self) -> i32 {
+        error_of(self.socket.as_fd())
+    }
+
+    fn newly_lost(&mut self) -> u64 {
+        self.socket.newly_lost()
+    }
+
+    fn receive(&mut self, pool: &mut Pool, batch: &mut Batch, lost: &mut Vec<(DropReason, u64)>) -> bool {
+        let before = self.receiving;
+        while !batch.is_full() {
+            let Some(desc) = self.socket.rx.pop() else { break };
+            let (start, len) = (desc.addr as usize % CHUNK, desc.len as usize);
+            let Some(mut frame) = self.take_back(desc.addr) else {
+                lost.push((DropReason::RxUnsupported, 1));
+                continue;
+            };
+            self.receiving -= 1;
+            if frame.set_span(start, len) {
+                self.received(frame, desc.options, pool, batch, lost);
+            } else {
+                lost.push((DropReason::RxUnsupported, 1));
+                pool.recycle(frame);
+            }
+        }
+        if self.receiving != before {
+            self.socket.rx.release();
+            self.refill(pool);
+            self.tell_held();
+        }
+        !self.socket.rx.is_empty()
+    }
+
+    fn send(&mut self, pool: &mut Pool, frames: &mut Vec<Frame>, unsent: &mut Unsent) -> (u64, Sent) {
+        let before = unsent.len();
+        let (count, mut how) = (frames.len(), Sent::All);
+        self.complete(pool, unsent);
+        for frame in frames.drain(..) {
+            if how == Sent::All && self.socket.tx.room() < MAX_PIECES as u32 {
+                how = self.kick(pool, unsent);
+            }
+            match how {
+                Sent::Down | Sent::Broken(_) => unsent.push((frame, DropReason::PortDown)),
+                _ => self.enqueue(pool, frame).unwrap_or_else(|refused| unsent.push(refused)),
+            }
+        }
+        if self.taken != self.queued {
+            how = self.kick(pool, unsent);
+        }
+        (count.saturating_sub(unsent.len() - before) as u64, how)
+    }
+
+    fn kick(&mut self, pool: &mut Pool, unsent: &mut Unsent) -> Sent {
+        self.socket.tx.publish();
+        let how = loop {
+            if self.taken == self.queued || !self.socket.tx.needs_wakeup() {
+                break Sent::All;
+            }
+            let before = self.taken;
+            let result = send(&self.socket, &[], SendFlags::DONTWAIT);
+            let published = self.queued.wrapping_sub(self.socket.tx.pending());
+            if published.wrapping_sub(self.taken) <= self.queued.wrapping_sub(self.taken) {
+                self.taken = published;
+            }
+            if !matches!(result, Err(Errno::NETDOWN | Errno::NXIO | Errno::NODEV)) {
+                self.seen = self.queued;
+            }
+            match result {
+                Ok(_) if self.socket.zero_copy => {
+                    self.taken = self.queued;
+                    break Sent::All;
+                }
+                Ok(_) | Err(Errno::INTR) if self.taken != before => {}
+                // The kernel has dropped one frame, and stopped there.
+                Err(Errno::BUSY) => self.refuse_last(before),
+                Err(Errno::AGAIN) if self.taken != before => {}
+                Ok(_) | Err(Errno::AGAIN | Errno::INTR | Errno::NOBUFS | Errno::NOMEM) => break Sent::Stalled,
+                Err(Errno::NETDOWN | Errno::NXIO | Errno::NODEV) => {
+                    self.withdraw(pool, unsent);
+                    break Sent::Down;
+                }
+                Err(errno) => break Sent::Broken(errno.raw_os_error()),
+            }
+        };
+        self.complete(pool, unsent);
+        how
+    }
+
+    fn is_stalled(&self) -> bool {
+        self.taken != self.queued
+    }
+}
+
 impl Queue {
     /// Takes the socket over and lends it chunks to receive into.
     pub fn new(socket: Socket, region: Arc<Region>, frags: bool, largest: L3Mtu) -> Self {
@@ -99,58 +206,6 @@ impl Queue {
         queue
     }
 
-    /// Whether unfinished checksums can be handed over.
-    pub fn fills_checksums(&self) -> bool {
-        self.socket.metadata
-    }
-
-    /// The socket.
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-
-    /// Whether the device reads and writes the chunks itself.
-    pub fn zero_copy(&self) -> bool {
-        self.socket.zero_copy
-    }
-
-    /// The kernel's word for what is wrong with the socket, 0 if nothing.
-    pub fn error(&self) -> i32 {
-        rustix::net::sockopt::socket_error(&self.socket)
-            .map_or_else(Errno::raw_os_error, |error| error.err().map_or(0, Errno::raw_os_error))
-    }
-
-    /// Frames that the kernel had to drop since this was asked last.
-    pub fn newly_lost(&mut self) -> u64 {
-        self.socket.newly_lost()
-    }
-
-    /// Fills the rest of `batch`; whether there may be more.
-    pub fn receive(&mut self, pool: &mut Pool, batch: &mut Batch, lost: &mut Vec<(DropReason, u64)>) -> bool {
-        let before = self.receiving;
-        while !batch.is_full() {
-            let Some(desc) = self.socket.rx.pop() else { break };
-            let (start, len) = (desc.addr as usize % CHUNK, desc.len as usize);
-            let Some(mut frame) = self.take_back(desc.addr) else {
-                lost.push((DropReason::RxUnsupported, 1));
-                continue;
-            };
-            self.receiving -= 1;
-            if frame.set_span(start, len) {
-                self.received(frame, desc.options, pool, batch, lost);
-            } else {
-                lost.push((DropReason::RxUnsupported, 1));
-                pool.recycle(frame);
-            }
-        }
-        if self.receiving != before {
-            self.socket.rx.release();
-            self.refill(pool);
-            self.tell_held();
-        }
-        !self.socket.rx.is_empty()
-    }
-
     /// A piece of a frame has come in; nearly always it is the whole.
     fn received(
         &mut self,
@@ -161,7 +216,7 @@ impl Queue {
         lost: &mut Vec<(DropReason, u64)>,
     ) {
         let last = options & CONTINUED == 0;
-        let mut frame = match self.unfinished.take() {
+        let frame = match self.unfinished.take() {
             None if last => piece,
             None => {
                 let mut whole = pool.alloc();
@@ -181,13 +236,7 @@ impl Queue {
             lost.push((DropReason::RxUnsupported, 1));
             return pool.recycle(frame);
         }
-        if let Ok(headers) = parse(frame.bytes()) {
-            gro::adopt(&mut frame, &headers, Some(self.largest));
-        }
-        // The batch has room: it was seen before the descriptor was taken.
-        if let Err(frame) = batch.push(frame) {
-            pool.recycle(frame);
-        }
+        deliver(frame, self.largest, pool, batch);
     }
 
     /// Lends the kernel chunks for those that it has used.
@@ -228,26 +277,6 @@ impl Queue {
         let [now, told] = self.held;
         self.region.note_lent(now, told);
         self.held[1] = now;
-    }
-
-    /// Sends all frames in order; those that could not be sent go to `unsent`. How many went, and how it ended.
-    pub fn send(&mut self, pool: &mut Pool, frames: &mut Vec<Frame>, unsent: &mut Unsent) -> (u64, Sent) {
-        let before = unsent.len();
-        let (count, mut how) = (frames.len(), Sent::All);
-        self.complete(pool, unsent);
-        for frame in frames.drain(..) {
-            if how == Sent::All && self.socket.tx.room() < MAX_PIECES as u32 {
-                how = self.kick(pool, unsent);
-            }
-            match how {
-                Sent::Down | Sent::Broken(_) => unsent.push((frame, DropReason::PortDown)),
-                _ => self.enqueue(pool, frame).unwrap_or_else(|refused| unsent.push(refused)),
-            }
-        }
-        if self.taken != self.queued {
-            how = self.kick(pool, unsent);
-        }
-        (count.saturating_sub(unsent.len() - before) as u64, how)
     }
 
     /// Puts a frame into the transmit ring, in a chunk of our region or in several.
@@ -307,43 +336,6 @@ impl Queue {
         self.lend(chunk, frame);
     }
 
-    /// Has the kernel send what is in the transmit ring.
-    pub fn kick(&mut self, pool: &mut Pool, unsent: &mut Unsent) -> Sent {
-        self.socket.tx.publish();
-        let how = loop {
-            if self.taken == self.queued || !self.socket.tx.needs_wakeup() {
-                break Sent::All;
-            }
-            let before = self.taken;
-            let result = send(&self.socket, &[], SendFlags::DONTWAIT);
-            let published = self.queued.wrapping_sub(self.socket.tx.pending());
-            if published.wrapping_sub(self.taken) <= self.queued.wrapping_sub(self.taken) {
-                self.taken = published;
-            }
-            if !matches!(result, Err(Errno::NETDOWN | Errno::NXIO | Errno::NODEV)) {
-                self.seen = self.queued;
-            }
-            match result {
-                Ok(_) if self.socket.zero_copy => {
-                    self.taken = self.queued;
-                    break Sent::All;
-                }
-                Ok(_) | Err(Errno::INTR) if self.taken != before => {}
-                // The kernel has dropped one frame, and stopped there.
-                Err(Errno::BUSY) => self.refuse_last(before),
-                Err(Errno::AGAIN) if self.taken != before => {}
-                Ok(_) | Err(Errno::AGAIN | Errno::INTR | Errno::NOBUFS | Errno::NOMEM) => break Sent::Stalled,
-                Err(Errno::NETDOWN | Errno::NXIO | Errno::NODEV) => {
-                    self.withdraw(pool, unsent);
-                    break Sent::Down;
-                }
-                Err(errno) => break Sent::Broken(errno.raw_os_error()),
-            }
-        };
-        self.complete(pool, unsent);
-        how
-    }
-
     /// Takes out of the transmit ring what the kernel has not even looked at, since the device is down or gone. What it
     /// has looked at stays there: it may remember that.
     fn withdraw(&mut self, pool: &mut Pool, unsent: &mut Unsent) {
@@ -392,16 +384,28 @@ impl Queue {
         }
         self.tell_held();
     }
-
-    /// Whether something waits in the transmit ring that the kernel did not take.
-    pub fn is_stalled(&self) -> bool {
-        self.taken != self.queued
-    }
 }
 
 impl Drop for Queue {
     fn drop(&mut self) {
         self.region.note_lent(0, self.held[1]);
+    }
+}
+
+/// The kernel's word for what is wrong with a socket, 0 if nothing.
+pub fn error_of(socket: BorrowedFd<'_>) -> i32 {
+    rustix::net::sockopt::socket_error(socket)
+        .map_or_else(Errno::raw_os_error, |error| error.err().map_or(0, Errno::raw_os_error))
+}
+
+/// Adds a received frame to a batch that has room for it, after finding out what it is still owed. What is larger than
+/// `largest` and TCP is a super-frame whose segment size is lost.
+pub fn deliver(mut frame: Frame, largest: L3Mtu, pool: &mut Pool, batch: &mut Batch) {
+    if let Ok(headers) = parse(frame.bytes()) {
+        gro::adopt(&mut frame, &headers, Some(largest));
+    }
+    if let Err(frame) = batch.push(frame) {
+        pool.recycle(frame);
     }
 }
 

@@ -102,9 +102,7 @@ impl Socket {
 
     /// Frames that the kernel had to drop since this was asked last, for want of room or of chunks.
     pub fn newly_lost(&mut self) -> u64 {
-        let Ok(told) = xdp_statistics(&self.fd) else { return 0 };
-        let lost = told.rx_dropped + told.rx_ring_full.unwrap_or_default();
-        lost - std::mem::replace(&mut self.lost, lost)
+        newly_lost(self.fd.as_fd(), &mut self.lost)
     }
 }
 
@@ -112,6 +110,13 @@ impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// Frames that the kernel had to drop in all, less those already `told`.
+pub fn newly_lost(socket: BorrowedFd<'_>, told: &mut u64) -> u64 {
+    let Ok(now) = xdp_statistics(socket) else { return 0 };
+    let lost = now.rx_dropped + now.rx_ring_full.unwrap_or_default();
+    lost - std::mem::replace(told, lost)
 }
 
 /// Registers the region; whether the kernel takes transmit metadata (Linux 6.8).
@@ -128,7 +133,8 @@ fn register(fd: &OwnedFd, region: &Region) -> io::Result<bool> {
     }
 }
 
-fn settings(fd: BorrowedFd<'_>, busy_poll: u32) -> io::Result<()> {
+/// Settings of a socket that frames do not depend on.
+pub fn settings(fd: BorrowedFd<'_>, busy_poll: u32) -> io::Result<()> {
     set_option(fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, SOCKET_BUFFER)?;
     // Frames that one system call sends; older kernels send 32 and are called again.
     let _ = set_option(fd, SOL_XDP, MAX_TX_SKB_BUDGET, RING as libc::c_int);

@@ -52,8 +52,12 @@ impl Space {
 
     /// An AF_XDP port on one end, in the best mode.
     fn open(&self, name: &str, umem: &mut Umem, host: &[MacAddr]) -> (Box<dyn Device>, Status) {
+        self.open_by(Backend::Own, name, umem, host)
+    }
+
+    fn open_by(&self, backend: Backend, name: &str, umem: &mut Umem, host: &[MacAddr]) -> (Box<dyn Device>, Status) {
         let (ifindex, mode) = (self.index(name), Mode::BestEffort);
-        let spec = XdpSpec { ifindex, mode, queues: None, busy_poll: 0, host: host.to_vec(), mtu: None };
+        let spec = XdpSpec { ifindex, mode, backend, queues: None, busy_poll: 0, host: host.to_vec(), mtu: None };
         self.inside(|| open(name, &spec, umem)).unwrap()
     }
 }
@@ -125,7 +129,11 @@ fn frames_of_any_size_pass_in_order_and_every_chunk_comes_back() {
 /// A tag that the sender's kernel keeps beside the frame is in it when it reaches us.
 #[test]
 fn a_tag_beside_the_frame_is_put_back() {
-    let Some(space) = Space::new("tag") else { return };
+    Backend::ALL.iter().for_each(|&backend| a_tag_beside_the_frame_is_put_back_by(backend));
+}
+
+fn a_tag_beside_the_frame_is_put_back_by(backend: Backend) {
+    let Some(space) = Space::new(&format!("tag-{}", backend.name())) else { return };
     // bpf_skb_vlan_push(skb, htons(0x8100), 0x600a); return TC_ACT_OK
     let mut pusher = Assembler::new();
     pusher.set(R2, 0x8100_u16.to_be().into()).set(R3, 0x600a).call(Helper::VlanPush).set(R0, 0).exit();
@@ -133,7 +141,7 @@ fn a_tag_beside_the_frame_is_put_back() {
     let index = space.index("v1");
     let _link = space.inside(|| sys::link_tcx_egress(program.as_fd(), index)).unwrap();
     let (mut umem, mut pool) = (Umem::default(), Pool::new(64));
-    let (mut a, status) = space.open("v0", &mut umem, &[]);
+    let (mut a, status) = space.open_by(backend, "v0", &mut umem, &[]);
     assert!(!status.iter().any(|(key, _)| key == "xdp_vlan_warning"), "{status:?}");
     // A packet socket's frames pass by egress programs, ours by AF_XDP do not.
     let sender = space.inside(|| packet::socket(index as libc::c_int).unwrap());
@@ -150,12 +158,16 @@ fn a_tag_beside_the_frame_is_put_back() {
 /// The host goes on hearing what is for it and for groups; the switch gets groups' frames, too, and the rest.
 #[test]
 fn a_shared_device_is_divided_by_address() {
-    let Some(space) = Space::new("share") else { return };
+    Backend::ALL.iter().for_each(|&backend| a_shared_device_is_divided_by_address_by(backend));
+}
+
+fn a_shared_device_is_divided_by_address_by(backend: Backend) {
+    let Some(space) = Space::new(&format!("share-{}", backend.name())) else { return };
     let (mut umem, mut pool) = (Umem::default(), Pool::new(64));
     let own = MacAddr([2, 0, 0, 0, 0, 0x77]);
-    let (mut a, status) = space.open("v0", &mut umem, &[own]);
+    let (mut a, status) = space.open_by(backend, "v0", &mut umem, &[own]);
     assert!(status.iter().any(|(key, _)| key == "host"), "{status:?}");
-    let (mut far, _) = space.open("v1", &mut umem, &[]);
+    let (mut far, _) = space.open_by(backend, "v1", &mut umem, &[]);
     let host = space.inside(|| packet::socket(space.index("v0") as libc::c_int).unwrap());
     super::super::sys::bind_packet(host.as_fd(), space.index("v0") as libc::c_int, 3).unwrap();
     let group = [1, 0, 0x5e, 0, 0, 1];
@@ -193,9 +205,13 @@ fn a_checksum_is_finished_by_the_kernel_or_refused_if_it_cannot_be() {
 
 #[test]
 fn what_the_device_drops_is_told_and_a_device_that_goes_is_dead() {
-    let Some(space) = Space::new("down") else { return };
+    Backend::ALL.iter().for_each(|&backend| what_the_device_drops_is_told_and_a_device_that_goes_is_dead_by(backend));
+}
+
+fn what_the_device_drops_is_told_and_a_device_that_goes_is_dead_by(backend: Backend) {
+    let Some(space) = Space::new(&format!("down-{}", backend.name())) else { return };
     let (mut umem, mut pool) = (Umem::default(), Pool::new(64));
-    let (mut a, _) = space.open("v0", &mut umem, &[]);
+    let (mut a, _) = space.open_by(backend, "v0", &mut umem, &[]);
     let frames = |n: u8| (0..n).map(|i| frame(STATION, i, 60)).collect::<Vec<_>>();
     assert_eq!(run(&format!("ip -n {} link set v1 down", space.0)), "");
     // No carrier: the kernel takes each and drops it, one a call.
@@ -211,9 +227,11 @@ fn what_the_device_drops_is_told_and_a_device_that_goes_is_dead() {
         }
     }
     assert_eq!(send(&mut *a, &mut pool, frames(1)).0, 0);
-    let region = Arc::clone(&umem.regions()[0]);
     drop(a);
-    assert_eq!(region.free() + pool.spare_chunks(&region), region.chunks() as usize);
+    for region in umem.regions() {
+        assert_eq!(region.free() + pool.spare_chunks(region), region.chunks() as usize);
+    }
+    assert_eq!(umem.regions().len(), usize::from(backend.is_own()));
 }
 
 #[test]
@@ -226,4 +244,58 @@ fn a_region_serves_six_queues_and_is_used_again() {
     drop(users);
     let again = umem.region_for(6).unwrap();
     assert!(Arc::ptr_eq(&again.0, &umem.regions()[0]) && umem.regions().len() == 2);
+}
+
+/// More frames than there are buffers, so that all of them come back and are used again.
+#[test]
+fn frames_pass_in_order_by_any_backend() {
+    for &backend in Backend::ALL {
+        let Some(space) = Space::new(&format!("order-{}", backend.name())) else { return };
+        let (mut umem, mut pool) = (Umem::default(), Pool::new(64));
+        let (mut a, status) = space.open_by(backend, "v0", &mut umem, &[]);
+        let (mut b, _) = space.open_by(Backend::Own, "v1", &mut umem, &[]);
+        assert!(status.contains(&("xdp-backend".to_owned(), backend.name().to_owned())), "{status:?}");
+        let lengths: Vec<usize> = (0..40).map(|n| 60 + n * 37).collect();
+        for round in 0..200 {
+            let frames: Vec<_> = lengths.iter().map(|&len| frame(STATION, round, len)).collect();
+            let expected: Vec<_> = frames.iter().map(|f| f.bytes().to_vec()).collect();
+            assert_eq!(send(&mut *a, &mut pool, frames), (40, vec![]));
+            let there = receive(&mut *b, &mut pool, 40);
+            assert!(there.iter().zip(&expected).all(|(got, sent)| got.bytes() == sent), "round {round}");
+            assert_eq!(send(&mut *b, &mut pool, there), (40, vec![]));
+            let back = receive(&mut *a, &mut pool, 40);
+            assert!(back.iter().zip(&expected).all(|(got, sent)| got.bytes() == sent), "round {round}");
+            back.into_iter().for_each(|f| pool.recycle(f));
+        }
+        if backend.is_own() {
+            continue;
+        }
+        let too_long = vec![frame(STATION, 0, 60), frame(STATION, 0, 4000), frame(STATION, 0, 60)];
+        assert_eq!(send(&mut *a, &mut pool, too_long), (2, vec![DropReason::TxTooBig]));
+        receive(&mut *b, &mut pool, 2);
+    }
+}
+
+/// What the kernel dropped and what it sent add up for each frame, also where frames wait for room at the far end, which
+/// nobody empties.
+#[test]
+fn frames_that_are_dropped_on_the_way_are_told_by_any_backend() {
+    for &backend in Backend::ALL {
+        let Some(space) = Space::new(&format!("full-{}", backend.name())) else { return };
+        let (mut umem, mut pool) = (Umem::default(), Pool::new(64));
+        let (mut a, _) = space.open_by(backend, "v0", &mut umem, &[]);
+        let (mut sent, mut dropped) = (0, vec![]);
+        for carrier in ["up", "down", "up", "down", "up"] {
+            assert_eq!(run(&format!("ip -n {} link set v1 {carrier}", space.0)), "");
+            for round in 0..10 {
+                let (n, reasons) = send(&mut *a, &mut pool, (0..64).map(|_| frame(STATION, round, 60)).collect());
+                assert_eq!((n > 0, reasons.len()), (carrier == "up", 64 - n as usize), "{backend:?}, {carrier}");
+                sent += n;
+                dropped.extend(reasons);
+            }
+        }
+        assert_eq!((sent, dropped), (30 * 64, vec![DropReason::TxQueueFull; 20 * 64]), "{backend:?}");
+        let counters = run(&format!("ip -n {} -s link show v0", space.0));
+        assert!(counters.contains(" 1920 "), "the device has sent as many: {counters}");
+    }
 }
