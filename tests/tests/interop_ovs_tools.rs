@@ -31,7 +31,7 @@ fn ovs_appctl_is_answered_as_by_ovs_vswitchd() {
 
     let [ours, theirs] = ask("list-commands").map(|done| sorted_lines(&done.output()));
     // vlog/set takes our log's filters beside Open vSwitch's specifications, and no patterns; the others are for 'vsctl'.
-    let own = ["vlog/set ", "fdb/list ", "fdb/moves ", "drops/list ", "doctor/", "workers/list "];
+    let own = ["vlog/set ", "fdb/list ", "fdb/moves ", "drops/list ", "doctor/", "assist/", "umem/", "workers/"];
     for line in ours.iter().filter(|line| !own.iter().any(|own| line.contains(own))) {
         assert!(theirs.contains(line), "ovs-vswitchd has no command {line:?}");
     }

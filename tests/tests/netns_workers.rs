@@ -202,6 +202,8 @@ fn an_internal_port_has_a_queue_for_each_worker() {
     check_accounts(&host);
     assert_eq!(host.stop(), 0);
     host.start();
+    // An answer means that the ports are attached: until then the host itself may answer to ARP by them.
+    assert_eq!(worker_of(&host, "in0"), "0");
     pods[2].reaches("10.0.0.9");
     host.vsctl(&format!("{MASK}3"));
     assert_eq!(worker_of(&host, "in0"), "0,1");
