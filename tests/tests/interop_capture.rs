@@ -50,7 +50,8 @@ const OUTPUTS: [Output; 5] = [
         lines: VXLAN,
         recorded: "status              : {}\n",
         here: "status              : {io=udp, mtu_reason=\"1500 (under, way to 10.0.0.2) less 50 for VXLAN over IPv4\", \
-               tunnel_egress_iface=under, tunnel_egress_iface_carrier=up, tunnel_egress_iface_mtu=\"1500\"}\n",
+               tunnel_egress_iface=under, tunnel_egress_iface_carrier=up, tunnel_egress_iface_mtu=\"1500\", \
+               worker=\"0\"}\n",
         why: "a dummy device was recorded",
     },
 ];
