@@ -105,8 +105,18 @@ pub fn link_tcx_ingress(program: BorrowedFd<'_>, ifindex: u32) -> io::Result<Own
 /// An array of so many values that can be mapped ([`Shared`]), so that programs and the process share it without system
 /// calls.
 pub fn mappable_array(value_size: u32, entries: u32, name: &str) -> io::Result<OwnedFd> {
+    create_map(MAP_TYPE_ARRAY, value_size, entries, MAPPABLE, padded(name))
+}
+
+/// Makes a map of this kind whose keys are numbers.
+pub(in crate::port) fn create_map(
+    kind: u32,
+    value_size: u32,
+    entries: u32,
+    flags: u32,
+    name: [u8; 16],
+) -> io::Result<OwnedFd> {
     let key_size = u32::try_from(size_of::<u32>()).unwrap_or_default();
-    let (kind, flags, name) = (MAP_TYPE_ARRAY, MAPPABLE, padded(name));
     let mut attr = MapCreate { kind, key_size, value_size, entries, flags, inner_map: 0, numa_node: 0, name };
     // SAFETY: there are no addresses in it.
     unsafe { bpf(MAP_CREATE, &mut attr) }

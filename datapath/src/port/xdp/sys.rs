@@ -4,7 +4,7 @@
 
 use super::rings::Desc;
 use crate::port::bpf::Instruction;
-use crate::port::bpf::sys::bpf;
+use crate::port::bpf::sys::{bpf, create_map};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use rustix::net::xdp::XdpRingOffset;
 use std::io;
@@ -142,7 +142,6 @@ impl<T> Drop for RingMemory<T> {
     }
 }
 
-const MAP_CREATE: libc::c_int = 0;
 const MAP_UPDATE: libc::c_int = 2;
 const PROG_LOAD: libc::c_int = 5;
 const LINK_CREATE: libc::c_int = 28;
@@ -187,19 +186,6 @@ struct LinkCreate {
     target_ifindex: u32,
     attach_type: u32,
     flags: u32,
-}
-
-/// The leading fields of `union bpf_attr` for `BPF_MAP_CREATE`.
-#[repr(C)]
-struct MapCreate {
-    kind: u32,
-    key_size: u32,
-    value_size: u32,
-    entries: u32,
-    flags: u32,
-    inner_map: u32,
-    numa_node: u32,
-    name: [u8; 16],
 }
 
 /// The fields of `union bpf_attr` for `BPF_MAP_UPDATE_ELEM`.
@@ -252,11 +238,7 @@ pub fn link(program: BorrowedFd<'_>, ifindex: u32, flags: u32) -> io::Result<Own
 
 /// Makes a map of AF_XDP sockets, by queue.
 pub fn socket_map(entries: u32, name: [u8; 16]) -> io::Result<OwnedFd> {
-    let (kind, size) = (MAP_TYPE_XSKMAP, 4);
-    let mut attr =
-        MapCreate { kind, key_size: size, value_size: size, entries, flags: 0, inner_map: 0, numa_node: 0, name };
-    // SAFETY: there are no addresses in it.
-    unsafe { bpf(MAP_CREATE, &mut attr) }
+    create_map(MAP_TYPE_XSKMAP, 4, entries, 0, name)
 }
 
 /// Sets the socket of a queue in a map of [`socket_map`].
