@@ -587,17 +587,8 @@ mod tests {
         let tunnel = |remote: &str, local| of(Protocol::Vxlan, remote, local);
         let mut books = Books::default();
         books.add_bridge(bridge("br0")).unwrap();
-        let (id, device) = (books.new_port_id(), books.new_device_id());
         let spec = port("vx0", "br0", tunnel("192.0.2.2:4789", None));
-        let record = PortRecord {
-            id,
-            spec: spec.clone(),
-            device,
-            caps: Caps::NONE,
-            assisted: None,
-            counters: PerWorker::default(),
-        };
-        books.ports.insert("vx0".to_owned(), record);
+        enter(&mut books, &spec);
         assert!(books.check(&spec).is_ok(), "it does not clash with itself");
         let clash = books.check(&port("vx1", "br0", tunnel("192.0.2.2:4789", None))).unwrap_err().to_string();
         assert_eq!(
@@ -618,6 +609,13 @@ mod tests {
         assert_eq!(clash.to_string(), told);
     }
 
+    /// Enters a port into the books as if its device had been opened.
+    fn enter(books: &mut Books, spec: &PortSpec) {
+        let (id, device, counters) = (books.new_port_id(), books.new_device_id(), PerWorker::default());
+        let record = PortRecord { id, spec: spec.clone(), device, caps: Caps::NONE, assisted: None, counters };
+        books.ports.insert(spec.name.clone(), record);
+    }
+
     #[test]
     fn layer_3_tunnels_that_would_carry_the_same_packets_are_refused() {
         let ipip = |name: &str, remote: &str, routes: &[&str], vlan: u16| {
@@ -630,17 +628,8 @@ mod tests {
         };
         let mut books = Books::default();
         books.add_bridge(bridge("br0")).unwrap();
-        let (id, device) = (books.new_port_id(), books.new_device_id());
         let spec = ipip("ip0", "192.0.2.2:0", &["192.168.11.0/24"], 0);
-        let record = PortRecord {
-            id,
-            spec: spec.clone(),
-            device,
-            caps: Caps::NONE,
-            assisted: None,
-            counters: PerWorker::default(),
-        };
-        books.ports.insert("ip0".to_owned(), record);
+        enter(&mut books, &spec);
         assert!(books.check(&spec).is_ok(), "it does not clash with itself");
         let clash = books.check(&ipip("ip1", "192.0.2.3:0", &["192.168.11.0/24"], 0)).unwrap_err().to_string();
         assert_eq!(

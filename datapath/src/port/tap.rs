@@ -5,7 +5,7 @@
 //! ([`TapHandle::remove`]), never by the end of the process.
 //!
 //! With several workers each has a queue of its own, where the interface was made with several (`multi_queue`): the kernel
-//! decides once whether it has 1 or up to 256, and keeps a qdisc for each of the 256 (with pfifo_fast 3 MB in all), so one
+//! decides once whether it has 1 or up to 256, and keeps a qdisc for each of the 256, so one
 //! that is made for one worker has one. Where there are fewer queues than workers, the others send by one of theirs.
 //!
 //! A queue is owned by one worker thread; control keeps a second reference to the descriptor for the removal. One frame per
