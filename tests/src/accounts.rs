@@ -6,8 +6,8 @@ use crate::rpc::Rpc;
 use serde_json::json;
 
 /// What may be at any port: a full queue on a busy machine, and what pods and hosts say by themselves while the network is
-/// still being built.
-const ALWAYS_EXPECTED: [&str; 2] = ["tx_queue_full", "no_output"];
+/// still being built, be it in the moment between their port's coming up and the switch's hearing of that.
+const ALWAYS_EXPECTED: [&str; 3] = ["tx_queue_full", "no_output", "port_down"];
 
 /// Received, copied, generated and split frames are those transmitted, merged and dropped, when all is quiet.
 ///
