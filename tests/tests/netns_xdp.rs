@@ -71,6 +71,11 @@ fn jumbo_frames_pass() {
     for (space, device) in [(&one, "eth0"), (&two, "eth0"), (&*host, "p1"), (&*host, "p2")] {
         space.run(&format!("ip link set {device} mtu 9000"));
     }
+    // Told of too small an MTU by then, the pod's kernel would remember it for minutes.
+    eventually("the switch knows of the MTUs", || {
+        let known = ["p1", "p2"].map(|port| host.vsctl(&format!("get interface {port} mtu")).trim().to_owned());
+        if known == ["9000"; 2] { Ok(()) } else { Err(known.join(", ")) }
+    });
     eventually("a packet of 9000 bytes", || {
         let done = one.try_run("ping -M do -s 8972 -c 1 -W 0.5 10.0.0.2");
         if done.ok() { Ok(()) } else { Err(done.stdout) }
