@@ -10,7 +10,7 @@ use crate::port::packet::{self, PacketHandle, PacketSocket};
 use crate::port::raw_ip::RawIp;
 use crate::port::tap::{OpenedTap, Tap, TapHandle};
 use crate::port::udp::{UdpEndpoint, UdpHandle};
-use crate::port::xdp::{self, Umem};
+use crate::port::xdp::{self, Umem, XdpHandle};
 use crate::port::{Caps, Device, OpenError, Status};
 use crate::stats::QueueLoad;
 use crate::tunnel::{Endpoint, Protocol, ipip};
@@ -47,11 +47,7 @@ enum Kind {
         handle: PacketHandle,
         assisted: Option<Attached>,
     },
-    /// Of the device with this interface index, which has one such owner at a time.
-    Xdp {
-        name: String,
-        ifindex: u32,
-    },
+    Xdp(XdpHandle),
     Tap {
         name: String,
         handle: TapHandle,
@@ -102,8 +98,8 @@ pub struct Devices {
     keep_outs: KeepOuts,
     /// Set while a device has, or was to have, frames forwarded in the kernel.
     programs: Option<Programs>,
-    /// Interfaces whose AF_XDP device the worker has not given up yet.
-    closing_xdp: Vec<u32>,
+    /// AF_XDP devices that the workers have not given up yet: there is one owner of an interface at a time.
+    closing_xdp: Vec<XdpHandle>,
     /// The memory of AF_XDP ports.
     umem: Umem,
 }
@@ -137,9 +133,9 @@ impl Devices {
                 (vec![Box::new(socket)], Kind::Packet { name, handle, assisted: None }, applied)
             }
             PortKind::Xdp(xdp) => {
-                let (device, status) = xdp::open(&name, xdp, &mut self.umem)?;
+                let (queues, handle, status) = xdp::open(&name, xdp, &mut self.umem)?;
                 let applied = Applied { status, ifindex: Some(xdp.ifindex) };
-                (vec![device], Kind::Xdp { name, ifindex: xdp.ifindex }, applied)
+                (queues, Kind::Xdp(handle), applied)
             }
             PortKind::Internal => {
                 let (taps, handle, status) = self.open_tap(&name, workers)?;
@@ -233,9 +229,9 @@ impl Devices {
         }
         match self.records.remove(&device).map(|record| record.kind) {
             Some(Kind::Tap { handle, .. }) => drop(self.parked.insert(port.to_owned(), handle)),
-            Some(Kind::Xdp { ifindex, .. }) => {
-                self.closing_xdp.push(ifindex);
-                self.umem.note_closed(ifindex);
+            Some(Kind::Xdp(handle)) => {
+                self.umem.note_closed(handle.ifindex());
+                self.closing_xdp.push(handle);
             }
             _ => {}
         }
@@ -262,7 +258,7 @@ impl Devices {
 
     /// Whether the device of `kind` can only be opened when the change so far has ended.
     pub fn is_held_by_closing(&self, kind: &PortKind) -> bool {
-        matches!(kind, PortKind::Xdp(xdp) if self.closing_xdp.contains(&xdp.ifindex))
+        matches!(kind, PortKind::Xdp(xdp) if self.closing_xdp.iter().any(|handle| handle.ifindex() == xdp.ifindex))
     }
 
     /// Ends a change: TAPs that nobody took up again go, shared devices without users are closed. What that means for each
@@ -447,8 +443,7 @@ impl Kind {
         Ok(Some(match self {
             Self::None => return Ok(None),
             Self::Packet { name, handle, .. } => Box::new(packet::Sender::open(name, handle.ifindex())?),
-            // The rings of AF_XDP have one owner; the others send by packet sockets.
-            Self::Xdp { name, ifindex } => Box::new(packet::Sender::open(name, *ifindex)?),
+            Self::Xdp(handle) => Box::new(handle.sender()?),
             Self::Tap { handle, .. } => Box::new(handle.sender()),
             Self::Memory(port) => port.sender(),
             Self::Shared { udp: Some(udp), .. } => Box::new(udp.sender()?),

@@ -269,13 +269,22 @@ pub fn has_link(socket: BorrowedFd<'_>, name: &str) -> io::Result<bool> {
     Ok(ethtool::<8>(socket, name, GLINK)?[4..] != [0; 4])
 }
 
-/// `ETHTOOL_GCHANNELS`: how many queues the interface receives by.
-pub fn receive_queues(socket: BorrowedFd<'_>, name: &str) -> io::Result<u32> {
+/// How many queues an interface has.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct QueueCounts {
+    /// It receives by.
+    pub receive: u32,
+    /// It sends by.
+    pub transmit: u32,
+}
+
+/// `ETHTOOL_GCHANNELS`: how many queues the interface has.
+pub fn queue_counts(socket: BorrowedFd<'_>, name: &str) -> io::Result<QueueCounts> {
     const GCHANNELS: u32 = 0x3c;
     // `struct ethtool_channels`: the command, four maxima, then receive, transmit, other and combined queues.
     let channels = ethtool::<36>(socket, name, GCHANNELS)?;
     let field = |at: usize| u32::from_ne_bytes([channels[at], channels[at + 1], channels[at + 2], channels[at + 3]]);
-    Ok(field(20) + field(32))
+    Ok(QueueCounts { receive: field(20) + field(32), transmit: field(24) + field(32) })
 }
 
 /// An ethtool command that fills a structure of `LEN` bytes, which begins with the command.

@@ -1,53 +1,51 @@
 //! A network device through AF_XDP sockets: packets per second, for whoever asks (`options:io=af_xdp`).
 //!
 //! ```text
-//!  device ── program ─┬─ socket of queue 0 ─ rings ─┐
-//!            (pass?)  ├─ socket of queue 1 ─ rings ─┼─ chunks of one region ── the switch
-//!               │     └─ …                          │
-//!             host ······· packet socket ···········┘ frames to groups, where the host uses the device, too
+//!  device ── program ─┬─ socket of queue 0 ─ rings ─ chunks of a region ── worker 0
+//!            (pass?)  ├─ socket of queue 1 ─ rings ─ chunks of a region ── worker 1
+//!               │     └─ …                                                  ┊
+//!             host ······· packet socket, for frames to groups ········ of queue 0, where the host uses the device, too
 //! ```
 //!
 //! Frames are chunks of a [`Region`] that the kernel is lent and gives back, so one that goes from port to port is not
 //! copied by us; the room before it takes tags, tunnel headers and transmit metadata. A device knows no super-frames
 //! here, and does not tell of unfinished checksums, so these are recognised and finished.
 //!
-//! Owned by one worker thread. Whoever is on the device may send any bytes. The kernel's descriptors are checked
-//! against what it was lent. Program and sockets go with the process.
+//! Each queue is a [`Device`] of its own, with its own rings, which one worker thread at a time owns and both receives
+//! and sends by; nothing of it is shared with other workers but the list of free chunks, taken from many at a time. Control
+//! keeps what they have in common ([`XdpHandle`]). Whoever is on the device may send any bytes. The kernel's descriptors are
+//! checked against what it was lent. Program and sockets go with the process.
 //!
 //! Frames may also be moved by the crate `afxdp`, for comparison: see [`Backend`].
 
 #[cfg(feature = "afxdp")]
 mod afxdp;
 mod backend;
+mod device;
 mod program;
 mod queue;
 mod rings;
 mod socket;
 mod sys;
+mod umem;
 
 use super::packet::{self, PacketSocket};
-use super::sys::receive_queues;
-use super::{Caps, Device, OpenError, Rx, Status, Unsent};
-use crate::packet::{Batch, Frame, Pool, Region};
-use crate::switch::verdict::DropReason;
+use super::sys::{QueueCounts, queue_counts};
+use super::{Device, OpenError, Status};
 use crate::types::{L3Mtu, MacAddr};
 pub use backend::Backend;
 use backend::QueueIo;
+use device::XdpQueue;
 use program::{Program, Wanted};
-use queue::{Queue, Sent};
-use rustix::event::{EventfdFlags, eventfd};
+use queue::Queue;
 use rustix::net::{AddressFamily, SocketType, socket as any_socket};
-use socket::{Binding, RING, Socket};
-use std::collections::BTreeSet;
+use socket::{Binding, Socket};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Chunks of a region (64 MiB) and queues that share one: what they receive into is three quarters of it, the rest is
-/// for frames on their way.
-const REGION_CHUNKS: u32 = 16 * 1024;
-const QUEUES_OF_REGION: usize = (REGION_CHUNKS / RING * 3 / 4) as usize;
+use umem::Memory;
+pub use umem::Umem;
 
 /// How often what is busy is tried, and after how long again: for a third of a second, as others wait for this one. Where
 /// it is surely we who had it, as long as a kernel that is busy with other devices may take.
@@ -104,71 +102,6 @@ pub struct XdpSpec {
     pub mtu: Option<L3Mtu>,
 }
 
-/// The memory of all AF_XDP ports: regions, each shared by a few queues. Kept for the next ports when they go.
-#[derive(Debug, Default)]
-pub struct Umem {
-    regions: Vec<Arc<Region>>,
-    /// For each queue in use its region; dead once the port is gone.
-    users: Vec<(std::sync::Weak<()>, usize)>,
-    /// Devices of which an AF_XDP port was closed and none has been opened since.
-    just_closed: BTreeSet<u32>,
-}
-
-impl Umem {
-    /// A region for a port of so many queues, which uses it as long as it keeps the second value.
-    fn region_for(&mut self, queues: usize) -> io::Result<(Arc<Region>, Arc<()>)> {
-        self.users.retain(|(user, _)| user.strong_count() > 0);
-        let used = |region: usize| self.users.iter().filter(|(_, r)| *r == region).count();
-        let roomy = (0..self.regions.len()).find(|&r| used(r) == 0 || used(r) + queues <= QUEUES_OF_REGION);
-        let at = match roomy {
-            Some(at) => at,
-            None => {
-                self.regions.push(Region::new(REGION_CHUNKS)?);
-                self.regions.len() - 1
-            }
-        };
-        let user = Arc::new(());
-        self.users.extend(std::iter::repeat_n((Arc::downgrade(&user), at), queues));
-        Ok((Arc::clone(&self.regions[at]), user))
-    }
-
-    /// An AF_XDP port on this device is being closed.
-    pub fn note_closed(&mut self, ifindex: u32) {
-        self.just_closed.insert(ifindex);
-    }
-
-    /// How often to try to open this device.
-    fn patience_with(&self, ifindex: u32) -> u32 {
-        if self.just_closed.contains(&ifindex) { BUSY_ATTEMPTS_OF_OURS } else { BUSY_ATTEMPTS }
-    }
-
-    /// The regions there are.
-    #[must_use]
-    pub fn regions(&self) -> &[Arc<Region>] {
-        &self.regions
-    }
-}
-
-/// Where the frames of a port are.
-#[derive(Clone, Debug)]
-enum Memory {
-    /// In a region, which is in use as long as there is the second value.
-    Region(Arc<Region>, #[expect(dead_code, reason = "its being there is its use")] Arc<()>),
-    /// In that of the crate.
-    #[cfg(feature = "afxdp")]
-    OfCrate,
-}
-
-impl Memory {
-    fn of(backend: Backend, queues: u32, umem: &mut Umem) -> io::Result<Self> {
-        match backend {
-            Backend::Own => umem.region_for(queues as usize).map(|(region, user)| Self::Region(region, user)),
-            #[cfg(feature = "afxdp")]
-            Backend::Afxdp => Ok(Self::OfCrate),
-        }
-    }
-}
-
 /// One way to open a port.
 #[derive(Clone, Copy, Debug)]
 struct Way {
@@ -186,28 +119,34 @@ impl Way {
     }
 }
 
-/// Opens the device `name`, with what to say about it.
-pub(crate) fn open(name: &str, spec: &XdpSpec, umem: &mut Umem) -> Result<(Box<dyn Device>, Status), OpenError> {
+/// A device that was opened: its queues, each for a worker, control's hold on it, and what to say about it.
+pub(crate) type OpenedXdp = (Vec<Box<dyn Device>>, XdpHandle, Status);
+
+/// Opens the device `name`.
+pub(crate) fn open(name: &str, spec: &XdpSpec, umem: &mut Umem) -> Result<OpenedXdp, OpenError> {
     let failed = |call, source, hint: &str| OpenError { device: name.to_owned(), call, source, hint: hint.to_owned() };
     let has = queues_of(name);
-    let queues = spec.queues.unwrap_or(has);
-    if queues != has {
+    let queues = spec.queues.unwrap_or(has.receive);
+    if queues != has.receive {
         let source = io::Error::from_raw_os_error(libc::EINVAL);
         let hint = format!(
-            "n_rxq={queues}, and the device has {has}: frames of other queues would be lost; leave n_rxq out, or \
-             'ethtool -L {name} combined {queues}' (of a veth: rx {queues} tx {queues})"
+            "n_rxq={queues}, and the device has {}: frames of other queues would be lost; leave n_rxq out, or \
+             'ethtool -L {name} combined {queues}' (of a veth: rx {queues} tx {queues})",
+            has.receive
         );
         return Err(failed("taking its queues", source, &hint));
     }
-    let memory = Memory::of(spec.backend, queues, umem);
-    let memory = memory.map_err(|e| failed("making memory for frames", e, "is there enough?"))?;
-    let mut refusals: Vec<(Way, (&'static str, io::Error))> = Vec::new();
+    let memories: io::Result<Vec<_>> = (0..queues).map(|_| Memory::of(spec.backend, umem)).collect();
+    let memories = memories.map_err(|e| failed("making memory for frames", e, "is there enough?"))?;
+    let mut refusals: Vec<(Way, Refusal)> = Vec::new();
     for way in Way::all(spec.mode, spec.backend) {
-        match patiently(umem.patience_with(spec.ifindex), || XdpPort::open(name, spec, way, queues, &memory)) {
+        let open = || XdpPort::open(name, spec, way, has.transmit, &memories);
+        match patiently(umem.patience_with(spec.ifindex), open) {
             Ok(port) => {
-                umem.just_closed.remove(&spec.ifindex);
-                let status = port.status(spec.backend, way, &refusals);
-                return Ok((Box::new(port), status));
+                umem.note_opened(spec.ifindex);
+                let status = port.status(spec, way, &refusals);
+                let queues = port.queues.into_iter().map(|queue| Box::new(queue) as _).collect();
+                return Ok((queues, port.handle, status));
             }
             Err(why) => refusals.push((way, why)),
         }
@@ -235,10 +174,11 @@ fn patiently<T>(attempts: u32, mut attempt: impl FnMut() -> Result<T, Refusal>) 
     attempt()
 }
 
-/// How many queues a device receives by: one where its driver cannot tell.
-fn queues_of(name: &str) -> u32 {
+/// How many queues a device has: one where its driver cannot tell.
+fn queues_of(name: &str) -> QueueCounts {
     let any = any_socket(AddressFamily::INET, SocketType::DGRAM, None).map_err(io::Error::from);
-    any.and_then(|any| receive_queues(any.as_fd(), name)).unwrap_or(1).max(1)
+    let counts = any.and_then(|any| queue_counts(any.as_fd(), name)).unwrap_or_default();
+    QueueCounts { receive: counts.receive.max(1), transmit: counts.transmit.max(1) }
 }
 
 /// What to do about a refusal.
@@ -264,29 +204,35 @@ fn hint(name: &str, spec: &XdpSpec, way: Way, error: &io::Error) -> String {
     }
 }
 
-/// A device by AF_XDP.
-struct XdpPort {
-    /// Takes the program off the device; before the sockets are closed, so that no frame is lost to a missing socket.
+/// Control's hold on a device whose queues workers have.
+#[derive(Debug)]
+pub struct XdpHandle {
+    name: String,
+    ifindex: u32,
+    /// Takes the program off the device; to be dropped before the queues, so that no frame is lost to a missing socket.
     _link: OwnedFd,
-    queues: Vec<Box<dyn QueueIo>>,
-    program: Program,
-    /// Has the device take frames for any station, and on one that the host uses receives those to groups.
-    beside: Beside,
-    /// Readable while frames wait that the device did not take.
-    retry: OwnedFd,
-    /// Frames that the kernel dropped while it went on with what waited; told with the next that are sent.
-    late: Unsent,
-    /// Why nothing can be sent any more.
-    broken: Option<i32>,
-    /// Whether the kernel may have dropped frames since it was last asked.
-    was_full: bool,
-    _memory: Memory,
+    /// Has the device take frames for any station.
+    _promiscuous: Option<OwnedFd>,
 }
 
-/// The packet socket beside the AF_XDP sockets.
-enum Beside {
-    Promiscuous(#[expect(dead_code, reason = "its being open is its use")] OwnedFd),
-    Groups(Box<PacketSocket>),
+impl XdpHandle {
+    /// The device's index.
+    pub(crate) fn ifindex(&self) -> u32 {
+        self.ifindex
+    }
+
+    /// What a worker sends by that has no queue: rings have one owner.
+    pub(crate) fn sender(&self) -> Result<packet::Sender, OpenError> {
+        packet::Sender::open(&self.name, self.ifindex)
+    }
+}
+
+/// A device that has been opened in one way.
+struct XdpPort {
+    queues: Vec<XdpQueue>,
+    handle: XdpHandle,
+    /// Whether it puts VLAN tags back.
+    sees_tags: bool,
 }
 
 type Refusal = (&'static str, io::Error);
@@ -321,41 +267,37 @@ fn open_queue(
 }
 
 impl XdpPort {
-    fn open(name: &str, spec: &XdpSpec, way: Way, queues: u32, memory: &Memory) -> Result<Self, Refusal> {
+    /// Opens it with a queue for each of `memories`, of which it can send by `senders`.
+    fn open(name: &str, spec: &XdpSpec, way: Way, senders: u32, memories: &[Memory]) -> Result<Self, Refusal> {
         let (ifindex, native) = (spec.ifindex, way.mode != Mode::Generic);
         let wanted = Wanted { ifindex, native, frags: way.frags, host: &spec.host };
-        let program = Program::load(&wanted, queues).map_err(|e| ("loading its program", e))?;
+        let program = Program::load(&wanted, memories.len() as u32).map_err(|e| ("loading its program", e))?;
         // The crate would bring a program of its own, which stays behind, if it did not find ours on the device.
         let early = (!spec.backend.is_own()).then(|| attach(&program, &wanted)).transpose()?;
-        let open = |queue| open_queue(name, spec, way, queue, memory, &program);
-        let queues = (0..queues).map(open).collect::<Result<Vec<_>, Refusal>>()?;
-        let index = libc::c_int::try_from(ifindex).unwrap_or(0);
-        let beside = match spec.host.is_empty() {
-            true => packet::socket(index).map(Beside::Promiscuous),
-            false => PacketSocket::of_groups(ifindex).map(|socket| Beside::Groups(Box::new(socket))),
+        let open = |(queue, memory): (u32, &Memory)| {
+            let io = open_queue(name, spec, way, queue, memory, &program)?;
+            let sender = (queue >= senders).then(|| packet::Sender::open(name, ifindex)).transpose();
+            XdpQueue::new(io, memory.clone(), sender.map_err(|e| (e.call, e.source))?)
         };
-        let beside = beside.map_err(|e| ("having it take all frames", e))?;
-        let retry =
-            eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|e| ("making an eventfd", e.into()))?;
+        let mut queues = (0..).zip(memories).map(open).collect::<Result<Vec<_>, Refusal>>()?;
+        let failed = |e| ("having it take all frames", e);
+        let promiscuous = match (queues.first_mut(), spec.host.is_empty()) {
+            (Some(first), false) => {
+                first.add_groups(PacketSocket::of_groups(ifindex).map_err(failed)?);
+                None
+            }
+            _ => Some(packet::socket(libc::c_int::try_from(ifindex).unwrap_or(0)).map_err(failed)?),
+        };
         // Last: from here on frames come in.
         let link = early.map_or_else(|| attach(&program, &wanted), Ok)?;
-        Ok(Self {
-            _link: link,
-            queues,
-            program,
-            beside,
-            retry,
-            late: vec![],
-            broken: None,
-            was_full: false,
-            _memory: memory.clone(),
-        })
+        let handle = XdpHandle { name: name.to_owned(), ifindex, _link: link, _promiscuous: promiscuous };
+        Ok(Self { queues, handle, sees_tags: program.sees_tags })
     }
 
     /// What is in use, and what was refused before.
-    fn status(&self, backend: Backend, way: Way, refusals: &[(Way, Refusal)]) -> Status {
-        let copying = if self.queues.iter().all(|q| q.zero_copy()) { "zero-copy" } else { "copied by the kernel" };
-        let n = self.queues.len();
+    fn status(&self, spec: &XdpSpec, way: Way, refusals: &[(Way, Refusal)]) -> Status {
+        let copying = if self.queues.iter().all(XdpQueue::zero_copy) { "zero-copy" } else { "copied by the kernel" };
+        let (n, backend) = (self.queues.len(), spec.backend);
         let what = if way.mode == Mode::Generic { "generic" } else { "native" };
         let mut status = vec![
             ("io".to_owned(), format!("af_xdp ({what}, {copying}, {n} queue{})", if n == 1 { "" } else { "s" })),
@@ -377,7 +319,7 @@ impl XdpPort {
         } else if !way.frags {
             say("xdp_frags", "off: the kernel or the driver takes no frame larger than a page");
         }
-        if !self.program.sees_tags {
+        if !self.sees_tags {
             say(
                 "xdp_vlan_warning",
                 "VLAN tags that the device takes out of frames are lost here (seeing them needs Linux 6.8, a driver \
@@ -387,103 +329,22 @@ impl XdpPort {
         }
         if !backend.is_own() {
             say("xdp_tx_checksum", "finished by the switch: xdp-backend=afxdp knows no transmit metadata");
-        } else if !self.fills_checksums() {
+        } else if !self.queues.iter().all(XdpQueue::fills_checksums) {
             say("xdp_tx_checksum", "finished by the switch: the kernel takes no transmit metadata before Linux 6.8");
         }
-        if let Beside::Groups(_) = self.beside {
+        let by_packet = self.queues.iter().filter(|queue| queue.sends_by_packet()).count();
+        if by_packet > 0 {
+            let text = format!(
+                "the device sends by {} queues only, so workers of the other {by_packet} send by packet sockets, slower; \
+                 'ethtool -L DEVICE tx {n}'",
+                n - by_packet
+            );
+            say("xdp_tx_warning", &text);
+        }
+        if !spec.host.is_empty() {
             say("host", "keeps its addresses on the device: frames to these go to it, those to groups to both");
         }
         status
-    }
-
-    fn fills_checksums(&self) -> bool {
-        self.queues.iter().all(|q| q.fills_checksums())
-    }
-
-    /// Counts what the kernel has dropped; asked only after frames came in faster than they were taken.
-    fn count_lost(&mut self, lost: &mut Vec<(DropReason, u64)>) {
-        if std::mem::take(&mut self.was_full) {
-            let n = self.queues.iter_mut().map(|q| q.newly_lost()).sum();
-            if n > 0 {
-                lost.push((DropReason::RxOverflow, n));
-            }
-        }
-    }
-
-    /// Notes how sending ended, to go on with what waits, or to report the end.
-    fn note(&mut self, how: Sent) {
-        if let Sent::Broken(errno) = how {
-            self.broken = Some(errno);
-        }
-        if matches!(how, Sent::Stalled | Sent::Broken(_)) {
-            // A full counter is readable already.
-            let _ = rustix::io::write(&self.retry, &1_u64.to_ne_bytes());
-        }
-    }
-
-    /// Woken without a frame: goes on with what the device did not take before; the error if it is gone.
-    fn go_on(&mut self, pool: &mut Pool) -> Option<i32> {
-        let _ = rustix::io::read(&self.retry, &mut [0; 8]);
-        for at in 0..self.queues.len() {
-            if self.queues[at].is_stalled() {
-                let how = self.queues[at].kick(pool, &mut self.late);
-                self.note(how);
-            }
-        }
-        let error = self.queues.iter().map(|q| q.error()).find(|&errno| errno != 0);
-        self.broken.or(error.map(|errno| if errno == libc::ENETDOWN { libc::ENODEV } else { errno }))
-    }
-}
-
-impl Device for XdpPort {
-    fn caps(&self) -> Caps {
-        Caps { partial_csum: self.fills_checksums(), ..Caps::NONE }
-    }
-
-    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        let mut all: Vec<_> = self.queues.iter().map(|q| q.fd()).collect();
-        all.push(self.retry.as_fd());
-        if let Beside::Groups(socket) = &self.beside {
-            all.extend(socket.descriptors());
-        }
-        all
-    }
-
-    fn receive(&mut self, pool: &mut Pool, batch: &mut Batch, lost: &mut Vec<(DropReason, u64)>) -> Rx {
-        let before = batch.len();
-        let mut more = false;
-        for at in 0..self.queues.len() {
-            more |= self.queues[at].receive(pool, batch, lost);
-        }
-        if let Beside::Groups(socket) = &mut self.beside
-            && !batch.is_full()
-        {
-            match socket.receive(pool, batch, lost) {
-                Rx::More => more = true,
-                Rx::Empty => {}
-                dead @ Rx::Dead(_) => return dead,
-            }
-        }
-        self.was_full |= more;
-        if more {
-            return Rx::More;
-        }
-        self.count_lost(lost);
-        if batch.len() == before {
-            // Woken for nothing: to go on sending, or because the device is gone.
-            if let Some(errno) = self.go_on(pool) {
-                return Rx::Dead(errno);
-            }
-        }
-        Rx::Empty
-    }
-
-    fn send(&mut self, pool: &mut Pool, frames: &mut Vec<Frame>, unsent: &mut Unsent) -> u64 {
-        // One worker sends, so one queue keeps frames in order.
-        unsent.append(&mut self.late);
-        let (sent, how) = self.queues[0].send(pool, frames, unsent);
-        self.note(how);
-        sent
     }
 }
 
