@@ -49,3 +49,18 @@ pub fn counters(host: &Host) -> Vec<(String, u64)> {
         if come == gone && come > 0 { Ok(counters) } else { Err(format!("{come} came, {gone} went: {text}")) }
     })
 }
+
+/// Chunks of the memory of AF_XDP ports, which one region is enough for: free, the kernel's, the workers'.
+///
+/// # Panics
+/// If there are several regions, or none.
+#[must_use]
+pub fn umem(host: &Host) -> [u64; 3] {
+    let shown = Rpc::connect(&host.socket().with_file_name("db.ctl")).call("umem/show", &json!([]));
+    let text = shown["result"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(text.lines().count(), 1, "one region is enough: {text}");
+    ["free ", "kernel ", "workers "].map(|key| {
+        let number = text.split(key).nth(1).and_then(|rest| rest.split([',', '\n']).next()?.parse().ok());
+        number.unwrap_or_else(|| panic!("no '{key}' in {text}"))
+    })
+}

@@ -154,3 +154,18 @@ pub fn skip(why: &str) {
     assert!(!require_all(), "{why} (VSWITCH_REQUIRE_ALL=1 forbids skipping)");
     eprintln!("skipped: {why}");
 }
+
+/// Whether CPUs 0 and 1 are there for us; says that `test` is skipped where they are not.
+///
+/// # Panics
+/// If they are not and nothing may be skipped, or `/proc` is not there.
+#[must_use]
+pub fn two_cpus(test: &str) -> bool {
+    let status = fs::read_to_string("/proc/self/status").expect("the status of this process");
+    let mask = status.lines().find_map(|l| l.strip_prefix("Cpus_allowed:")).expect("CPUs").trim().to_owned();
+    let low = mask.rsplit(',').next().and_then(|part| u64::from_str_radix(part, 16).ok()).unwrap_or(0);
+    if low & 3 != 3 {
+        skip(&format!("{test}: CPUs 0 and 1 are not both there"));
+    }
+    low & 3 == 3
+}

@@ -167,35 +167,6 @@ fn what_cannot_be_had_is_one_error() {
 }
 
 #[test]
-fn several_queues_are_received_from() {
-    let Some(lab) = Lab::open() else { return };
-    let host = lab.host("host");
-    let (one, two) = (lab.space("one"), lab.pod("two", &host, "p2", "10.0.0.2/24"));
-    host.run(&format!(
-        "ip link add p1 numrxqueues 2 numtxqueues 2 type veth peer name eth0 numrxqueues 2 numtxqueues 2 netns {}",
-        one.name
-    ));
-    for (space, device) in [(&*host, "p1"), (&one, "eth0")] {
-        space.run(&format!("ethtool -L {device} rx 2 tx 2"));
-        space.run(&format!("ip link set {device} up"));
-    }
-    one.run("ip addr add 10.0.0.1/24 dev eth0");
-    host.vsctl("add-br br0");
-    host.vsctl("add-port br0 p1 type=afxdp n_rxq=2 -- add-port br0 p2 type=afxdp");
-    assert_eq!(status(&host, "p1", "io"), "af_xdp (native, copied by the kernel, 2 queues)");
-    one.reaches("10.0.0.2");
-    // Flows of the pod are spread over its queues.
-    let rate = one.try_tcp(&two, "10.0.0.2", "--time 1 --parallel 16").unwrap_or_else(|why| panic!("{why}"));
-    assert!(rate > FLOWS, "{:.1} Mbit/s", rate / 1e6);
-    let counters = host.run("ethtool -S p1");
-    for queue in [0, 1] {
-        let key = format!("rx_queue_{queue}_xdp_redirect:");
-        let count = counters.lines().find_map(|line| line.trim().strip_prefix(&key)?.trim().parse::<u64>().ok());
-        assert!(count.is_some_and(|n| n > 0), "nothing came by queue {queue}: {counters}");
-    }
-}
-
-#[test]
 fn an_idle_port_uses_no_cpu() {
     let Some(lab) = Lab::open() else { return };
     let (mut host, one, two) = two_pods(&lab);

@@ -10,7 +10,7 @@ use crate::netlink::link::LinkTable;
 use crate::reconcile::apply::Applier;
 use crate::reconcile::desired::Desired;
 use crate::told::Basis;
-use datapath::control::{AddressFlaps, MirrorStats, PortStats, Totals};
+use datapath::control::{AddressFlaps, MirrorStats, PortStats, PortWorkers, Totals};
 use datapath::switch::verdict::DropReason;
 use datapath::types::MacAddr;
 use ovsdb::db::{Database, Prepared};
@@ -38,8 +38,8 @@ pub struct Outcome<'a> {
     pub links: &'a LinkTable,
     /// Port numbers by interface row.
     pub ofports: &'a BTreeMap<Uuid, u16>,
-    /// The workers that receive from a port, by its name.
-    pub workers: &'a dyn Fn(&str) -> Vec<usize>,
+    /// The workers that have to do with a port, by its name.
+    pub workers: &'a dyn Fn(&str) -> PortWorkers,
     /// Why workers are not as asked for.
     pub workers_error: Option<&'a str>,
 }
@@ -346,7 +346,7 @@ mod tests {
             applier: &applier,
             links: &links,
             ofports: &ofports,
-            workers: &|_| vec![],
+            workers: &|_| PortWorkers::default(),
             workers_error: None,
         };
         assert_eq!(outcome.error(p1), None);
@@ -370,7 +370,7 @@ mod tests {
             applier: &Applier::default(),
             links: &LinkTable::default(),
             ofports: &BTreeMap::from([(own.uuid, 65_534)]),
-            workers: &|_| vec![],
+            workers: &|_| PortWorkers::default(),
             workers_error: Some("pmd-cpu-mask=0: no"),
         };
         let rows = outcome.rows(&outcome.interfaces());

@@ -8,7 +8,7 @@ use crate::config::Notes;
 use crate::netlink::ethtool::LinkMode;
 use crate::netlink::link::Link;
 use crate::status::detached;
-use datapath::control::{Applied, PortSpec};
+use datapath::control::{Applied, PortSpec, PortWorkers};
 use ovsdb::db::Database;
 use ovsdb::value::Datum;
 use std::borrow::Cow;
@@ -34,8 +34,8 @@ pub struct Basis<'a> {
     pub spec: Option<Cow<'a, PortSpec>>,
     /// What the datapath said about it.
     pub facts: Option<Cow<'a, Applied>>,
-    /// The workers that receive from it, by their numbers.
-    pub workers: Vec<usize>,
+    /// The workers that have to do with it.
+    pub workers: PortWorkers,
     /// Its OpenFlow port number.
     pub ofport: u16,
 }
@@ -65,10 +65,7 @@ impl Basis<'_> {
             status.insert("driver_name".to_owned(), kind);
         }
         status.extend(self.facts.iter().flat_map(|f| f.status.clone()));
-        if !self.workers.is_empty() {
-            let workers: Vec<_> = self.workers.iter().map(usize::to_string).collect();
-            status.insert("worker".to_owned(), workers.join(","));
-        }
+        status.extend(about_workers(&self.workers));
         BTreeMap::from([
             ("ofport", Datum::integer(i64::from(self.ofport))),
             ("error", self.incomplete.as_deref().map_or(Datum::empty_set(), Datum::string)),
@@ -103,6 +100,22 @@ impl Basis<'_> {
             ofport: self.ofport,
         }
     }
+}
+
+/// Which workers receive from a port, and which of them had better have a queue of it, too.
+fn about_workers(PortWorkers { receiving, by_packet }: &PortWorkers) -> impl Iterator<Item = (String, String)> + use<> {
+    let list = |workers: &[usize]| workers.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+    let receive = (!receiving.is_empty()).then(|| ("worker".to_owned(), list(receiving)));
+    let warning = (!by_packet.is_empty()).then(|| {
+        let (which, all) = (list(by_packet), receiving.len() + by_packet.len());
+        let text = format!(
+            "worker {which} has no queue of the device and sends to it by a packet socket, slower; 'ethtool -L DEVICE \
+             combined {all}' (of a veth: rx {all} tx {all}), then 'vsctl set interface DEVICE options:n_rxq={all}' gives \
+             each one"
+        );
+        ("worker_warning".to_owned(), text)
+    });
+    receive.into_iter().chain(warning)
 }
 
 /// The basis of each interface's row as it was last written, and the row's version since.
@@ -147,4 +160,22 @@ impl Told {
 
 fn version_of(database: &Database, interface: &Uuid) -> Option<Uuid> {
     Some(database.row("Interface", interface)?.version())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_without_a_queue_are_named() {
+        let told = |receiving: &[usize], by_packet: &[usize]| -> BTreeMap<String, String> {
+            about_workers(&PortWorkers { receiving: receiving.into(), by_packet: by_packet.into() }).collect()
+        };
+        assert_eq!(told(&[], &[]), BTreeMap::new());
+        assert_eq!(told(&[0, 2], &[]), BTreeMap::from([("worker".to_owned(), "0,2".to_owned())]));
+        let fewer = told(&[1], &[0, 2]);
+        assert_eq!(fewer["worker"], "1");
+        let warning = &fewer["worker_warning"];
+        assert!(warning.starts_with("worker 0,2 has no queue") && warning.contains("combined 3'"), "{warning}");
+    }
 }

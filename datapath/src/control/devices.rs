@@ -1,7 +1,7 @@
 //! Opening and closing of devices on the control side: who owns one, who shares one, which worker receives from which of
 //! their queues, what a closed TAP leaves behind.
 
-use super::spec::{Applied, ApplyError, PortKind, PortSpec};
+use super::spec::{Applied, ApplyError, PortKind, PortSpec, PortWorkers};
 use crate::packet::Region;
 use crate::port::assist::{Attached, Programs, Table};
 use crate::port::keep_out::KeepOuts;
@@ -363,6 +363,15 @@ impl Devices {
     /// The queues of a device.
     pub fn queues(&self, device: DeviceId) -> &[Queue] {
         self.records.get(&device).map_or(&[], |record| &record.queues)
+    }
+
+    /// The workers that have to do with a device.
+    pub fn workers_of(&self, device: DeviceId) -> PortWorkers {
+        let Some(record) = self.records.get(&device) else { return PortWorkers::default() };
+        let receives = |worker: &usize| record.queues.iter().any(|queue| queue.worker == *worker);
+        let (receiving, others) = (0..self.changes.len()).partition(receives);
+        let by_packet = if matches!(record.kind, Kind::Xdp(_)) { others } else { Vec::new() };
+        PortWorkers { receiving, by_packet }
     }
 
     fn give(&mut self, id: RxQueue, worker: usize) {

@@ -11,8 +11,8 @@ mod workers;
 
 pub use spec::{
     Action, AddressFlaps, Applied, ApplyError, BridgeSpec, DatapathEvent, MAX_MIRRORS, MirrorOutput, MirrorSpec,
-    MirrorStats, MtuPolicy, PortKind, PortSpec, PortStats, QueueStats, StaticSpec, Totals, UmemStats, XdpBackend,
-    XdpMode, XdpSpec,
+    MirrorStats, MtuPolicy, PortKind, PortSpec, PortStats, PortWorkers, QueueStats, StaticSpec, Totals, UmemStats,
+    XdpBackend, XdpMode, XdpSpec,
 };
 pub use workers::WorkersError;
 
@@ -204,14 +204,10 @@ impl Datapath {
         self.workers.cpus().collect()
     }
 
-    /// The workers that receive from a port, by their numbers; none for a patch port.
+    /// The workers that have to do with a port; none if there is no such port.
     #[must_use]
-    pub fn workers_of(&self, port: &str) -> Vec<usize> {
-        let Some(record) = self.books.ports.get(port) else { return Vec::new() };
-        let mut workers: Vec<_> = self.devices.queues(record.device).iter().map(|queue| queue.worker).collect();
-        workers.sort_unstable();
-        workers.dedup();
-        workers
+    pub fn workers_of(&self, port: &str) -> PortWorkers {
+        self.books.ports.get(port).map_or_else(PortWorkers::default, |record| self.devices.workers_of(record.device))
     }
 
     /// All receive queues, by worker.
@@ -666,7 +662,7 @@ mod tests {
         };
         let actions = std::iter::once(Action::AddBridge(bridge("br0"))).chain(names.iter().zip(&ports).map(add));
         assert!(datapath.apply(actions.collect()).iter().all(Result::is_ok));
-        let workers = |datapath: &Datapath| names.map(|name| datapath.workers_of(name)[0]);
+        let workers = |datapath: &Datapath| names.map(|name| datapath.workers_of(name).receiving[0]);
         for (last, (cpus, expected)) in
             (1..).zip([(vec![cpu; 2], [1, 1, 0, 0]), (vec![], [0; 4]), (vec![cpu; 3], [1, 1, 2, 0])])
         {

@@ -340,6 +340,15 @@ pub struct UmemStats {
     pub lent: u32,
 }
 
+/// The workers that have to do with a port, by their numbers.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct PortWorkers {
+    /// Those that receive from it; none for a patch port.
+    pub receiving: Vec<usize>,
+    /// Those that have no queue of an AF_XDP port, and send to it by packet sockets.
+    pub by_packet: Vec<usize>,
+}
+
 /// What a receive queue is and costs.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct QueueStats {

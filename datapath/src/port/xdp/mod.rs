@@ -335,8 +335,8 @@ impl XdpPort {
         let by_packet = self.queues.iter().filter(|queue| queue.sends_by_packet()).count();
         if by_packet > 0 {
             let text = format!(
-                "the device sends by {} queues only, so workers of the other {by_packet} send by packet sockets, slower; \
-                 'ethtool -L DEVICE tx {n}'",
+                "the device can be sent to by {} of its {n} queues only, and workers of the others send by packet sockets, \
+                 slower; 'ethtool -L DEVICE tx {n}', then add the port anew",
                 n - by_packet
             );
             say("xdp_tx_warning", &text);

@@ -1,5 +1,6 @@
 //! Against the kernel, in network namespaces; needs root. What a daemon's tests see from outside is not repeated here.
 
+use super::socket::RING;
 use super::*;
 use crate::packet::{Batch, ChecksumState, Frame, Pool};
 use crate::port::Rx;
@@ -24,6 +25,11 @@ struct Space(String);
 
 impl Space {
     fn new(name: &str) -> Option<Self> {
+        Self::with_queues(name, 1, 1)
+    }
+
+    /// Where `v0` has so many queues to send by and to receive by, and `v1` as many as both need.
+    fn with_queues(name: &str, tx: u32, rx: u32) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             assert!(std::env::var("VSWITCH_REQUIRE_ALL").as_deref() != Ok("1"), "{name}: needs root");
             eprintln!("skipped: {name}: needs root");
@@ -33,7 +39,8 @@ impl Space {
         assert_eq!(run(&format!("ip netns add {}", space.0)), "");
         let ip = |line: &str| assert_eq!(run(&format!("ip -n {} {line}", space.0)), "", "{line}");
         run(&format!("ip netns exec {} sysctl -qw net.ipv6.conf.default.disable_ipv6=1", space.0));
-        ip("link add v0 numtxqueues 1 numrxqueues 1 type veth peer name v1 numtxqueues 1 numrxqueues 1");
+        let v1 = format!("v1 numtxqueues {rx} numrxqueues {tx}");
+        ip(&format!("link add v0 numtxqueues {tx} numrxqueues {rx} type veth peer name {v1}"));
         ip("link set v0 up");
         ip("link set v1 up");
         Some(space)
@@ -285,6 +292,50 @@ fn frames_pass_in_order_by_any_backend() {
         let too_long = vec![frame(STATION, 0, 60), frame(STATION, 0, 4000), frame(STATION, 0, 60)];
         assert_eq!(send(&mut *a, &mut pool, too_long), (2, vec![DropReason::TxTooBig]));
         receive(&mut *b, &mut pool, 2);
+    }
+}
+
+/// What is sent by a queue of a veth comes by the one of that number at its far end.
+#[test]
+fn each_queue_receives_and_sends_by_itself() {
+    let Some(space) = Space::with_queues("queues", 3, 3) else { return };
+    let (mut umem, mut pool) = (Umem::default(), Pool::new(64));
+    let ((mut a, status), (mut b, _)) = (space.open("v0", &mut umem, &[]), space.open("v1", &mut umem, &[]));
+    assert_eq!((a.queues.len(), b.queues.len()), (3, 3));
+    assert!(status.contains(&("n_rxq".to_owned(), "3".to_owned())), "{status:?}");
+    for round in 0..200 {
+        for (number, (one, other)) in (0..).zip(a.queues.iter_mut().zip(&mut b.queues)) {
+            let frames = |from: u8| (from..from + 8).map(|n| frame(STATION, n, 60)).collect::<Vec<_>>();
+            assert_eq!(send(&mut **one, &mut pool, frames(8 * number)), (8, vec![]), "round {round}");
+            let there = receive(&mut **other, &mut pool, 8);
+            let numbers: Vec<u8> = there.iter().map(|f| f.bytes()[14]).collect();
+            assert_eq!(numbers, (8 * number..8 * number + 8).collect::<Vec<_>>(), "round {round}");
+            assert_eq!(send(&mut **other, &mut pool, there), (8, vec![]));
+            receive(&mut **one, &mut pool, 8).into_iter().for_each(|f| pool.recycle(f));
+        }
+    }
+    let region = Arc::clone(&umem.regions()[0]);
+    assert_eq!((umem.regions().len(), region.lent()), (1, 6 * RING));
+    // One after the other goes, and each gives its chunks back.
+    let queues: Vec<_> = a.queues.drain(..).chain(b.queues.drain(..)).collect();
+    for (gone, queue) in (1..).zip(queues) {
+        drop(queue);
+        assert_eq!(region.lent(), (6 - gone) * RING);
+    }
+    assert_eq!(region.free() + pool.spare_chunks(&region), region.chunks() as usize);
+}
+
+/// The kernel would neither send by a queue that is not there nor refuse to.
+#[test]
+fn a_queue_that_cannot_be_sent_by_has_a_packet_socket() {
+    let Some(space) = Space::with_queues("tx", 1, 2) else { return };
+    let (mut umem, mut pool) = (Umem::default(), Pool::new(64));
+    let ((mut a, status), (mut b, _)) = (space.open("v0", &mut umem, &[]), space.open("v1", &mut umem, &[]));
+    let warning = status.iter().find(|(key, _)| key == "xdp_tx_warning").map(|(_, text)| text.as_str());
+    assert!(warning.is_some_and(|text| text.contains("by 1 of its 2 queues only")), "{status:?}");
+    for (number, queue) in (0..).zip(&mut a.queues) {
+        assert_eq!(send(&mut **queue, &mut pool, vec![frame(STATION, number, 60)]), (1, vec![]));
+        assert_eq!(receive(&mut *b.queues[0], &mut pool, 1)[0].bytes()[14], number);
     }
 }
 
