@@ -1,11 +1,12 @@
-//! Putting TCP segments together again: what arrives from a tunnel as many datagrams leaves as one super-frame.
+//! Putting TCP segments together again: what arrives one by one, by a tunnel or by AF_XDP, leaves as one super-frame.
 //!
 //! The rules are those of the kernel's GRO: segments of one flow with the same headers and consecutive sequence numbers,
 //! of equal size except the last, until FIN, PSH or a shorter segment ends the run. What is merged can be cut again
 //! into the same segments. IP options, IPv6 extension headers, fragments, SYN, RST and URG are never merged.
 //!
 //! A merged frame carries an unfinished checksum, which would hide an error on the way here: so every segment's checksums
-//! are verified before it is merged, and a segment with a wrong one stays as it came, for its receiver to refuse.
+//! are verified before it is merged, and a segment with a wrong one stays as it came, for its receiver to refuse. One that
+//! came unfinished, or verified by a device, says so in its metadata and is not summed up.
 //!
 //! Merging is done inside the buffer that the first segment arrived in: payload moves towards the front over the headers
 //! that are no longer needed, and what arrived in another buffer is appended. The first segment's header is the template;
@@ -13,17 +14,19 @@
 //! number.
 
 use super::checksum::{self, partial_state};
-use crate::packet::{ChecksumState, Frame, Gso, GsoKind};
+use crate::packet::{ChecksumState, Frame, Gso, GsoKind, Pool};
 use crate::types::L3Mtu;
 use crate::wire::checksum::Sum;
 use crate::wire::parse::{Headers, IpVersion, Network, parse};
-use crate::wire::{be16, be32, ethernet, ipv4, ipv6, put16, tcp};
+use crate::wire::{be16, be32, ethernet, ipv4, ipv6, put16, tcp, vlan};
 use std::ops::Range;
 
 /// The largest IP packet that a merge makes: what an IPv4 total length can say.
 const MAX_PACKET: usize = 65_535;
 /// The segment size for a super-frame whose own is not known, where no MTU is known either.
 const USUAL_MTU: usize = 1500;
+/// A frame of fewer bytes goes as fast by itself.
+const WORTH_MERGING: usize = 256;
 
 /// A frame in a buffer that later frames, of the same buffer or of others, may be merged into.
 #[derive(Debug)]
@@ -32,6 +35,8 @@ pub(crate) struct Merge {
     range: Range<usize>,
     /// How many frames it is made of; more than one only with a [`Flow`].
     count: u32,
+    /// What is known of the first one's checksum.
+    csum: ChecksumState,
     next: Next,
 }
 
@@ -75,12 +80,19 @@ impl Merge {
     /// Begins with the frame at `range` of a buffer.
     #[inline]
     pub(crate) const fn begin(range: Range<usize>) -> Self {
-        Self { range, count: 1, next: Next::Unread }
+        Self { range, count: 1, csum: ChecksumState::None, next: Next::Unread }
+    }
+
+    /// Begins with a whole frame.
+    #[inline]
+    pub(crate) fn of(frame: &Frame) -> Self {
+        Self { csum: frame.meta.csum, ..Self::begin(0..frame.len()) }
     }
 
     /// Merges the frame at `next`, which lies after everything merged before, or returns `false` and changes no byte.
     pub(crate) fn append(&mut self, buf: &mut [u8], next: Range<usize>) -> bool {
-        let Some(part) = self.accept(&buf[self.range.clone()], &buf[next.clone()]) else { return false };
+        let (first, segment) = (&buf[self.range.clone()], &buf[next.clone()]);
+        let Some(part) = self.accept(first, segment, ChecksumState::None) else { return false };
         buf.copy_within(next.start + part.payload.start..next.start + part.payload.end, part.tail);
         self.take_over(buf, &part);
         true
@@ -89,32 +101,48 @@ impl Merge {
     /// Merges a frame of another buffer into `frame`, whose bytes are the buffer so far and grow where they end too soon, or
     /// returns `false` and changes no byte.
     pub(crate) fn append_from(&mut self, frame: &mut Frame, next: &[u8]) -> bool {
-        let Some(part) = self.accept(&frame.bytes()[self.range.clone()], next) else { return false };
-        let end = part.tail + part.payload.len();
-        let len = frame.len();
+        let first = &frame.bytes()[self.range.clone()];
+        self.accept(first, next, ChecksumState::None).is_some_and(|part| self.copy(frame, next, &part))
+    }
+
+    /// The same for a frame `next` of which more is known. `frame` gets memory with room for the largest where its own is
+    /// too small.
+    pub(crate) fn append_frame(&mut self, frame: &mut Frame, next: &Frame, pool: &mut Pool) -> bool {
+        let first = &frame.bytes()[self.range.clone()];
+        let Some(part) = self.accept(first, next.bytes(), next.meta.csum) else { return false };
+        if part.tail + part.payload.len() > frame.len() + frame.tailroom() {
+            pool.enlarge(frame);
+        }
+        self.copy(frame, next.bytes(), &part)
+    }
+
+    /// Copies the payload of `next` behind that of those before, if there is room.
+    fn copy(&mut self, frame: &mut Frame, next: &[u8], part: &Part) -> bool {
+        let (len, end) = (frame.len(), part.tail + part.payload.len());
         if end > len + frame.tailroom() {
             return false;
         }
         frame.set_len(len.max(end));
         frame.bytes_mut()[part.tail..end].copy_from_slice(&next[part.payload.clone()]);
-        self.take_over(frame.bytes_mut(), &part);
+        self.take_over(frame.bytes_mut(), part);
         true
     }
 
-    /// What is to be merged of `segment`, if that follows what was merged before, which begins with `first`.
-    fn accept(&mut self, first: &[u8], segment: &[u8]) -> Option<Part> {
+    /// What is to be merged of `segment`, of whose checksum `csum` is known, if that follows what was merged before, which
+    /// begins with `first`.
+    fn accept(&mut self, first: &[u8], segment: &[u8], csum: ChecksumState) -> Option<Part> {
         if let Next::Unread = self.next {
             self.next = Next::after(first);
         }
         let Next::Segment(flow) = &mut self.next else { return None };
         let payload = flow.continues(first, segment, self.count)?;
-        if flow.pseudo.is_none() && !flow.verify_first(first) {
+        if flow.pseudo.is_none() && !flow.verify_first(first, self.csum) {
             self.next = Next::Nothing;
             return None;
         }
         let flags = segment[usize::from(flow.network.l4_offset) + tcp::FLAGS] & (tcp::FIN | tcp::PSH);
         let tail = self.range.start + flow.network.end;
-        flow.verify(&segment[..payload.end]).then_some(Part { payload, tail, flags })
+        flow.verify(&segment[..payload.end], csum).then_some(Part { payload, tail, flags })
     }
 
     /// Counts a segment in whose payload has come to the tail of what was merged before.
@@ -218,18 +246,39 @@ impl Flow {
     }
 
     /// Verifies the checksums of the first segment, whose frame is `first`.
-    fn verify_first(&mut self, first: &[u8]) -> bool {
+    fn verify_first(&mut self, first: &[u8], csum: ChecksumState) -> bool {
         self.pseudo = Some(self.network.pseudo_header(first));
-        self.verify(&first[..self.network.end])
+        self.verify(&first[..self.network.end], csum)
     }
 
-    /// Verifies the checksums of a segment of the flow, from its Ethernet header to the end of its payload.
-    fn verify(&self, segment: &[u8]) -> bool {
+    /// Verifies the checksums of a segment of the flow, from its Ethernet header to the end of its payload. Of TCP's nothing
+    /// can be wrong yet where it is unfinished.
+    fn verify(&self, segment: &[u8], csum: ChecksumState) -> bool {
         let (l3, l4) = (usize::from(self.network.l3_offset), usize::from(self.network.l4_offset));
         let (header, segment) = (&segment[l3..l4], &segment[l4..]);
-        (self.network.version == IpVersion::V6 || Sum::of(header).verifies())
-            && self.pseudo.is_some_and(|sum| sum.word(segment.len() as u16).and(Sum::of(segment)).verifies())
+        let unfinished = ChecksumState::Partial { start: self.network.l4_offset, offset: tcp::CHECKSUM as u16 };
+        let right = csum == ChecksumState::Valid
+            || csum == unfinished
+            || self.pseudo.is_some_and(|sum| sum.word(segment.len() as u16).and(Sum::of(segment)).verifies());
+        right && (self.network.version == IpVersion::V6 || Sum::of(header).verifies())
     }
+}
+
+/// Whether segments may follow `frame` that are worth merging into it, at a glance: it is long, and TCP.
+#[inline]
+pub(crate) fn may_lead(frame: &Frame) -> bool {
+    if frame.len() < WORTH_MERGING || frame.meta.gso.is_some() {
+        return false;
+    }
+    let bytes = frame.bytes();
+    let tag = if be16(bytes, ethernet::ETHERTYPE) == vlan::CUSTOMER { vlan::TAG_LEN } else { 0 };
+    let packet = &bytes[ethernet::HEADER_LEN + tag..];
+    let proto = match be16(bytes, ethernet::ETHERTYPE + tag) {
+        ethernet::IPV4 => packet[ipv4::PROTOCOL],
+        ethernet::IPV6 => packet[ipv6::NEXT_HEADER],
+        _ => return false,
+    };
+    proto == tcp::PROTOCOL
 }
 
 /// Stores the length of the IP packet in its header.
@@ -320,7 +369,7 @@ pub(crate) fn become_long(frame: &mut Frame, network: &Network, limit: usize) ->
 mod tests {
     use super::*;
     use crate::packet::{Meta, Pool};
-    use crate::wire::fixtures::Packet;
+    use crate::wire::fixtures::{Packet, verified};
     use etherparse::Ipv6FlowLabel;
     use proptest::prelude::*;
 
@@ -410,6 +459,88 @@ mod tests {
             assert_eq!(merged[0].1 as usize, parts.len());
             assert_eq!(merged[0].0.bytes(), sent.bytes());
             assert_eq!(merged[0].0.meta, sent.meta);
+        }
+    }
+
+    /// Merges frames of which more is known than their bytes, as the way out does.
+    fn gathered(frames: impl IntoIterator<Item = Frame>) -> Vec<(Frame, u32)> {
+        let (mut merges, mut pool) = (Vec::<(Frame, Merge)>::new(), Pool::new(0));
+        for frame in frames {
+            if !merges.last_mut().is_some_and(|(first, merge)| merge.append_frame(first, &frame, &mut pool)) {
+                let merge = Merge::of(&frame);
+                merges.push((frame, merge));
+            }
+        }
+        let finish = |(mut frame, merge): (Frame, Merge)| {
+            let count = merge.finish(&mut frame);
+            (frame, count)
+        };
+        merges.into_iter().map(finish).collect()
+    }
+
+    #[test]
+    fn segments_become_a_super_frame_whatever_is_known_of_their_checksums() {
+        let unfinished = |packet: &Packet, _| packet.partial();
+        let mixed = |packet: &Packet, i| {
+            let mut frame = if i % 3 == 0 { packet.partial() } else { packet.frame() };
+            if i % 3 == 2 {
+                frame.meta.csum = ChecksumState::Valid;
+            }
+            frame
+        };
+        for packet in [Packet::tcp4(4500), Packet::tcp6(4501).tagged(9), Packet::tcp4(5000).tagged(3)] {
+            let sent = packet.super_frame(1000);
+            for state in [unfinished, mixed] {
+                let parts = segments(packet.super_frame(1000)).into_iter().enumerate();
+                let merged = gathered(parts.map(|(i, bytes)| state(&verified(&bytes), i)));
+                assert_eq!((merged.len(), merged[0].1), (1, 5));
+                assert_eq!((merged[0].0.bytes(), merged[0].0.meta), (sent.bytes(), sent.meta));
+            }
+        }
+    }
+
+    #[test]
+    fn a_checksum_that_is_not_what_it_is_said_to_be_is_left_for_the_receiver_to_find() {
+        let first = Packet::tcp4(1000);
+        let second = next(&first, 1000);
+        let l4 = first.l4() as u16;
+        for csum in [
+            ChecksumState::None,
+            ChecksumState::Partial { start: l4, offset: 6 },
+            ChecksumState::Partial { start: l4 - 4, offset: 16 },
+        ] {
+            for which in 0..2 {
+                let mut frames = [first.partial(), second.partial()];
+                frames[which].meta.csum = csum;
+                let before: Vec<_> = frames.iter().map(|frame| (frame.bytes().to_vec(), frame.meta)).collect();
+                let merged = gathered(frames);
+                let after: Vec<_> = merged.iter().map(|(frame, _)| (frame.bytes().to_vec(), frame.meta)).collect();
+                assert_eq!(after, before, "{csum:?}");
+            }
+        }
+        let mut frames = [first.partial(), second.partial()];
+        frames[1].bytes_mut()[14 + ipv4::CHECKSUM] ^= 1;
+        assert_eq!(gathered(frames).len(), 2, "a device does not finish the checksum of IPv4's header");
+    }
+
+    #[test]
+    fn only_long_frames_of_tcp_are_worth_looking_at() {
+        let tagged_twice = {
+            let mut frame = Packet::tcp4(1000).tagged(3).frame();
+            assert!(frame.push_vlan(0x88a8, 5));
+            frame
+        };
+        for (frame, expected) in [
+            (Packet::tcp4(1000).frame(), true),
+            (Packet::tcp6(1000).tagged(3).partial(), true),
+            (Packet::tcp4(100).frame(), false),
+            (Packet::tcp4(1000).udp().frame(), false),
+            (Packet::tcp6(1000).udp().frame(), false),
+            (Packet::tcp4(3000).super_frame(1000), false),
+            (tagged_twice, false),
+            (Frame::from_bytes(&[8; WORTH_MERGING]), false),
+        ] {
+            assert_eq!(may_lead(&frame), expected, "{:?}", frame.bytes());
         }
     }
 

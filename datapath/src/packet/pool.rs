@@ -59,10 +59,15 @@ impl Pool {
 
     #[cold]
     fn relocate(&mut self, frame: &mut Frame) {
+        self.enlarge(frame);
+        self.relocated += 1;
+    }
+
+    /// Moves a frame to memory with the usual headroom and room for [`MAX_FRAME`] bytes.
+    pub fn enlarge(&mut self, frame: &mut Frame) {
         let roomy = self.copy(frame);
         let tight = std::mem::replace(frame, roomy);
         self.recycle(tight);
-        self.relocated += 1;
     }
 
     /// How many frames have been copied for want of room before them, since this was asked last.

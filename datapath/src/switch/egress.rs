@@ -1,11 +1,12 @@
-//! The way out: the tag that the egress port wants, what fits it ([`super::mtu`]), its rate limit, then whatever its device
-//! cannot do for itself.
+//! The way out: the tag that the egress port wants, what fits it ([`super::mtu`]), its rate limit, segments put together
+//! ([`super::gather`]), then whatever its device cannot do for itself.
 //!
 //! An ordinary device gets the frame as it is when its `Caps` allow that; otherwise a super-frame is cut into segments
-//! and an unfinished checksum is finished, here and only here. A frame for a tunnel becomes the datagrams that carry it,
+//! and an unfinished checksum is finished, here, unless its device cuts into memory of its own. A frame for a tunnel becomes the datagrams that carry it,
 //! one for a patch port waits to be received at the other end.
 //! What cannot leave is counted at the port that it could not leave by, a copy at its mirror.
 
+use super::gather::Gathered;
 use super::mtu::Tellers;
 use super::patch;
 use super::shape::{Direction, Limit, Offer};
@@ -35,6 +36,8 @@ pub struct Egress<'a> {
     pub tx: &'a mut TxQueues,
     /// What became of the frame under way; empty between frames.
     pub pieces: &'a mut Vec<Frame>,
+    /// What waits until the end of the batch, for segments to be merged into it ([`super::gather`]).
+    pub gathered: &'a mut Vec<Gathered>,
     /// What has left by a patch port and is still to be received at its peer.
     pub crossing: &'a mut Vec<Frame>,
     /// What all workers have in common.
@@ -97,12 +100,19 @@ impl Egress<'_> {
         offer
     }
 
-    /// The last step: the frame becomes what the port's device sends, or crosses to the peer.
+    /// Nothing more is decided: the frame crosses to the peer, or goes to the port's device.
     #[inline]
-    pub fn transmit(&mut self, port: &Port, mut frame: Frame) {
-        if let Some(peer) = port.peer {
-            return patch::cross(port, peer, frame, self.crossing);
+    pub fn transmit(&mut self, port: &Port, frame: Frame) {
+        match port.peer {
+            Some(peer) => patch::cross(port, peer, frame, self.crossing),
+            None if port.takes_super_frames() => self.gather(port, frame),
+            None => self.hand_over(port, frame),
         }
+    }
+
+    /// The last step: the frame becomes what the port's device sends.
+    #[inline]
+    pub(super) fn hand_over(&mut self, port: &Port, mut frame: Frame) {
         frame.meta.egress = port.id;
         frame.meta.device = port.device;
         match &port.tunnel {

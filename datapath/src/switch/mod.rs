@@ -16,6 +16,7 @@ pub mod bucket;
 pub mod egress;
 pub mod flow_cache;
 pub mod forward;
+pub mod gather;
 pub mod learned;
 pub mod mac_table;
 pub mod mirror;
@@ -44,6 +45,7 @@ use crate::time::{Duration, Instant};
 use crate::tunnel::Inner;
 use crate::types::{BridgeId, PortId};
 use flow_cache::FlowCache;
+use gather::Gathered;
 use learned::Learned;
 use mac_table::{FdbEntry, TableStats};
 use mirror::Copies;
@@ -80,9 +82,10 @@ pub struct Switch {
     notices: Notices,
     /// Packets that have waited for a station's address, which is known now.
     answered: VecDeque<Frame>,
-    /// Memory of the walk: what one frame became on its way out, what is between two patch ports, and what came out of
-    /// one run of datagrams.
+    /// Memory of the walk: what one frame became on its way out, what waits there for segments that follow, what is between
+    /// two patch ports, and what came out of one run of datagrams.
     pieces: Vec<Frame>,
+    gathered: Vec<Gathered>,
     crossing: Vec<Frame>,
     inner: Vec<Inner>,
 }
@@ -113,6 +116,7 @@ impl Switch {
             notices: Notices::default(),
             answered: VecDeque::new(),
             pieces: Vec::new(),
+            gathered: Vec::new(),
             crossing: Vec::new(),
             inner: Vec::new(),
         }

@@ -78,6 +78,7 @@ impl Switch {
             Some(Attachment::Tunnels(endpoint)) => walk.decapsulate(endpoint, batch, inner),
             None => batch.drain().for_each(|frame| walk.out.lose(frame, DropReason::PortDown, 1)),
         }
+        walk.out.send_gathered();
     }
 
     /// Lets the frames go on that have waited for a rate limit until `now`, and probes that were asked for; asks again, or
@@ -103,6 +104,7 @@ impl Switch {
             walk.cross_patches();
         }
         walk.send_probes();
+        walk.out.send_gathered();
     }
 
     /// To be called when what [`Switch::release`] has let go has been sent: only now may others overtake it.
@@ -126,9 +128,10 @@ impl Switch {
         for _ in 0..Batch::CAPACITY {
             bytes += walk.send_next_copy().unwrap_or(COPY_BYTES);
             if bytes >= COPY_BYTES {
-                return;
+                break;
             }
         }
+        walk.out.send_gathered();
     }
 
     fn walk<'a>(
@@ -139,9 +142,10 @@ impl Switch {
         counters: &'a WorkerCounters,
         tx: &'a mut TxQueues,
     ) -> (Walk<'a>, &'a mut Vec<Inner>) {
-        let (pieces, crossing) = (&mut self.pieces, &mut self.crossing);
+        let (pieces, gathered, crossing) = (&mut self.pieces, &mut self.gathered, &mut self.crossing);
         let (shared, call, tellers) = (&*self.shared, &mut self.call, &mut self.tellers);
-        let out = Egress { snap, pool, counters, tx, pieces, crossing, shared, call, tellers, told: false, now };
+        let out =
+            Egress { snap, pool, counters, tx, pieces, gathered, crossing, shared, call, tellers, told: false, now };
         let (flows, copies, answered) = (&mut self.flows, &mut self.copies, &mut self.answered);
         let (probes, unclaimed) = (&mut self.probes, &mut self.unclaimed);
         let notices = &mut self.notices;
