@@ -109,7 +109,9 @@ fn sent() -> BoxedStrategy<Sent> {
 }
 
 fn caps() -> impl Strategy<Value = Caps> {
-    any::<[bool; 3]>().prop_map(|[partial_csum, tso, uso]| Caps { partial_csum, tso, uso })
+    let caps =
+        |[partial_csum, tso, uso, cuts]: [bool; 4]| Caps { partial_csum, tso: tso && !cuts, uso: uso && !cuts, cuts };
+    any::<[bool; 4]>().prop_map(caps)
 }
 
 fn rules() -> impl Strategy<Value = PortRules> {

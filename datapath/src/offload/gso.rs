@@ -8,6 +8,7 @@
 //! and so is one that would fall into more than [`MAX_SEGMENTS`], with which a sender could keep the switch busy.
 
 use super::checksum::{self, field_offset, nonzero};
+use crate::packet::frame::MAX_HEADERS;
 use crate::packet::{ChecksumState, Frame, Gso, GsoKind, MAX_SEGMENTS, Meta, Pool};
 use crate::switch::verdict::DropReason;
 use crate::wire::checksum::Sum;
@@ -36,6 +37,22 @@ pub(crate) fn limit_segments(frame: &mut Frame, len: usize) -> bool {
     }
     frame.meta.gso = Some(Gso { size: cut.size as u16, header_len: cut.header_len as u16, ..gso });
     true
+}
+
+/// Makes the metadata of a super-frame say what its headers say, and takes its padding off, so that it counts as what it
+/// will be cut into ([`crate::packet::frame::Body::wire_size`]), wherever that is; how many segments. One, or an error:
+/// nothing is changed.
+pub(crate) fn settle(frame: &mut Frame) -> Result<u32, DropReason> {
+    let cut = Cut::of(frame)?;
+    let count = cut.segments()?;
+    if cut.header_len > MAX_HEADERS {
+        return Err(DropReason::Unsegmentable);
+    }
+    if let Some(gso) = frame.meta.gso.filter(|_| count > 1) {
+        frame.set_len(cut.end());
+        frame.meta.gso = Some(Gso { size: cut.size as u16, header_len: cut.header_len as u16, ..gso });
+    }
+    Ok(count as u32)
 }
 
 fn segments_of(frame: &mut Frame, mss: Option<u16>, pool: &mut Pool, out: &mut Vec<Frame>) -> Result<u32, DropReason> {
@@ -71,6 +88,8 @@ pub(crate) struct Cut {
     pseudo: Option<Sum>,
     /// Whether the headers may stand before more than one segment.
     repeatable: bool,
+    /// Whether checksums are left to the device.
+    unfinished: bool,
 }
 
 impl Cut {
@@ -97,7 +116,17 @@ impl Cut {
         let size = size.min(network.end - header_len);
         let l4 = usize::from(network.l4_offset);
         let repeatable = proto == udp::PROTOCOL || tcp::is_repeatable(&bytes[l4..header_len]);
-        Ok(Self { network, header_len, size, pseudo: pseudo_header(frame, &network)?, repeatable })
+        let pseudo = pseudo_header(frame, &network)?;
+        Ok(Self { network, header_len, size, pseudo, repeatable, unfinished: false })
+    }
+
+    /// Leaves the checksums of segments unfinished, with the pseudo-header's sum in their place: the state that they are in.
+    pub(crate) fn leave_checksums(&mut self) -> ChecksumState {
+        self.unfinished = true;
+        match field_offset(self.network.proto).filter(|_| self.pseudo.is_some()) {
+            Some(offset) => ChecksumState::Partial { start: self.network.l4_offset, offset },
+            None => ChecksumState::None,
+        }
     }
 
     /// Makes segments carry at most `size` bytes of payload. The size of UDP datagrams is not ours to change.
@@ -188,7 +217,8 @@ impl Cut {
     /// The checksum of a segment whose field for it is at `field`.
     fn checksum(&self, field: usize, segment: &mut [u8]) -> Option<u16> {
         put16(segment, field, 0);
-        Some(self.pseudo?.word(segment.len() as u16).and(Sum::of(segment)).complement())
+        let pseudo = self.pseudo?.word(segment.len() as u16);
+        Some(if self.unfinished { pseudo.fold() } else { pseudo.and(Sum::of(segment)).complement() })
     }
 }
 
@@ -272,6 +302,52 @@ mod tests {
                 assert_eq!(segment.meta, meta);
             }
         }
+    }
+
+    #[test]
+    fn a_device_is_left_the_checksums_of_segments_that_it_can_finish() {
+        for packet in [all_flags(Packet::tcp4(5000)), Packet::tcp6(4999).tagged(7), Packet::tcp4(5003).udp()] {
+            let whole = packet.super_frame(1001);
+            let mut cut = Cut::of(&whole).unwrap();
+            let csum = cut.leave_checksums();
+            for i in 0..5 {
+                let mut segment = Frame::from_bytes(&vec![0; cut.segment_len(i)]);
+                cut.write(whole.bytes(), i, segment.bytes_mut());
+                segment.meta.csum = csum;
+                let sent = expected(&packet, 1001, i);
+                assert_eq!((segment.bytes(), csum), (sent.partial().bytes(), sent.partial().meta.csum), "segment {i}");
+                checksum::finish(&mut segment).unwrap();
+                assert_eq!(segment.bytes(), sent.bytes(), "segment {i}");
+            }
+        }
+        let mut none = Packet::tcp4(3000).udp().super_frame(1000);
+        none.meta.csum = ChecksumState::None;
+        none.bytes_mut()[40..42].fill(0);
+        let mut cut = Cut::of(&none).unwrap();
+        assert_eq!(cut.leave_checksums(), ChecksumState::None);
+        let mut segment = vec![0; cut.segment_len(0)];
+        cut.write(none.bytes(), 0, &mut segment);
+        assert_eq!(segment[40..42], [0, 0]);
+    }
+
+    #[test]
+    fn a_settled_super_frame_counts_as_what_it_is_cut_into() {
+        for packet in [Packet::tcp4(5000), Packet::tcp6(4999).tagged(7), Packet::tcp4(5003).udp()] {
+            let mut frame = packet.super_frame(1001);
+            // What a sender says of its headers is a hint, and padding may follow.
+            let padded = frame.len() + 9;
+            frame.set_len(padded);
+            frame.meta.gso = frame.meta.gso.map(|gso| Gso { header_len: 9, ..gso });
+            assert_eq!(settle(&mut frame), Ok(5));
+            assert_eq!((frame.bytes(), frame.meta), (packet.super_frame(1001).bytes(), packet.super_frame(1001).meta));
+            let size = frame.wire_size();
+            let segments = cut(frame, None).unwrap();
+            assert_eq!(size, (5, segments.iter().map(|segment| segment.len() as u64).sum()));
+        }
+        let mut small = Packet::tcp4(9).super_frame(1000);
+        let meta = small.meta;
+        assert_eq!((settle(&mut small), small.meta), (Ok(1), meta));
+        assert_eq!(settle(&mut Frame::from_bytes(&[3; 900])), Err(DropReason::Unsegmentable));
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub const MAX_FRAME: usize = 65_535 + 14 + 8;
 /// The most segments of one frame: a 64 KiB super-frame with an MSS of 64.
 pub const MAX_SEGMENTS: usize = 1024;
 /// More than the headers of any segment that is forwarded.
-const MAX_HEADERS: usize = 256;
+pub(crate) const MAX_HEADERS: usize = 256;
 
 /// How far the layer-4 checksum of a frame can be trusted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -102,6 +102,16 @@ impl Pool {
         Some(frame)
     }
 
+    /// Sees to it that `n` chunks of `region` are at hand; `false` when not so many are free.
+    pub fn reserve_chunks(&mut self, region: &Arc<Region>, n: usize) -> bool {
+        let spare = self.chunks_of(region);
+        let missing = n.saturating_sub(spare.len());
+        if missing > 0 {
+            spare.extend(region.take(missing).map(|chunk| Frame::new(chunk, HEADROOM)));
+        }
+        spare.len() >= n
+    }
+
     /// Gives all spare chunks back to their regions, and forgets these.
     pub fn give_back_chunks(&mut self) {
         self.chunks.clear();

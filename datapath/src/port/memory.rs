@@ -4,6 +4,7 @@
 //! on different threads. Frames move, they are not copied, so a benchmark over memory ports measures the switch alone.
 
 use super::{Caps, Device, Rx, Unsent};
+use crate::offload::gso;
 use crate::packet::{Batch, Frame, Pool};
 use crate::switch::verdict::DropReason;
 use rustix::event::{EventfdFlags, eventfd};
@@ -155,7 +156,7 @@ impl Device for MemoryDevice {
         Rx::More
     }
 
-    fn send(&mut self, _pool: &mut Pool, frames: &mut Vec<Frame>, unsent: &mut Unsent) -> u64 {
+    fn send(&mut self, pool: &mut Pool, frames: &mut Vec<Frame>, unsent: &mut Unsent) -> u64 {
         let mut state = self.shared.lock();
         let refuse = state.dead.map(|_| DropReason::PortDown).or(state.refuse);
         if let Some(reason) = refuse {
@@ -163,7 +164,15 @@ impl Device for MemoryDevice {
             return 0;
         }
         let sent = frames.len() as u64;
-        state.sent.append(frames);
+        let State { caps, sent: out, .. } = &mut *state;
+        for frame in frames.drain(..) {
+            if caps.cuts && frame.meta.gso.is_some() {
+                // The switch has found out before that it can be cut.
+                let _ = gso::segment(frame, None, pool, out);
+            } else {
+                out.push(frame);
+            }
+        }
         sent
     }
 }

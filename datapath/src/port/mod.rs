@@ -46,13 +46,15 @@ pub struct Caps {
     pub tso: bool,
     /// UDP super-frames, IPv4 and IPv6.
     pub uso: bool,
+    /// Instead of the last two, super-frames of any kind, which it cuts itself: they count as their segments.
+    pub cuts: bool,
 }
 
 impl Caps {
     /// A device behind a virtio-net header: everything passes as it is.
-    pub const ALL: Self = Self { partial_csum: true, tso: true, uso: true };
+    pub const ALL: Self = Self { partial_csum: true, tso: true, uso: true, cuts: false };
     /// A device that takes nothing but finished frames of wire size.
-    pub const NONE: Self = Self { partial_csum: false, tso: false, uso: false };
+    pub const NONE: Self = Self { partial_csum: false, tso: false, uso: false, cuts: false };
 }
 
 impl Caps {

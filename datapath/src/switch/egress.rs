@@ -123,7 +123,14 @@ impl Egress<'_> {
     }
 
     /// Does for a device what it cannot do.
-    fn finish(&mut self, port: &Port, frame: Frame) {
+    fn finish(&mut self, port: &Port, mut frame: Frame) {
+        if port.caps.cuts
+            && frame.meta.gso.is_some()
+            && let Ok(segments @ 2..) = gso::settle(&mut frame)
+        {
+            self.counters.split.add(u64::from(segments) - 1);
+            return self.tx.push(frame);
+        }
         match gso::segment(frame, None, self.pool, self.pieces) {
             Ok(segments) => self.queue_pieces(segments),
             Err(reason) => port.counters.drops.add(reason, 1),

@@ -180,10 +180,13 @@ impl Port {
 
     /// What a frame on its way out counts as in [`PortCounters`]: packets, and bytes from their Ethernet headers on.
     /// A run of datagrams counts as the frames in it, without their encapsulation and with the Ethernet headers that they
-    /// had before; a super-frame counts once.
+    /// had before; a super-frame counts once, unless the device cuts it.
     #[inline]
     #[must_use]
     pub fn weigh(&self, frame: &Frame) -> (u64, u64) {
+        if self.caps.cuts && self.tunnel.is_none() {
+            return frame.wire_size();
+        }
         let len = frame.len();
         let packets = frame.meta.outer.and_then(|o| o.segment).map_or(1, |n| len.div_ceil(usize::from(n.max(1))));
         let (header, stripped) = self.tunnel.as_ref().map_or((0, 0), |t| (t.header_len(), t.stripped_len()));

@@ -172,7 +172,9 @@ impl Lab {
     /// Changes a port.
     pub fn set_port(&mut self, name: &str, change: impl FnOnce(&mut PortSpec)) {
         let index = self.index(name);
-        change(&mut self.members[index].spec);
+        let Member { spec, memory, .. } = &mut self.members[index];
+        change(spec);
+        memory.set_caps(spec.caps);
         self.publish(&[], &[]);
     }
 

@@ -54,6 +54,9 @@ pub(super) trait QueueIo: Send {
     /// Whether unfinished checksums can be handed over.
     fn fills_checksums(&self) -> bool;
 
+    /// Whether super-frames can be handed over, to be cut.
+    fn cuts(&self) -> bool;
+
     /// The kernel's word for what is wrong with the socket, 0 if nothing.
     fn error(&self) -> i32;
 

@@ -96,7 +96,7 @@ impl XdpQueue {
 
 impl Device for XdpQueue {
     fn caps(&self) -> Caps {
-        Caps { partial_csum: self.fills_checksums(), ..Caps::NONE }
+        Caps { partial_csum: self.fills_checksums(), cuts: self.io.cuts(), ..Caps::NONE }
     }
 
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {

@@ -10,8 +10,9 @@ use super::backend::QueueIo;
 use super::rings::{CONTINUED, Desc, HAS_METADATA};
 use super::socket::{METADATA, RING, Socket};
 use crate::offload::gro;
+use crate::offload::gso::Cut;
 use crate::packet::frame::{HEADROOM, MAX_FRAME};
-use crate::packet::{Batch, CHUNK, ChecksumState, Frame, Pool, Region};
+use crate::packet::{Batch, CHUNK, ChecksumState, Frame, Meta, Pool, Region};
 use crate::port::Unsent;
 use crate::switch::verdict::DropReason;
 use crate::types::L3Mtu;
@@ -25,6 +26,8 @@ use std::sync::Arc;
 const PIECE: usize = CHUNK - HEADROOM;
 /// Pieces that the kernel takes of one frame (`CONFIG_MAX_SKB_FRAGS` and one).
 const MAX_PIECES: usize = 18;
+/// Descriptors that wait before the kernel is woken: frames that it copies at once are still in the cache then.
+const KICK: u32 = 64;
 /// Have the checksum filled in (`XDP_TXMD_FLAGS_CHECKSUM`).
 const FILL_CHECKSUM: u64 = 1 << 1;
 
@@ -84,6 +87,10 @@ impl QueueIo for Queue {
         self.socket.metadata
     }
 
+    fn cuts(&self) -> bool {
+        true
+    }
+
     fn error(&self) -> i32 {
         error_of(self.socket.as_fd())
     }
@@ -122,13 +129,16 @@ impl QueueIo for Queue {
         let (count, mut how) = (frames.len(), Sent::All);
         self.complete(pool, unsent);
         for frame in frames.drain(..) {
-            if how == Sent::All && self.socket.tx.room() < MAX_PIECES as u32 {
+            let waiting = self.queued.wrapping_sub(self.taken);
+            if how == Sent::All && (waiting >= KICK || self.socket.tx.room() < descriptors(&frame)) {
                 how = self.kick(pool, unsent);
             }
-            match how {
-                Sent::Down | Sent::Broken(_) => unsent.push((frame, DropReason::PortDown)),
-                _ => self.enqueue(pool, frame).unwrap_or_else(|refused| unsent.push(refused)),
-            }
+            let queued = match how {
+                Sent::Down | Sent::Broken(_) => Err((frame, DropReason::PortDown)),
+                _ if frame.meta.gso.is_some() => self.enqueue_segments(pool, frame, unsent),
+                _ => self.enqueue(pool, frame),
+            };
+            queued.unwrap_or_else(|refused| unsent.push(refused));
         }
         if self.taken != self.queued {
             how = self.kick(pool, unsent);
@@ -160,7 +170,12 @@ impl QueueIo for Queue {
                 // The kernel has dropped one frame, and stopped there.
                 Err(Errno::BUSY) => self.refuse_last(before),
                 Err(Errno::AGAIN) if self.taken != before => {}
-                Ok(_) | Err(Errno::AGAIN | Errno::INTR | Errno::NOBUFS | Errno::NOMEM) => break Sent::Stalled,
+                // It may want room among what is sent, and we have not looked there since.
+                Ok(_) | Err(Errno::AGAIN | Errno::INTR | Errno::NOBUFS | Errno::NOMEM) => {
+                    if !self.complete(pool, unsent) {
+                        break Sent::Stalled;
+                    }
+                }
                 Err(Errno::NETDOWN | Errno::NXIO | Errno::NODEV) => {
                     self.withdraw(pool, unsent);
                     break Sent::Down;
@@ -317,6 +332,36 @@ impl Queue {
         Ok(())
     }
 
+    /// Cuts a super-frame into chunks of our region and puts all its segments into the transmit ring, or none.
+    fn enqueue_segments(
+        &mut self,
+        pool: &mut Pool,
+        frame: Frame,
+        unsent: &mut Unsent,
+    ) -> Result<(), (Frame, DropReason)> {
+        let planned = Cut::of(&frame).and_then(|cut| cut.segments().map(|segments| (cut, segments)));
+        let (mut cut, segments) = match planned {
+            Ok(planned) => planned,
+            Err(reason) => return Err((frame, reason)),
+        };
+        let chunks = segments * cut.segment_len(0).div_ceil(PIECE);
+        if self.socket.tx.room() < chunks as u32 || !pool.reserve_chunks(&self.region, chunks) {
+            return Err((frame, DropReason::TxQueueFull));
+        }
+        let csum = if self.socket.metadata { cut.leave_checksums() } else { ChecksumState::None };
+        for i in 0..segments {
+            // What takes several chunks is put together first.
+            let chunk = if chunks == segments { pool.alloc_chunk(&self.region) } else { None };
+            let mut segment = chunk.unwrap_or_else(|| pool.alloc());
+            segment.set_len(cut.segment_len(i));
+            cut.write(frame.bytes(), i, segment.bytes_mut());
+            segment.meta = Meta { csum, gso: None, ..frame.meta };
+            self.enqueue(pool, segment).unwrap_or_else(|refused| unsent.push(refused));
+        }
+        pool.recycle(frame);
+        Ok(())
+    }
+
     /// Hands a chunk to the kernel to send, the last or only one of a frame.
     fn submit(&mut self, mut frame: Frame, last: bool) {
         let Some(chunk) = frame.chunk_in(&self.region) else { return };
@@ -363,8 +408,8 @@ impl Queue {
         self.refused.push(self.frame_ends[(self.taken.wrapping_sub(1) % RING) as usize].0);
     }
 
-    /// Takes back the chunks of frames that are sent.
-    pub fn complete(&mut self, pool: &mut Pool, unsent: &mut Unsent) {
+    /// Takes back the chunks of frames that are sent; whether there were any.
+    pub fn complete(&mut self, pool: &mut Pool, unsent: &mut Unsent) -> bool {
         let mut any = false;
         while let Some(addr) = self.socket.completion.pop() {
             any = true;
@@ -383,6 +428,7 @@ impl Queue {
             self.socket.completion.release();
         }
         self.tell_held();
+        any
     }
 }
 
@@ -396,6 +442,17 @@ impl Drop for Queue {
 pub fn error_of(socket: BorrowedFd<'_>) -> i32 {
     rustix::net::sockopt::socket_error(socket)
         .map_or_else(Errno::raw_os_error, |error| error.err().map_or(0, Errno::raw_os_error))
+}
+
+/// How many descriptors a frame may take.
+fn descriptors(frame: &Frame) -> u32 {
+    match frame.meta.gso {
+        None => MAX_PIECES as u32,
+        Some(gso) => {
+            let pieces = (usize::from(gso.header_len) + usize::from(gso.size)).div_ceil(PIECE);
+            (frame.wire_size().0 as u32).saturating_mul(pieces as u32)
+        }
+    }
 }
 
 /// Adds a received frame to a batch that has room for it, after finding out what it is still owed. What is larger than

@@ -246,6 +246,10 @@ impl QueueIo for Queue {
         false
     }
 
+    fn cuts(&self) -> bool {
+        false
+    }
+
     fn error(&self) -> i32 {
         super::queue::error_of(self.fd.as_fd())
     }
