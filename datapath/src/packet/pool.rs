@@ -190,6 +190,11 @@ mod tests {
         pool.recycle(again);
         pool.give_back_chunks();
         assert_eq!((pool.spare_chunks(&region), region.free()), (0, 1));
+        drop(frames);
+        assert!(pool.reserve_chunks(&region, 70) && pool.reserve_chunks(&region, 60));
+        assert_eq!((pool.spare_chunks(&region), region.free()), (70, 30));
+        assert!(pool.reserve_chunks(&region, 100) && !pool.reserve_chunks(&region, 101));
+        pool.give_back_chunks();
         // Of a region that a pool takes no chunks from it keeps none either.
         let (other, mut stranger) = (Region::new(1).unwrap(), Pool::new(1));
         stranger.recycle(Frame::new(other.take(1).next().unwrap(), HEADROOM));

@@ -2,11 +2,13 @@
 
 use super::socket::RING;
 use super::*;
+use crate::offload::{checksum, gso};
 use crate::packet::{Batch, ChecksumState, Frame, Pool};
 use crate::port::Rx;
 use crate::port::bpf::sys::{Kind, load};
 use crate::port::bpf::{Helper, Program as Assembler, R0, R2, R3};
 use crate::switch::verdict::DropReason;
+use crate::wire::fixtures::Packet;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::File;
 use std::ops::{Deref, DerefMut};
@@ -225,13 +227,59 @@ fn a_checksum_is_finished_by_the_kernel_or_refused_if_it_cannot_be() {
         return eprintln!("skipped: this kernel takes no transmit metadata");
     }
     run(&format!("ip netns exec {} ethtool -K v0 tx off", space.0));
-    let packet = crate::wire::fixtures::Packet::tcp4(700);
+    let packet = Packet::tcp4(700);
     assert_eq!(send(&mut *a, &mut pool, vec![packet.partial()]), (1, vec![]));
     let got = receive(&mut *b, &mut pool, 1);
     assert_eq!((got[0].bytes(), got[0].meta.csum), (&packet.bytes()[..], ChecksumState::None));
     let mut broken = packet.partial();
     broken.meta.csum = ChecksumState::Partial { start: 700, offset: 1000 };
     assert_eq!(send(&mut *a, &mut pool, vec![broken]), (0, vec![DropReason::Malformed]));
+}
+
+/// Cut where they are sent from, with the checksums that their sender would have given them; also into segments that take
+/// several chunks, and more of them than the ring has room for.
+#[test]
+fn super_frames_are_cut_into_chunks_and_none_of_them_is_lost() {
+    let Some(space) = Space::new("cut") else { return };
+    for end in ["v0", "v1"] {
+        assert_eq!(run(&format!("ip -n {} link set {end} mtu 9000", space.0)), "");
+    }
+    let (mut umem, mut pool) = (Umem::default(), Pool::new(64));
+    let (mut a, mut b) = (space.open("v0", &mut umem, &[]).0, space.open("v1", &mut umem, &[]).0);
+    assert!(a.caps().cuts);
+    for (whole, size) in [
+        (Packet::tcp4(64_000), 1448),
+        (Packet::tcp6(30_001).tagged(7), 1428),
+        (Packet::tcp4(60_000).udp(), 1200),
+        (Packet::tcp4(64_000), 8900),
+    ] {
+        let (mut expected, whole) = (vec![], whole.super_frame(size));
+        let copy = pool.copy(&whole);
+        gso::segment(copy, None, &mut pool, &mut expected).unwrap();
+        for _ in 0..20 {
+            let sent = vec![pool.copy(&whole)];
+            assert_eq!(send(&mut *a, &mut pool, sent), (1, vec![]));
+            for (mut got, expected) in receive(&mut *b, &mut pool, expected.len()).into_iter().zip(&expected) {
+                checksum::finish(&mut got).unwrap();
+                assert_eq!(got.bytes(), expected.bytes());
+                pool.recycle(got);
+            }
+        }
+    }
+    drop(b);
+    let whole = Packet::tcp4(64_000).super_frame(1448);
+    let counted = || run(&format!("ip netns exec {} cat /sys/class/net/v0/statistics/tx_packets", space.0));
+    let before: u64 = counted().trim().parse().unwrap();
+    let many = (0..100).map(|_| pool.copy(&whole)).collect();
+    assert_eq!(send(&mut *a, &mut pool, many), (100, vec![]));
+    assert_eq!(counted().trim().parse::<u64>().unwrap() - before, 100 * 45);
+    assert_eq!(run(&format!("ip -n {} link set v1 down", space.0)), "");
+    let one = vec![pool.copy(&whole)];
+    assert_eq!(send(&mut *a, &mut pool, one), (0, vec![DropReason::TxQueueFull; 45]));
+    drop(a);
+    for region in umem.regions() {
+        assert_eq!(region.free() + pool.spare_chunks(region), region.chunks() as usize);
+    }
 }
 
 #[test]
