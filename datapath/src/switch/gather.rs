@@ -1,9 +1,10 @@
-//! TCP segments that leave one after the other go as one super-frame, where their port's device, or what carries a tunnel,
-//! takes that: segments that came one by one, as they do by AF_XDP, then cost no more than those that came together.
+//! TCP segments that leave one after the other go as one super-frame, where their port's device takes that: segments that
+//! came one by one, as they do by AF_XDP, then cost little more than those that came together. A tunnel would only cut them
+//! again; its datagrams are sent together anyway.
 //!
 //! The first of them waits until the batch that it came in ends, for those that follow ([`crate::offload::gro`]). One
 //! frame waits at a port, and goes before the next that it cannot be merged with: so frames leave in the order in which
-//! they came. All that is done to a frame is done before it waits, but for what its device or tunnel needs.
+//! they came. All that is done to a frame is done before it waits.
 
 use super::egress::Egress;
 use super::state::Port;
@@ -39,10 +40,7 @@ impl Port {
     /// Whether super-frames leave by it as they are.
     #[inline]
     pub(super) fn takes_super_frames(&self) -> bool {
-        match &self.tunnel {
-            None => self.caps.tso && self.caps.partial_csum,
-            Some(tunnel) => tunnel.sends_runs(),
-        }
+        self.caps.tso && self.caps.partial_csum && self.tunnel.is_none()
     }
 }
 

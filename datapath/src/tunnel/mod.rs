@@ -230,7 +230,7 @@ impl Tunnel {
     }
 
     /// Whether the kernel takes several datagrams in one send: not over anything but UDP, nor without its checksum.
-    pub(crate) const fn sends_runs(&self) -> bool {
+    const fn sends_runs(&self) -> bool {
         self.protocol.udp_port().is_some() && self.checksum
     }
 
