@@ -153,7 +153,7 @@ impl QueueIo for Queue {
                 break Sent::All;
             }
             let before = self.taken;
-            let result = send(&self.socket, &[], SendFlags::DONTWAIT);
+            let result = send(self.socket.sender(), &[], SendFlags::DONTWAIT);
             let published = self.queued.wrapping_sub(self.socket.tx.pending());
             if published.wrapping_sub(self.taken) <= self.queued.wrapping_sub(self.taken) {
                 self.taken = published;
