@@ -100,7 +100,7 @@ impl QueueIo for Queue {
     }
 
     fn receive(&mut self, pool: &mut Pool, batch: &mut Batch, lost: &mut Vec<(DropReason, u64)>) -> bool {
-        let before = self.receiving;
+        let (before, from) = (self.receiving, batch.len());
         while !batch.is_full() {
             let Some(desc) = self.socket.rx.pop() else { break };
             let (start, len) = (desc.addr as usize % CHUNK, desc.len as usize);
@@ -120,6 +120,7 @@ impl QueueIo for Queue {
             self.socket.rx.release();
             self.refill(pool);
             self.tell_held();
+            look_into(batch, from, self.largest);
         }
         !self.socket.rx.is_empty()
     }
@@ -251,7 +252,9 @@ impl Queue {
             lost.push((DropReason::RxUnsupported, 1));
             return pool.recycle(frame);
         }
-        deliver(frame, self.largest, pool, batch);
+        if let Err(frame) = batch.push(frame) {
+            pool.recycle(frame);
+        }
     }
 
     /// Lends the kernel chunks for those that it has used.
@@ -455,14 +458,17 @@ fn descriptors(frame: &Frame) -> u32 {
     }
 }
 
-/// Adds a received frame to a batch that has room for it, after finding out what it is still owed. What is larger than
-/// `largest` and TCP is a super-frame whose segment size is lost.
-pub fn deliver(mut frame: Frame, largest: L3Mtu, pool: &mut Pool, batch: &mut Batch) {
-    if let Ok(headers) = parse(frame.bytes()) {
-        gro::adopt(&mut frame, &headers, Some(largest));
-    }
-    if let Err(frame) = batch.push(frame) {
-        pool.recycle(frame);
+/// Finds out what the frames of a batch, from this one on, are still owed. What is larger than `largest` and TCP is a
+/// super-frame whose segment size is lost.
+pub fn look_into(batch: &mut Batch, from: usize, largest: L3Mtu) {
+    // Another core has written them, so the first look waits for memory: that for all of them at once, since no look
+    // depends on another.
+    let first_bytes = batch.iter().skip(from).filter_map(|frame| frame.bytes().first());
+    std::hint::black_box(first_bytes.fold(0, |all, byte| all ^ byte));
+    for frame in batch.iter_mut().skip(from) {
+        if let Ok(headers) = parse(frame.bytes()) {
+            gro::adopt(frame, &headers, Some(largest));
+        }
     }
 }
 

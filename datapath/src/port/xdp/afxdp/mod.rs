@@ -12,7 +12,7 @@ mod sys;
 
 use super::Refusal;
 use super::backend::QueueIo;
-use super::queue::{Sent, deliver};
+use super::queue::{Sent, look_into};
 use super::socket::{Binding, RING, settings};
 use crate::packet::{Batch, CHUNK, Frame, Pool};
 use crate::port::Unsent;
@@ -259,7 +259,8 @@ impl QueueIo for Queue {
     }
 
     fn receive(&mut self, pool: &mut Pool, batch: &mut Batch, lost: &mut Vec<(DropReason, u64)>) -> bool {
-        let room = Batch::CAPACITY - batch.len();
+        let from = batch.len();
+        let room = Batch::CAPACITY - from;
         let count = self.halves.rx.try_recv(&mut self.received, room, ()).unwrap_or(0);
         for buffer in self.received.drain(..) {
             match buffer.get_data().get(..usize::from(buffer.get_len())) {
@@ -267,13 +268,16 @@ impl QueueIo for Queue {
                     let mut frame = pool.alloc();
                     frame.set_len(bytes.len());
                     frame.bytes_mut().copy_from_slice(bytes);
-                    deliver(frame, self.largest, pool, batch);
+                    if let Err(frame) = batch.push(frame) {
+                        pool.recycle(frame);
+                    }
                 }
                 None => lost.push((DropReason::RxUnsupported, 1)),
             }
             self.spare.push(buffer);
         }
         self.receiving -= count as u32;
+        look_into(batch, from, self.largest);
         if count > 0 {
             self.refill();
         }
