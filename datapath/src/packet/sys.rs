@@ -5,7 +5,7 @@
 //! chunks and drop buffers; workers keep spare ones ([`super::Pool`]), so that they meet at the lock once a batch.
 #![allow(unsafe_code)]
 
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
@@ -36,6 +36,9 @@ impl Region {
         let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
         // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nothing that exists.
         let base = unsafe { mmap_anonymous(std::ptr::null_mut(), chunks as usize * CHUNK, protection, flags) }?;
+        // Every frame is on a page of its own; in huge ones, addresses are found faster. A kernel without them goes on.
+        // SAFETY: as large as was mapped just now, and nothing but how it is mapped changes.
+        let _ = unsafe { madvise(base, chunks as usize * CHUNK, Advice::LinuxHugepage) };
         let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Arc::new(Self { base, chunks, free: Mutex::new((0..chunks).rev().collect()), lent: AtomicU32::new(0) }))
     }
