@@ -63,17 +63,23 @@ pub struct Peer {
     pub group: Group,
     /// Whether it runs in processes, not in the kernel.
     pub has_processes: bool,
+    /// Whether it has an XDP program on the devices.
+    pub by_xdp: bool,
     /// Builds its lab; why it can't be had here, if it can't.
     pub build: Build,
 }
 
 impl Peer {
     const fn process(name: &'static str, title: &'static str, group: Group, build: Build) -> Self {
-        Self { name, title, group, has_processes: true, build }
+        Self { name, title, group, has_processes: true, by_xdp: false, build }
+    }
+
+    const fn by_xdp(name: &'static str, title: &'static str, build: Build) -> Self {
+        Self { by_xdp: true, ..Self::process(name, title, Group::OneHost, build) }
     }
 
     const fn in_kernel(name: &'static str, title: &'static str, group: Group, build: Build) -> Self {
-        Self { name, title, group, has_processes: false, build }
+        Self { name, title, group, has_processes: false, by_xdp: false, build }
     }
 
     /// Whether the workload tells something of it: where it isn't the point, what a switch does elsewhere is measured once.
@@ -83,14 +89,15 @@ impl Peer {
             Workload::Tcp | Workload::Packets => true,
             Workload::Tcp8 | Workload::Latency => self.group != Group::Mirrored,
             Workload::Flood => self.group == Group::OneHost,
+            Workload::Overload => self.by_xdp,
             Workload::Idle => self.has_processes && self.group != Group::Mirrored,
         }
     }
 
-    /// Whether it is the one that the others of its group are compared with.
+    /// Whether it is the one that the others of its group are compared with under the workload.
     #[must_use]
-    pub fn is_ours(&self) -> bool {
-        self.name.starts_with("vswitch")
+    pub fn is_ours(&self, workload: Workload) -> bool {
+        if workload == Workload::Overload { self.name == "afxdp" } else { self.name.starts_with("vswitch") }
     }
 }
 
@@ -101,16 +108,16 @@ pub const CABLE: &str = "cable";
 pub const PEERS: &[Peer] = &[
     Peer::process("vswitch", "vswitch", Group::OneHost, ours::one_host),
     Peer::process("assist", "vswitch, assist=true", Group::OneHost, ours::assisted),
-    Peer::process("afxdp", "vswitch, AF_XDP", Group::OneHost, ours::af_xdp),
-    Peer::process("afxdp-crate", "vswitch, AF_XDP by the afxdp crate", Group::OneHost, ours::afxdp_crate),
+    Peer::by_xdp("afxdp", "vswitch, AF_XDP", ours::af_xdp),
+    Peer::by_xdp("afxdp-crate", "vswitch, AF_XDP by the afxdp crate", ours::afxdp_crate),
     Peer::in_kernel(CABLE, "no switch: one veth pair", Group::OneHost, linux::cable),
     Peer::in_kernel("bridge", "Linux bridge", Group::OneHost, linux::bridge),
     Peer::in_kernel("macvlan", "macvlan, bridge mode", Group::OneHost, linux::macvlan),
     Peer::in_kernel("routed", "routed veth pairs", Group::OneHost, linux::routed),
     Peer::process("ovs", "OVS userspace, AF_PACKET", Group::OneHost, ovs::packet),
     Peer::process("ovs-tso", "OVS userspace, userspace-tso", Group::OneHost, ovs::tso),
-    Peer::process("ovs-afxdp", "OVS userspace, AF_XDP", Group::OneHost, ovs::af_xdp),
-    Peer::process("testpmd", "DPDK testpmd, net_af_xdp", Group::OneHost, testpmd::af_xdp),
+    Peer::by_xdp("ovs-afxdp", "OVS userspace, AF_XDP", ovs::af_xdp),
+    Peer::by_xdp("testpmd", "DPDK testpmd, net_af_xdp", testpmd::af_xdp),
     Peer::process("vswitch-mirror", "vswitch", Group::Mirrored, ours::mirrored),
     Peer::in_kernel("bridge-mirror", "Linux bridge, tc mirred", Group::Mirrored, linux::mirrored),
     Peer::process("ovs-mirror", "OVS userspace, AF_PACKET", Group::Mirrored, ovs::mirrored),
@@ -198,7 +205,7 @@ mod tests {
         let names: BTreeSet<&str> = PEERS.iter().map(|peer| peer.name).collect();
         assert_eq!(names.len(), PEERS.len());
         for group in report::GROUPS {
-            let ours = PEERS.iter().filter(|peer| peer.group == group && peer.is_ours()).count();
+            let ours = PEERS.iter().filter(|peer| peer.group == group && peer.is_ours(Workload::Tcp)).count();
             assert_eq!(ours, 1, "{}", group.title());
         }
     }

@@ -92,19 +92,24 @@ impl Results {
         }
         let values = self.rounds(peer.name, workload, metric);
         let (min, max) = (values.iter().copied().reduce(f64::min)?, values.iter().copied().reduce(f64::max)?);
-        let ours = PEERS.iter().find(|other| other.group == peer.group && other.is_ours())?;
+        let ours = PEERS.iter().find(|other| other.group == peer.group && other.is_ours(workload))?;
         let (ours, median) = (median(&self.rounds(ours.name, workload, metric)), median(&values));
         let ratio = (ours > 0.0 && median > 0.0).then(|| ours / median);
         Some(Summary { median, min, max, ratio })
     }
 
-    /// Whether a peer's packet rate is so near that of the generator that it may be the generator's.
+    /// Whether a peer's packet rate is so near that of the generator that it may be the generator's: what that reached in
+    /// the same rounds where this was counted, else what arrives without a switch.
     #[must_use]
     pub fn is_limited_by_generator(&self, peer: &Peer, workload: Workload) -> bool {
-        let rate = |name| median(&self.rounds(name, workload, 0));
-        matches!(workload, Workload::Packets | Workload::Flood)
-            && peer.name != CABLE
-            && rate(peer.name) * 1.5 > rate(CABLE)
+        let offered = workload.metrics().iter().position(|metric| metric.key == "offered");
+        let figure = |name, metric| median(&self.rounds(name, workload, metric));
+        let generator = match (workload, offered) {
+            (_, Some(offered)) => figure(peer.name, offered),
+            (Workload::Packets | Workload::Flood, None) if peer.name != CABLE => figure(CABLE, 0),
+            _ => return false,
+        };
+        figure(peer.name, 0) * 1.5 > generator
     }
 }
 
@@ -154,5 +159,11 @@ pub(super) mod tests {
         let marked = ["vswitch", CABLE, "bridge", "ovs"]
             .map(|name| results.is_limited_by_generator(peer(name), Workload::Packets));
         assert_eq!(marked, [false, false, true, false]);
+        let mut results = Results::default();
+        for (name, offered) in [("afxdp", 1.6), ("testpmd", 1.4)] {
+            results.add(peer(name), Workload::Overload, Ok(vec![1.0, 1.0, 1.0, 2.0, offered]));
+        }
+        let marked = ["afxdp", "testpmd"].map(|name| results.is_limited_by_generator(peer(name), Workload::Overload));
+        assert_eq!(marked, [false, true], "by what the generator offered to each");
     }
 }

@@ -33,6 +33,8 @@ pub enum Workload {
     Packets,
     /// The same, each from another station: what MAC tables meet at worst.
     Flood,
+    /// More of them than a switch takes, for those that use XDP.
+    Overload,
     /// One request, its response, the next request …
     Latency,
     /// Nothing.
@@ -40,7 +42,7 @@ pub enum Workload {
 }
 
 /// What a figure of a workload is.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Metric {
     /// In the names of files.
     pub key: &'static str,
@@ -74,6 +76,8 @@ const PACKETS: &[Metric] = &[
     Metric::new("cpu-softirq", "CPU of softirqs", "s/Mpkt"),
     Metric::new("cpu-machine", "CPU of the machine", "s/Mpkt"),
 ];
+const OVERLOAD: &[Metric] =
+    &[PACKETS[0], PACKETS[1], PACKETS[2], PACKETS[3], Metric::new("offered", "offered", "Mpps")];
 const LATENCY: &[Metric] = &[Metric::new("p50", "p50", "µs"), Metric::new("p99", "p99", "µs")];
 const IDLE: &[Metric] = &[
     Metric::of_processes("cpu", "CPU of the switch", "% of a core"),
@@ -82,7 +86,8 @@ const IDLE: &[Metric] = &[
 
 impl Workload {
     /// All of them, in the order in which a stage meets them.
-    pub const ALL: [Self; 6] = [Self::Tcp, Self::Tcp8, Self::Packets, Self::Latency, Self::Flood, Self::Idle];
+    pub const ALL: [Self; 7] =
+        [Self::Tcp, Self::Tcp8, Self::Packets, Self::Overload, Self::Latency, Self::Flood, Self::Idle];
 
     /// The word that chooses it on the command line.
     #[must_use]
@@ -92,6 +97,7 @@ impl Workload {
             Self::Tcp8 => "tcp8",
             Self::Packets => "packets",
             Self::Flood => "flood",
+            Self::Overload => "overload",
             Self::Latency => "latency",
             Self::Idle => "idle",
         }
@@ -105,6 +111,7 @@ impl Workload {
             Self::Tcp8 => "TCP, 8 flows",
             Self::Packets => "frames of 64 B, one flow",
             Self::Flood => "frames of 64 B, each from a new station",
+            Self::Overload => "frames of 64 B, more than a switch takes, by XDP",
             Self::Latency => "UDP request and response",
             Self::Idle => "idle",
         }
@@ -116,6 +123,7 @@ impl Workload {
         match self {
             Self::Tcp | Self::Tcp8 => TCP,
             Self::Packets | Self::Flood => PACKETS,
+            Self::Overload => OVERLOAD,
             Self::Latency => LATENCY,
             Self::Idle => IDLE,
         }
@@ -128,6 +136,7 @@ impl Workload {
             Self::Tcp8 => tcp::run(stage, 8, length.transfer),
             Self::Packets => packets::run(stage, Senders::One, length.transfer),
             Self::Flood => packets::run(stage, Senders::New, length.transfer),
+            Self::Overload => packets::run(stage, Senders::Kernel, length.transfer),
             Self::Latency => echo::run(stage, length.exchanges),
             Self::Idle => Ok(idle(stage, length.idle)),
         }
