@@ -45,6 +45,12 @@ impl Batch {
         self.frames.len() >= Self::CAPACITY
     }
 
+    /// How many more frames it takes.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        Self::CAPACITY - self.frames.len()
+    }
+
     /// The frames in order.
     pub fn iter(&self) -> std::slice::Iter<'_, Frame> {
         self.frames.iter()

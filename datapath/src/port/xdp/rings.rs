@@ -108,6 +108,12 @@ impl<T: Entry> Consumer<T> {
         Some(entry)
     }
 
+    /// The entries that can be taken out now, in order.
+    pub fn waiting(&self) -> impl Iterator<Item = T> {
+        let count = self.memory.produced().wrapping_sub(self.next).min(self.memory.len());
+        (0..count).map(|i| self.memory.read(self.next.wrapping_add(i)))
+    }
+
     /// Lets the kernel use the room of what was taken out.
     #[inline]
     pub fn release(&mut self) {
