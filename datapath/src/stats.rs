@@ -69,6 +69,13 @@ pub struct PortCounters {
 }
 
 impl PortCounters {
+    /// Counts the frames of a batch, each received as it is.
+    #[inline]
+    pub fn count_batch<'a>(&self, frames: impl ExactSizeIterator<Item = &'a Frame>) {
+        self.rx_packets.add(frames.len() as u64);
+        self.rx_bytes.add(frames.map(|frame| frame.len() as u64).sum());
+    }
+
     /// Counts a received frame, which stands for so many `frames` of the wire that were coalesced into it.
     #[inline]
     pub fn count_received(&self, frame: &Frame, frames: u32) {

@@ -10,8 +10,15 @@ use crate::wire::{be16, put16, tcp, udp};
 ///
 /// A super-frame has no checksum of its own and is refused as [`DropReason::Unsegmentable`]; offsets that point outside
 /// the frame, which only a broken sender gives, as [`DropReason::Malformed`].
+#[inline]
 pub fn finish(frame: &mut Frame) -> Result<(), DropReason> {
-    let ChecksumState::Partial { start, offset } = frame.meta.csum else { return Ok(()) };
+    match frame.meta.csum {
+        ChecksumState::Partial { start, offset } => finish_from(frame, start, offset),
+        ChecksumState::None | ChecksumState::Valid => Ok(()),
+    }
+}
+
+fn finish_from(frame: &mut Frame, start: u16, offset: u16) -> Result<(), DropReason> {
     if frame.meta.gso.is_some() {
         return Err(DropReason::Unsegmentable);
     }

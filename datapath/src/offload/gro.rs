@@ -18,6 +18,7 @@ use crate::packet::{ChecksumState, Frame, Gso, GsoKind, Pool};
 use crate::types::L3Mtu;
 use crate::wire::checksum::Sum;
 use crate::wire::parse::{Headers, IpVersion, Network, parse};
+use crate::wire::plain::{PlainIpv4, may_follow};
 use crate::wire::{be16, be32, ethernet, ipv4, ipv6, put16, tcp, vlan};
 use std::ops::Range;
 
@@ -128,9 +129,23 @@ impl Merge {
         true
     }
 
+    /// Whether a segment may be the one that follows what was merged before, which begins with `first`; for nearly all that
+    /// are not, the look at a few bytes that says so.
+    #[inline]
+    pub(crate) fn may_be_followed_by(&self, first: &[u8], segment: &[u8]) -> bool {
+        match self.next {
+            Next::Unread => may_follow(first, segment),
+            Next::Nothing => false,
+            Next::Segment(_) => true,
+        }
+    }
+
     /// What is to be merged of `segment`, of whose checksum `csum` is known, if that follows what was merged before, which
     /// begins with `first`.
     fn accept(&mut self, first: &[u8], segment: &[u8], csum: ChecksumState) -> Option<Part> {
+        if !self.may_be_followed_by(first, segment) {
+            return None;
+        }
         if let Next::Unread = self.next {
             self.next = Next::after(first);
         }
@@ -158,22 +173,29 @@ impl Merge {
 
     /// Ends the merge: `frame`, whose bytes are the buffer, becomes what was merged, and gets the headers of a super-frame
     /// where that stands for several segments. How many frames it stands for.
+    #[inline]
     pub(crate) fn finish(&self, frame: &mut Frame) -> u32 {
         frame.set_len(self.range.end);
         frame.pop_front(self.range.start);
-        if let Next::Segment(flow) = &self.next
-            && self.count > 1
-        {
+        if self.count > 1 {
+            self.finish_headers(frame);
+        }
+        self.count
+    }
+
+    /// Gives the frame the headers of a super-frame.
+    fn finish_headers(&self, frame: &mut Frame) {
+        if let Next::Segment(flow) = &self.next {
             let bytes = frame.bytes_mut();
             let ecn = bytes[usize::from(flow.network.l4_offset) + tcp::FLAGS] & tcp::CWR != 0;
             write_packet_len(bytes, &flow.network);
             let (csum, gso) = become_super_frame(bytes, &flow.network, flow.header_len, flow.size, ecn);
             (frame.meta.csum, frame.meta.gso) = (csum, gso);
         }
-        self.count
     }
 
     /// Where the frame lies in the buffer.
+    #[inline]
     pub(crate) fn range(&self) -> Range<usize> {
         self.range.clone()
     }
@@ -319,13 +341,32 @@ fn become_super_frame(
 /// segments is lost; it gets the one that fits the tunnel, as does any single TCP segment that is too long for it.
 #[inline]
 pub fn adopt(frame: &mut Frame, headers: &Headers, mtu: Option<L3Mtu>) {
-    if frame.meta.gso.is_some() || frame.meta.csum != ChecksumState::None {
+    if is_known(frame) {
         return;
     }
-    let limit = ethernet::HEADER_LEN + mtu.map_or(USUAL_MTU, |mtu| mtu.0 as usize);
+    let limit = longest(mtu);
     if frame.len() > limit || checksum::looks_partial(frame.bytes(), headers) {
         adopt_unfinished(frame, headers, limit);
     }
+}
+
+/// Whether [`adopt`] leaves a frame that is this packet as it is.
+#[inline]
+#[must_use]
+pub fn leaves_alone(frame: &Frame, packet: &PlainIpv4<'_>, mtu: Option<L3Mtu>) -> bool {
+    is_known(frame) || frame.len() <= longest(mtu) && !packet.looks_partial()
+}
+
+/// Whether it has been said of a frame what it is owed.
+#[inline]
+fn is_known(frame: &Frame) -> bool {
+    frame.meta.gso.is_some() || frame.meta.csum != ChecksumState::None
+}
+
+/// The longest frame that a single packet may be in.
+#[inline]
+fn longest(mtu: Option<L3Mtu>) -> usize {
+    ethernet::HEADER_LEN + mtu.map_or(USUAL_MTU, |mtu| mtu.0 as usize)
 }
 
 fn adopt_unfinished(frame: &mut Frame, headers: &Headers, limit: usize) {

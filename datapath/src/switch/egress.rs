@@ -2,10 +2,10 @@
 //! ([`super::gather`]), then whatever its device cannot do for itself.
 //!
 //! An ordinary device gets the frame as it is when its `Caps` allow that; otherwise a super-frame is cut into segments
-//! and an unfinished checksum is finished, here, unless its device cuts into memory of its own. A frame for a tunnel becomes the datagrams that carry it,
-//! one for a patch port waits to be received at the other end.
-//! What cannot leave is counted at the port that it could not leave by, a copy at its mirror.
+//! and an unfinished checksum is finished, here, unless its device cuts into memory of its own. A frame for a tunnel becomes
+//! the datagrams that carry it, one for a patch port waits to be received at the other end. What cannot leave is counted at the port that it could not leave by, a copy at its mirror.
 
+use super::flow_cache::Slot;
 use super::gather::Gathered;
 use super::mtu::Tellers;
 use super::patch;
@@ -60,8 +60,21 @@ impl Egress<'_> {
         self.pool.copy(frame)
     }
 
-    /// Sends the frame out by `port`, which is up; by a tunnel with several remote ends to that one, or to all.
+    /// Sends the frame of a known flow out by `port`, where that goes.
     #[inline]
+    pub fn send_known(&mut self, port: &Port, mut frame: Frame, known: &Slot) {
+        if !known.is_as_it_came() {
+            return self.send(port, frame, known.verdict().tagging, Some(known.remote()));
+        }
+        frame.meta.remote = Some(known.remote());
+        if port.is_exceeded_by(&frame) {
+            return self.fit(port, frame, known.verdict().tagging);
+        }
+        self.leave(port, frame);
+    }
+
+    /// Sends the frame out by `port`, which is up; by a tunnel with several remote ends to that one, or to all.
+    #[inline(never)]
     pub fn send(&mut self, port: &Port, mut frame: Frame, tagging: Tagging, remote: Option<RemoteIndex>) {
         self.pool.make_room(&mut frame, vlan::ROOM);
         if let Err(reason) = vlan::egress(&port.vlan, port.rules.priority_tags, &mut frame, tagging) {
@@ -72,7 +85,6 @@ impl Egress<'_> {
     }
 
     /// Sends a frame that has the tag that it leaves with, made to fit what the port carries.
-    #[inline]
     pub fn send_tagged(&mut self, port: &Port, frame: Frame, tagging: Tagging) {
         if port.is_exceeded_by(&frame) { self.fit(port, frame, tagging) } else { self.leave(port, frame) }
     }
@@ -82,11 +94,16 @@ impl Egress<'_> {
     pub fn leave(&mut self, port: &Port, frame: Frame) {
         match &port.limits.egress {
             None => self.transmit(port, frame),
-            Some(limit) => match self.offer(port, Direction::Out, limit, frame) {
-                Offer::Pass(frame) => self.transmit(port, frame),
-                Offer::Wait => {}
-                Offer::Refuse(frame, reason) => self.refuse(port, frame, reason),
-            },
+            Some(limit) => self.leave_in_turn(port, limit, frame),
+        }
+    }
+
+    #[inline(never)]
+    fn leave_in_turn(&mut self, port: &Port, limit: &Limit, frame: Frame) {
+        match self.offer(port, Direction::Out, limit, frame) {
+            Offer::Pass(frame) => self.transmit(port, frame),
+            Offer::Wait => {}
+            Offer::Refuse(frame, reason) => self.refuse(port, frame, reason),
         }
     }
 
@@ -101,7 +118,7 @@ impl Egress<'_> {
     }
 
     /// Nothing more is decided: the frame crosses to the peer, or goes to the port's device.
-    #[inline]
+    #[inline(always)] // Its callers are few, and one of them is the way of nearly all frames.
     pub fn transmit(&mut self, port: &Port, frame: Frame) {
         match port.peer {
             Some(peer) => patch::cross(port, peer, frame, self.crossing),
@@ -123,6 +140,7 @@ impl Egress<'_> {
     }
 
     /// Does for a device what it cannot do.
+    #[inline(never)]
     fn finish(&mut self, port: &Port, mut frame: Frame) {
         if port.caps.cuts
             && frame.meta.gso.is_some()
@@ -137,7 +155,30 @@ impl Egress<'_> {
         }
     }
 
+    #[inline(never)]
     fn encapsulate(&mut self, port: &Port, tunnel: &Tunnel, frame: Frame) {
+        let to = match &tunnel.remotes {
+            None => Some(tunnel.remote.ip()),
+            Some(remotes) => match *remotes.addressees(frame.meta.remote) {
+                [one] => Some(one),
+                _ => None,
+            },
+        };
+        // Most frames become one datagram to one end.
+        if let Some(to) = to
+            && tunnel::fits_whole(&frame, tunnel)
+        {
+            return match tunnel::encap_whole(frame, tunnel, to, self.pool) {
+                Ok(datagram) => self.tx.push(datagram),
+                Err((frame, reason)) => self.refuse(port, frame, reason),
+            };
+        }
+        self.encapsulate_pieces(port, tunnel, frame);
+    }
+
+    /// The same for what becomes several datagrams, or one to several ends.
+    #[inline(never)]
+    fn encapsulate_pieces(&mut self, port: &Port, tunnel: &Tunnel, frame: Frame) {
         let remote = frame.meta.remote;
         match tunnel::encap(frame, tunnel, self.pool, self.pieces) {
             Ok(encapped) => {

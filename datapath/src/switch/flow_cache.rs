@@ -66,16 +66,17 @@ impl Flow {
     #[inline]
     fn read(Place { port, remote }: Place, bytes: &[u8]) -> Option<Self> {
         let head: &[u8; 18] = bytes.first_chunk()?;
-        let is_tag = |at: usize| vlan::is_tpid(u16::from_be_bytes([head[at], head[at + 1]]));
-        let head = u128::from_be_bytes(*head.first_chunk()?);
-        let tag = match (is_tag(12), is_tag(16)) {
-            (true, true) => return None,
-            (true, false) if (head >> 16) as u16 == SERVICE => 2 << 16 | u64::from(head as u16),
-            (true, false) => 1 << 16 | u64::from(head as u16),
-            (false, _) => 0,
+        let [first, second] = [0, 8].map(|at| u64::from_be_bytes(*head[at..].first_chunk().expect("18 bytes")));
+        let (tpid, tci) = ((second >> 16) as u16, second & 0xffff);
+        let tag = match tpid {
+            CUSTOMER => 1 << 16 | tci,
+            SERVICE => 2 << 16 | tci,
+            _ => 0,
         };
-        let last = (head >> 32 << 32) as u64 | u64::from(remote.0) << 18 | tag;
-        (remote.0 < 1 << 14).then_some(Self { port, head: [(head >> 64) as u64, last] })
+        if remote.0 >= 1 << 14 || tag != 0 && vlan::is_tpid(u16::from_be_bytes([head[16], head[17]])) {
+            return None;
+        }
+        Some(Self { port, head: [first, second >> 32 << 32 | u64::from(remote.0) << 18 | tag] })
     }
 
     /// The port it came in by.
@@ -118,6 +119,8 @@ impl Flow {
 pub struct Verdict {
     /// Its VLAN and tag.
     pub tagging: Tagging,
+    /// Whether it leaves with the tags that it came with, so that nothing has to be done about them.
+    pub as_it_came: bool,
     /// The port that it leaves by.
     pub egress: PortId,
     /// To which of that port's remote ends.
@@ -146,16 +149,18 @@ impl Tick {
     }
 }
 
-/// The VLAN of a frame that has no tags but the one in its flow, and the service tag that it was put into, if it was.
+/// The VLAN of a frame that has no tags but the one in its flow, the service tag that it was put into, if it was, and
+/// whether it leaves as it came.
 #[derive(Clone, Copy, Debug)]
 struct PackedTagging(u16);
 
 impl PackedTagging {
     const CUSTOMER: u16 = 1 << 12;
     const SERVICE: u16 = 2 << 12;
+    const AS_IT_CAME: u16 = 1 << 14;
 
     /// `None` for what a frame with one tag at most doesn't have.
-    fn pack(tagging: Tagging) -> Option<Self> {
+    fn pack(Verdict { tagging, as_it_came, .. }: Verdict) -> Option<Self> {
         let service = match tagging.stack {
             _ if tagging.below > 0 => return None,
             Stack::Plain => 0,
@@ -163,7 +168,13 @@ impl PackedTagging {
             Stack::Service(SERVICE) => Self::SERVICE,
             Stack::Service(_) | Stack::Second(_) => return None,
         };
-        Some(Self(tagging.vlan.get() | service))
+        let as_it_came = if as_it_came { Self::AS_IT_CAME } else { 0 };
+        Some(Self(tagging.vlan.get() | service | as_it_came))
+    }
+
+    #[inline]
+    const fn is_as_it_came(self) -> bool {
+        self.0 & Self::AS_IT_CAME != 0
     }
 
     #[inline]
@@ -177,9 +188,9 @@ impl PackedTagging {
     }
 }
 
-/// Half a line of the core's cache.
+/// A verdict as it is stored: half a line of the core's cache.
 #[derive(Clone, Copy, Debug)]
-struct Slot {
+pub struct Slot {
     /// The fields of its [`Flow`]; as such, they would take more room.
     port: PortId,
     head: [u64; 2],
@@ -214,10 +225,33 @@ impl Slot {
         self.epoch == epoch && now.is_before(self.until)
     }
 
+    /// The port that frames of the flow leave by.
     #[inline]
-    fn verdict(&self) -> Verdict {
+    #[must_use]
+    pub fn egress(&self) -> PortId {
+        self.egress
+    }
+
+    /// To which of that port's remote ends.
+    #[inline]
+    #[must_use]
+    pub fn remote(&self) -> RemoteIndex {
+        self.remote
+    }
+
+    /// See [`Verdict::as_it_came`].
+    #[inline]
+    #[must_use]
+    pub fn is_as_it_came(&self) -> bool {
+        self.tagging.is_as_it_came()
+    }
+
+    /// The whole verdict; most frames need no more than the parts of it above.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
         let Self { port, head, egress, remote, tagging, .. } = *self;
-        Verdict { tagging: tagging.unpack(Flow { port, head }.tag()), egress, remote }
+        let as_it_came = tagging.is_as_it_came();
+        Verdict { tagging: tagging.unpack(Flow { port, head }.tag()), as_it_came, egress, remote }
     }
 }
 
@@ -257,9 +291,9 @@ impl FlowCache {
     /// What is known of frames of `flow`.
     #[inline]
     #[must_use]
-    pub fn find(&self, flow: Flow, now: Instant) -> Option<Verdict> {
+    pub fn find(&self, flow: Flow, now: Instant) -> Option<&Slot> {
         let Set(slots) = &self.sets[flow.set(self.sets.len())];
-        slots.iter().find(|slot| slot.is_of(flow) && slot.holds(self.epoch, Tick::of(now))).map(Slot::verdict)
+        slots.iter().find(|slot| slot.is_of(flow) && slot.holds(self.epoch, Tick::of(now)))
     }
 
     /// Fetches what is known of these frames from memory, for all of them at the same time: one after the other, each
@@ -280,7 +314,7 @@ impl FlowCache {
 
     /// Has frames of `flow` go the same way until then.
     pub fn store(&mut self, flow: Flow, verdict: Verdict, now: Instant, until: Instant) {
-        let Some(tagging) = PackedTagging::pack(verdict.tagging) else { return };
+        let Some(tagging) = PackedTagging::pack(verdict) else { return };
         let (Flow { port, head }, Verdict { egress, remote, .. }) = (flow, verdict);
         let (sets, epoch, tick) = (self.sets.len(), self.epoch, Tick::of(now));
         let Set(slots) = &mut self.sets[flow.set(sets)];
@@ -364,6 +398,10 @@ mod tests {
         Verdict { egress: PortId(egress), ..Slot::EMPTY.verdict() }
     }
 
+    fn found(cache: &FlowCache, flow: Flow, now: Instant) -> Option<Verdict> {
+        cache.find(flow, now).map(Slot::verdict)
+    }
+
     #[test]
     fn a_flow_is_port_addresses_and_tag() {
         let untagged = flow(1, [8, 0, 0x45, 0, 0, 60]);
@@ -394,21 +432,21 @@ mod tests {
     #[test]
     fn a_verdict_holds_until_its_time_or_until_all_are_forgotten() {
         let (mut cache, one) = (FlowCache::new(Arc::default()), flow(1, [8, 0, 0, 0, 0, 0]));
-        assert_eq!(cache.find(one, Instant::default()), None);
+        assert_eq!(found(&cache, one, Instant::default()), None);
         // What no slot may be taken for: an empty one.
-        assert_eq!(cache.find(Flow { port: PortId(0), head: [0; 2] }, Instant::default()), None);
+        assert_eq!(found(&cache, Flow { port: PortId(0), head: [0; 2] }, Instant::default()), None);
         assert!(!cache.remembers(one));
         cache.store(one, verdict(7), Instant::default(), THEN);
-        assert_eq!(cache.find(one, JUST_BEFORE), Some(verdict(7)));
-        assert_eq!(cache.find(one, THEN), None);
-        assert_eq!(cache.find(flow(2, [8, 0, 0, 0, 0, 0]), THEN), None);
+        assert_eq!(found(&cache, one, JUST_BEFORE), Some(verdict(7)));
+        assert_eq!(found(&cache, one, THEN), None);
+        assert_eq!(found(&cache, flow(2, [8, 0, 0, 0, 0, 0]), THEN), None);
         cache.forget();
-        assert_eq!(cache.find(one, JUST_BEFORE), None);
+        assert_eq!(found(&cache, one, JUST_BEFORE), None);
         assert!(cache.remembers(one), "though not what about it");
         cache.epoch = u16::MAX;
         cache.store(one, verdict(7), Instant::default(), THEN);
         cache.forget();
-        assert_eq!(cache.find(one, THEN), None, "epochs begin again with empty slots");
+        assert_eq!(found(&cache, one, THEN), None, "epochs begin again with empty slots");
     }
 
     #[test]
@@ -417,7 +455,7 @@ mod tests {
         let mut pass = |flows: u32| {
             for n in (0..flows).cycle().take(400_000) {
                 let flow = flow(n, [8, 0, 0, 0, 0, 0]);
-                match cache.find(flow, JUST_BEFORE) {
+                match found(&cache, flow, JUST_BEFORE) {
                     Some(found) => assert_eq!(found, verdict(n)),
                     None => cache.store(flow, verdict(n), Instant::default(), THEN),
                 }
@@ -442,15 +480,21 @@ mod tests {
         let vlan = VlanId::of_tci(4095);
         let (egress, remote) = (PortId(u32::MAX), RemoteIndex(u16::MAX));
         for stack in [Stack::Plain, Stack::Service(CUSTOMER), Stack::Service(SERVICE)] {
-            let verdict = Verdict { tagging: Tagging { vlan, tag, stack, below: 0 }, egress, remote };
+            let as_it_came = stack == Stack::Plain;
+            let verdict = Verdict { tagging: Tagging { vlan, tag, stack, below: 0 }, as_it_came, egress, remote };
             cache.store(flow(1, rest), verdict, Instant::default(), THEN);
-            assert_eq!(cache.find(flow(1, rest), JUST_BEFORE), Some(verdict));
+            assert_eq!(found(&cache, flow(1, rest), JUST_BEFORE), Some(verdict));
         }
         let other = |stack, below| Tagging { vlan, tag, stack, below };
         cache.forget();
         for tagging in [other(Stack::Second(second), 0), other(Stack::Plain, 1), other(Stack::Service(1), 0)] {
-            cache.store(flow(1, rest), Verdict { tagging, egress, remote }, Instant::default(), THEN);
-            assert_eq!(cache.find(flow(1, rest), JUST_BEFORE), None, "none rather than another");
+            cache.store(
+                flow(1, rest),
+                Verdict { tagging, as_it_came: false, egress, remote },
+                Instant::default(),
+                THEN,
+            );
+            assert_eq!(found(&cache, flow(1, rest), JUST_BEFORE), None, "none rather than another");
         }
     }
 

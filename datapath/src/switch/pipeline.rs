@@ -32,11 +32,11 @@ use super::mirror::Copies;
 use super::notices::{Notice, Notices, SteadyFlow};
 use super::patch;
 use super::probes::Probes;
-use super::shape::{Direction, Offer};
+use super::shape::{Direction, Limit, Offer};
 use super::state::{Attachment, Bridge, Port, Snapshot};
 use super::unclaimed::{Stray, Unclaimed};
 use super::verdict::DropReason;
-use super::vlan::Tagging;
+use super::vlan::{self, Tagging};
 use super::{Switch, TxQueues};
 use crate::offload::gro;
 use crate::packet::{Batch, Frame, Pool};
@@ -44,8 +44,9 @@ use crate::stats::WorkerCounters;
 use crate::time::Instant;
 use crate::tunnel::probe::is_probe;
 use crate::tunnel::{Decap, Endpoint, Finder, Inner, ecn};
-use crate::types::{DeviceId, MacAddr, Place};
+use crate::types::{DeviceId, MacAddr, Place, PortId};
 use crate::wire::parse::parse;
+use crate::wire::plain::PlainIpv4;
 use std::collections::VecDeque;
 
 /// Bytes of copies after which [`Switch::send_copies`] lets its caller look at the clock.
@@ -69,14 +70,9 @@ impl Switch {
         self.sweep(now);
         let (mut walk, inner) = self.walk(now, snap, pool, counters, tx);
         match snap.attachment(device) {
-            Some(Attachment::Port(port)) => {
-                if let Some(ingress) = snap.port(port) {
-                    walk.flows.fetch(ingress, batch.iter());
-                }
-                batch.drain().for_each(|frame| walk.receive(Place::of(port), frame, 1));
-            }
+            Some(Attachment::Port(port)) => walk.receive_batch(port, batch),
             Some(Attachment::Tunnels(endpoint)) => walk.decapsulate(endpoint, batch, inner),
-            None => batch.drain().for_each(|frame| walk.out.lose(frame, DropReason::PortDown, 1)),
+            None => walk.lose_batch(batch),
         }
         walk.out.send_gathered();
     }
@@ -187,15 +183,24 @@ impl<'a> Walk<'a> {
     fn decapsulate(&mut self, endpoint: Endpoint, batch: &mut Batch, inner: &mut Vec<Inner>) {
         let (mut decap, refused) = (Decap::new(endpoint.protocol), &self.out.counters.portless);
         let mut finder = self.snap.demux.finder(endpoint);
-        for run in batch.drain() {
-            decap.take(run, self.out.pool, inner, |reason| refused.add(reason, 1));
+        let (mut runs, mut more) = (batch.drain(), true);
+        while more {
+            // Not one run at a time: most hold one frame.
+            while more && inner.len() < Batch::CAPACITY {
+                match runs.next() {
+                    Some(run) => decap.take(run, self.out.pool, inner, |reason| refused.add(reason, 1)),
+                    None => {
+                        decap.finish(inner);
+                        more = false;
+                    }
+                }
+            }
             inner.drain(..).for_each(|inner| self.claim(&mut finder, inner));
         }
-        decap.finish(inner);
-        inner.drain(..).for_each(|inner| self.claim(&mut finder, inner));
     }
 
     /// A frame out of a tunnel is received by the port that its key and its sender belong to; a probe ends here.
+    #[inline]
     fn claim(&mut self, finder: &mut Finder, inner: Inner) {
         let Inner { key, mut frame, frames } = inner;
         let Some(outer) = &frame.meta.outer else { return self.out.lose(frame, DropReason::TunnelMalformed, frames) };
@@ -212,11 +217,33 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// A frame that came in from `place`, as so many `frames` of the wire, to wherever it goes: through patch ports from
-    /// bridge to bridge, one after the other.
+    /// The frames that came in by a port with a device of its own, one after the other to wherever they go.
+    fn receive_batch(&mut self, port: PortId, batch: &mut Batch) {
+        let Some(ingress) = self.snap.port(port) else { return self.lose_batch(batch) };
+        self.flows.fetch(ingress, batch.iter());
+        ingress.counters.count_batch(batch.iter());
+        for frame in batch.drain() {
+            self.out.told = false;
+            self.pass_limit(ingress, Place::of(port), frame);
+            self.finish_crossing();
+        }
+    }
+
+    fn lose_batch(&mut self, batch: &mut Batch) {
+        batch.drain().for_each(|frame| self.out.lose(frame, DropReason::PortDown, 1));
+    }
+
+    /// A frame that came in from `place`, as so many `frames` of the wire, to wherever it goes.
+    #[inline]
     fn receive(&mut self, place: Place, frame: Frame, frames: u32) {
         self.out.told = false;
         self.enter(place, frame, frames);
+        self.finish_crossing();
+    }
+
+    /// What one frame has led to, too: through patch ports from bridge to bridge, one after the other.
+    #[inline]
+    fn finish_crossing(&mut self) {
         if !self.out.crossing.is_empty() || !self.answered.is_empty() {
             self.cross_patches();
         }
@@ -243,21 +270,35 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// A frame that came in from `place`, in as far as its port's rate limit allows.
-    fn enter(&mut self, place: Place, mut frame: Frame, frames: u32) {
+    /// Counts a frame that came in from `place`, and lets it in.
+    #[inline(always)] // One of its two callers is the way of nearly all frames out of tunnels.
+    fn enter(&mut self, place: Place, frame: Frame, frames: u32) {
         let Some(ingress) = self.snap.port(place.port) else {
             return self.out.lose(frame, DropReason::PortDown, frames);
         };
         ingress.counters.count_received(&frame, frames);
-        self.out.counters.merged.add(u64::from(frames) - 1);
+        if frames > 1 {
+            self.out.counters.merged.add(u64::from(frames) - 1);
+        }
+        self.pass_limit(ingress, place, frame);
+    }
+
+    /// A frame that came in from `place`, in as far as its port's rate limit allows.
+    #[inline]
+    fn pass_limit(&mut self, ingress: &Port, place: Place, mut frame: Frame) {
         frame.meta.ingress = place;
         match &ingress.limits.ingress {
             None => self.switch(ingress, frame),
-            Some(limit) => match self.out.offer(ingress, Direction::In, limit, frame) {
-                Offer::Pass(frame) => self.switch(ingress, frame),
-                Offer::Wait => {}
-                Offer::Refuse(frame, reason) => self.out.discard(frame, &ingress.counters, reason),
-            },
+            Some(limit) => self.pass_in_turn(ingress, limit, frame),
+        }
+    }
+
+    #[inline(never)]
+    fn pass_in_turn(&mut self, ingress: &Port, limit: &Limit, frame: Frame) {
+        match self.out.offer(ingress, Direction::In, limit, frame) {
+            Offer::Pass(frame) => self.switch(ingress, frame),
+            Offer::Wait => {}
+            Offer::Refuse(frame, reason) => self.out.discard(frame, &ingress.counters, reason),
         }
     }
 
@@ -269,11 +310,17 @@ impl<'a> Walk<'a> {
             return self.out.discard(frame, &ingress.counters, reason);
         }
         let flow = Flow::of(ingress, frame.meta.ingress, &frame);
-        if let Some(Verdict { tagging, egress, remote }) = flow.and_then(|flow| self.flows.find(flow, self.now))
-            && let Some(port) = self.snap.port(egress)
+        if let Some(known) = flow.and_then(|flow| self.flows.find(flow, self.now))
+            && let Some(port) = self.snap.port(known.egress())
         {
-            return self.out.send(port, frame, tagging, Some(remote));
+            return self.out.send_known(port, frame, known);
         }
+        self.switch_unknown(ingress, flow, frame);
+    }
+
+    /// The same for a frame of no known flow.
+    #[inline(never)] // What all others need is to stay in a few registers.
+    fn switch_unknown(&mut self, ingress: &Port, flow: Option<Flow>, frame: Frame) {
         let emerged = if ingress.is_layer3() { self.emerge(ingress, frame) } else { Some(frame) };
         let Some(mut frame) = emerged else { return };
         match self.decide(ingress, flow, &mut frame) {
@@ -327,7 +374,9 @@ impl<'a> Walk<'a> {
             && lesson != Lesson::Elsewhere
             && let Some(until) = learned.table.rely_on(tagging.vlan, headers.src, headers.dst)
         {
-            let (verdict, src, dst) = (Verdict { tagging, egress: targets.first.id, remote }, headers.src, headers.dst);
+            let (first, src, dst) = (targets.first, headers.src, headers.dst);
+            let as_it_came = vlan::leaves_as_it_came(&first.vlan, first.rules.priority_tags, &tagging);
+            let verdict = Verdict { tagging, as_it_came, egress: first.id, remote };
             let steady = SteadyFlow { flow, verdict, bridge: bridge.id, src, dst };
             let until =
                 self.notices.consider(steady, self.flows.remembers(flow), self.now).map_or(until, |t| t.min(until));
@@ -373,6 +422,18 @@ impl<'a> Walk<'a> {
 /// and with what is left to be done for it.
 #[inline]
 fn surface(ingress: &Port, frame: &mut Frame) -> Result<(), DropReason> {
+    if let Some(packet) = PlainIpv4::of(frame.bytes())
+        && ecn::leaves_alone(frame.meta.outer_tos, packet.service().tos)
+        && gro::leaves_alone(frame, &packet, ingress.mtu)
+    {
+        return Ok(());
+    }
+    surface_changed(ingress, frame)
+}
+
+/// The same for a frame that may have to be changed, or is none of the ordinary ones.
+#[inline(never)]
+fn surface_changed(ingress: &Port, frame: &mut Frame) -> Result<(), DropReason> {
     let headers = parse(frame.bytes())?;
     ecn::decap(frame.meta.outer_tos, frame, &headers)?;
     gro::adopt(frame, &headers, ingress.mtu);

@@ -20,15 +20,23 @@ impl TxQueues {
     }
 
     /// Appends a frame to the queue of `frame.meta.device`.
+    #[inline]
     pub fn push(&mut self, frame: Frame) {
         let device = frame.meta.device;
+        match self.queues.get_mut(device.0 as usize) {
+            Some(queue) if !queue.is_empty() => queue.push(frame),
+            _ => self.push_first(device, frame),
+        }
+    }
+
+    /// Begins the queue of a device.
+    #[inline(never)]
+    fn push_first(&mut self, device: DeviceId, frame: Frame) {
         let at = device.0 as usize;
         if at >= self.queues.len() {
             self.queues.resize_with(at + 1, Vec::new);
         }
-        if self.queues[at].is_empty() {
-            self.ready.push(device);
-        }
+        self.ready.push(device);
         self.queues[at].push(frame);
     }
 

@@ -135,6 +135,12 @@ pub fn leaves_with(mode: &VlanMode, priority_tags: PriorityTags, tagging: &Taggi
     plain.then(|| is_tagged(mode, tagging).then(in_vlan))
 }
 
+/// Whether [`egress`] leaves a frame as it is, whatever is in it.
+#[must_use]
+pub fn leaves_as_it_came(mode: &VlanMode, priority_tags: PriorityTags, tagging: &Tagging) -> bool {
+    leaves_with(mode, priority_tags, tagging) == Some(tagging.tag)
+}
+
 /// Whether a frame with one tag or none leaves with one.
 #[inline]
 fn is_tagged(mode: &VlanMode, &Tagging { vlan, tag, .. }: &Tagging) -> bool {

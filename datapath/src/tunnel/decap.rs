@@ -45,6 +45,7 @@ impl Decap {
 
     /// Takes the frames out of the next run and appends those to `out` that nothing more can be merged into. `refuse` is
     /// told of each datagram that holds none, and why.
+    #[inline]
     pub fn take(&mut self, mut run: Frame, pool: &mut Pool, out: &mut Vec<Inner>, mut refuse: impl FnMut(DropReason)) {
         let Some(outer) = &mut run.meta.outer else {
             refuse(DropReason::TunnelMalformed);
@@ -54,8 +55,39 @@ impl Decap {
         if self.protocol.is_layer3() {
             ipip::push_ethernet(&mut run);
         }
+        match segment {
+            None => self.take_datagram(run, pool, out, refuse),
+            Some(size) => self.take_run(run, usize::from(size).max(1), pool, out, refuse),
+        }
+    }
+
+    /// The same of one datagram.
+    #[inline]
+    fn take_datagram(&mut self, run: Frame, pool: &mut Pool, out: &mut Vec<Inner>, mut refuse: impl FnMut(DropReason)) {
+        let (key, inner) = match self.inner(run.bytes(), 0..run.len()) {
+            Ok(found) => found,
+            Err(reason) => {
+                refuse(reason);
+                return pool.recycle(run);
+            }
+        };
+        if self.append_to_earlier(key, &run, inner.clone()) {
+            return pool.recycle(run);
+        }
+        self.finish(out);
+        (self.last, self.key, self.earlier) = (Merge::begin(inner), key, Some(run));
+    }
+
+    /// The same of a run of datagrams of this size.
+    fn take_run(
+        &mut self,
+        mut run: Frame,
+        datagram: usize,
+        pool: &mut Pool,
+        out: &mut Vec<Inner>,
+        mut refuse: impl FnMut(DropReason),
+    ) {
         let len = run.len();
-        let datagram = segment.map_or(len, usize::from).max(1);
         if len == 0 {
             refuse(DropReason::TunnelMalformed);
         }
@@ -95,6 +127,7 @@ impl Decap {
     }
 
     /// Appends what is left of the batch to `out`.
+    #[inline(always)] // Called for every datagram, too.
     pub fn finish(&mut self, out: &mut Vec<Inner>) {
         if let Some(mut frame) = self.earlier.take() {
             let frames = self.last.finish(&mut frame);
@@ -112,10 +145,15 @@ impl Decap {
 
     /// Merges the first frame of the next run into the last one, or returns `false`. Marks of the outer header belong to
     /// every frame that was behind it, so frames of datagrams that differ in it stay apart.
+    #[inline]
     fn append_to_earlier(&mut self, key: TunnelKey, run: &Frame, inner: Range<usize>) -> bool {
         let Some(earlier) = &mut self.earlier else { return false };
-        let alike = self.key == key && earlier.meta.outer == run.meta.outer;
-        alike && self.last.append_from(earlier, &run.bytes()[inner])
+        let (first, next) = (&earlier.bytes()[self.last.range()], &run.bytes()[inner]);
+        // First what says no of most.
+        self.last.may_be_followed_by(first, next)
+            && self.key == key
+            && earlier.meta.outer == run.meta.outer
+            && self.last.append_from(earlier, next)
     }
 
     /// The last frame, which is in a run that others follow in, with memory of its own.

@@ -34,6 +34,13 @@ const fn combined(inner: u8, outer: u8) -> Option<u8> {
     }
 }
 
+/// Whether [`decap`] leaves an inner packet with this type of service as it is.
+#[inline]
+#[must_use]
+pub const fn leaves_alone(outer: u8, inner: u8) -> bool {
+    outer & MASK == NOT_ECT || outer & MASK == inner & MASK
+}
+
 /// Tells the inner packet of a frame what happened to the outer one, which came with the type of service `outer`.
 #[inline]
 pub fn decap(outer: u8, frame: &mut Frame, headers: &Headers) -> Result<(), DropReason> {

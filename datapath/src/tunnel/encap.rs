@@ -11,6 +11,7 @@ use crate::offload::gso::Cut;
 use crate::packet::{ChecksumState, Frame, Meta, Outer, Pool};
 use crate::switch::verdict::DropReason;
 use crate::wire::udp;
+use std::net::IpAddr;
 
 /// Datagrams in one run: what every kernel's `UDP_SEGMENT` takes.
 const MAX_RUN: usize = 64;
@@ -22,6 +23,13 @@ pub struct Encapped {
     pub segments: u32,
     /// Frames that they were appended to `out` in, each one a run of datagrams.
     pub runs: u32,
+}
+
+/// Whether `frame` becomes one datagram of `tunnel`, in its own memory, as [`encap_whole`] makes it.
+#[inline]
+#[must_use]
+pub fn fits_whole(frame: &Frame, tunnel: &Tunnel) -> bool {
+    frame.meta.gso.is_none() && frame.len() <= udp::MAX_PAYLOAD - tunnel.header_len() && !tunnel.protocol.is_layer3()
 }
 
 /// Turns an Ethernet frame into datagrams' payloads for `tunnel`, appended to `out` with `meta.outer` set.
@@ -44,29 +52,32 @@ pub fn encap(
         Err(reason) => return Err((frame, reason)),
     };
     match cut {
-        None => encap_whole(frame, tunnel, pool, out),
+        None => {
+            out.push(encap_whole(frame, tunnel, tunnel.remote.ip(), pool)?);
+            Ok(Encapped { segments: 1, runs: 1 })
+        }
         Some((cut, segments)) => Ok(encap_cut(frame, tunnel, &cut, segments, pool, out)),
     }
 }
 
-/// Turns a frame that fits into one datagram, in its own memory.
-#[inline]
-fn encap_whole(
+/// Turns a frame that fits into the payload of one datagram to `remote`, its checksum finished; handed back where that
+/// cannot be.
+#[inline(always)] // A call would have the frame and the addresses written to memory and read back.
+pub fn encap_whole(
     mut frame: Frame,
     tunnel: &Tunnel,
+    remote: IpAddr,
     pool: &mut Pool,
-    out: &mut Vec<Frame>,
-) -> Result<Encapped, (Frame, DropReason)> {
+) -> Result<Frame, (Frame, DropReason)> {
     if let Err(reason) = checksum::finish(&mut frame) {
         return Err((frame, reason));
     }
-    tunnel.set_outer(&mut frame);
+    tunnel.set_outer(&mut frame, remote);
     let header_len = tunnel.header_len();
     frame.pop_front(tunnel.stripped_len());
     pool.make_room(&mut frame, header_len);
     tunnel.write_header(frame.push_front(header_len));
-    out.push(frame);
-    Ok(Encapped { segments: 1, runs: 1 })
+    Ok(frame)
 }
 
 /// Turns a frame into as many datagrams as `cut` has segments, in runs of as many as the kernel takes.
@@ -78,7 +89,7 @@ fn encap_cut(
     pool: &mut Pool,
     out: &mut Vec<Frame>,
 ) -> Encapped {
-    tunnel.set_outer(&mut frame);
+    tunnel.set_outer(&mut frame, tunnel.remote.ip());
     let header_len = tunnel.header_len();
     let datagram = header_len + cut.segment_len(0);
     let per_run = if tunnel.sends_runs() { MAX_RUN.min(udp::MAX_PAYLOAD / datagram) } else { 1 };

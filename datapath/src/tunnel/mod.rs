@@ -24,13 +24,14 @@ mod tests;
 
 pub use decap::{Decap, Inner};
 pub use demux::{Demux, DemuxKey, Finder};
-pub use encap::{Encapped, encap};
+pub use encap::{Encapped, encap, encap_whole, fits_whole};
 pub use remotes::Remotes;
 
 use crate::packet::{Frame, Outer};
 use crate::switch::verdict::DropReason;
 use crate::types::{Ipv4Prefix, RemoteIndex, TunnelKey};
 use crate::wire::parse::{Service, flow_hash, parse};
+use crate::wire::plain::PlainIpv4;
 use crate::wire::{TunnelHeader, ethernet, geneve, gre, vxlan};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -219,7 +220,7 @@ impl Tunnel {
     }
 
     /// Writes its own header to the front of `datagram`, whose payload is in its place already.
-    #[inline]
+    #[inline(always)] // As what calls it.
     fn write_header(&self, datagram: &mut [u8]) {
         match self.protocol {
             Protocol::Vxlan => datagram[..vxlan::HEADER_LEN].copy_from_slice(&vxlan::header(self.out_key)),
@@ -234,12 +235,12 @@ impl Tunnel {
         self.protocol.udp_port().is_some() && self.checksum
     }
 
-    /// Says of a frame how the datagrams that carry it are to be sent.
-    #[inline]
-    fn set_outer(&self, frame: &mut Frame) {
+    /// Says of a frame how the datagrams that carry it are to be sent, to `remote`.
+    #[inline(always)] // As what calls it.
+    fn set_outer(&self, frame: &mut Frame, remote: IpAddr) {
         let (entropy, tos, ttl) = self.marks(frame.bytes());
         frame.meta.outer = Some(Outer {
-            remote: self.remote.ip(),
+            remote,
             remote_port: self.remote.port(),
             local: self.local,
             segment: None,
@@ -252,13 +253,16 @@ impl Tunnel {
     }
 
     /// Flow entropy, type of service and time to live of what carries `frame`.
+    #[inline]
     fn marks(&self, frame: &[u8]) -> (u16, u8, u8) {
-        let headers = parse(frame).ok();
-        let service = headers.as_ref().and_then(|headers| headers.service(frame));
-        let entropy = headers.map_or(0, |headers| flow_hash(&headers, frame));
+        let (entropy, service) = match PlainIpv4::of(frame) {
+            Some(packet) => (packet.flow_hash(), Some(packet.service())),
+            None => entropy_and_service(frame),
+        };
         (entropy, self.tos_for(service), self.ttl_for(service))
     }
 
+    #[inline]
     fn tos_for(&self, inner: Option<Service>) -> u8 {
         let dscp = match self.tos {
             Field::Fixed(tos) => tos,
@@ -267,6 +271,7 @@ impl Tunnel {
         dscp & !ecn::MASK | inner.map_or(0, |inner| ecn::encap(inner.tos))
     }
 
+    #[inline]
     fn ttl_for(&self, inner: Option<Service>) -> u8 {
         match self.ttl {
             Field::Fixed(ttl) => ttl,
@@ -274,4 +279,10 @@ impl Tunnel {
             Field::Inherit => inner.map_or(Outer::TTL, |inner| inner.ttl.max(1)),
         }
     }
+}
+
+/// Flow entropy of any frame, and how the IP packet in it wants to be served.
+#[inline(never)]
+fn entropy_and_service(frame: &[u8]) -> (u16, Option<Service>) {
+    parse(frame).map_or((0, None), |headers| (flow_hash(&headers, frame), headers.service(frame)))
 }

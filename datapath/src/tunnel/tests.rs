@@ -124,7 +124,7 @@ fn the_length_that_is_told_is_the_length_that_is_written() {
 }
 
 fn outer_of(tunnel: &Tunnel, mut frame: Frame) -> Outer {
-    tunnel.set_outer(&mut frame);
+    tunnel.set_outer(&mut frame, tunnel.remote.ip());
     frame.meta.outer.unwrap()
 }
 

@@ -15,6 +15,7 @@ pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;
 pub mod parse;
+pub mod plain;
 pub mod tcp;
 pub mod udp;
 pub mod vlan;

@@ -270,15 +270,20 @@ pub fn flow_hash(headers: &Headers, bytes: &[u8]) -> u16 {
         let pair = headers.dst.0.into_iter().chain(headers.src.0);
         return finish_hash(pair.fold(u64::from(headers.ethertype), |hash, byte| mix(hash, u64::from(byte))));
     };
-    let mut hash = u64::from(network.proto);
-    // Of IPv4 both at once.
-    for word in network.addresses(bytes).as_chunks::<8>().0 {
-        hash = mix(hash, u64::from_be_bytes(*word));
+    let ports = network.header_len(bytes).map(|_| be32(bytes, usize::from(network.l4_offset)));
+    let mut words = [0; 2 * ipv6::ADDRESS_LEN / 8];
+    let addresses = network.addresses(bytes).as_chunks::<8>().0;
+    for (word, bytes) in words.iter_mut().zip(addresses) {
+        *word = u64::from_be_bytes(*bytes);
     }
-    if network.header_len(bytes).is_some() {
-        hash = mix(hash, u64::from(be32(bytes, usize::from(network.l4_offset))));
-    }
-    finish_hash(hash)
+    hash_of(network.proto, &words[..addresses.len()], ports)
+}
+
+/// The hash of a packet of this protocol with these addresses (of IPv4 both in one word) and ports.
+#[inline]
+pub(super) fn hash_of(proto: u8, addresses: &[u64], ports: Option<u32>) -> u16 {
+    let hash = addresses.iter().fold(u64::from(proto), |hash, word| mix(hash, *word));
+    finish_hash(ports.map_or(hash, |ports| mix(hash, ports.into())))
 }
 
 /// One step of a multiply-and-fold hash.
@@ -288,6 +293,7 @@ fn mix(hash: u64, value: u64) -> u64 {
     product as u64 ^ (product >> 64) as u64
 }
 
+#[inline]
 fn finish_hash(hash: u64) -> u16 {
     (hash ^ hash >> 16 ^ hash >> 32 ^ hash >> 48) as u16
 }
