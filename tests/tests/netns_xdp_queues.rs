@@ -89,21 +89,21 @@ fn each_worker_has_a_queue_and_flows_keep_their_order() {
     }
     let shown = host.vsctl("workers");
     assert_eq!(shown.lines().filter(|line| line.contains("p1")).count(), 2, "a line for each queue: {shown}");
-    // Many flows each way; the receiver looks at their order.
+    // Many flows each way; the receiver looks at their order. Slow enough for a busy machine to lose none.
     for (receiver, sender, address) in [(&one, &two, "10.0.0.2"), (&two, &one, "10.0.0.1")] {
-        let options = "--udp --length 100 --bitrate 2M --parallel 16 --time 2 --reverse";
+        let options = "--udp --length 100 --bitrate 250K --parallel 16 --time 2 --reverse";
         let report = iperf(receiver, sender, address, options);
         let streams = report["end"]["streams"].as_array().expect("streams");
         let count =
             |key: &str| streams.iter().map(|stream| stream["udp"][key].as_u64().expect("a number")).sum::<u64>();
-        assert!(streams.len() == 16 && count("packets") > 10_000, "{report}");
+        assert!(streams.len() == 16 && count("packets") > 5000, "{report}");
         assert_eq!(count("out_of_order"), 0, "{report}");
     }
     for port in ["p1", "p2"] {
         let queues = queues(&host, port);
         let workers: BTreeSet<_> = queues.iter().map(|(worker, _)| *worker).collect();
         assert_eq!((queues.len(), workers.len()), (2, 2), "{port}: {queues:?}");
-        assert!(queues.iter().all(|(_, frames)| *frames > 1000), "{port}: not both are received from: {queues:?}");
+        assert!(queues.iter().all(|(_, frames)| *frames > 500), "{port}: not both are received from: {queues:?}");
     }
     check_drops_are(&host, &[]);
     check_umem(&host, 4);
@@ -124,7 +124,7 @@ fn workers_come_and_go_under_traffic_and_nothing_is_lost() {
     eventually("iperf3's server listens", || {
         if two.run("ss -Hltn sport = :5201").is_empty() { Err("nobody".to_owned()) } else { Ok(()) }
     });
-    let mut stream = one.spawn("iperf3 --client 10.0.0.2 --time 5 --parallel 8 --bitrate 20M --bidir", &log);
+    let mut stream = one.spawn("iperf3 --client 10.0.0.2 --time 5 --parallel 4 --bitrate 10M --bidir", &log);
     // Each of another flow, so that some come by either queue.
     let mut pings: Vec<_> = (0..8)
         .map(|n| {
