@@ -27,7 +27,7 @@ const MAX_PACKET: usize = 65_535;
 /// The segment size for a super-frame whose own is not known, where no MTU is known either.
 const USUAL_MTU: usize = 1500;
 /// A frame of fewer bytes goes as fast by itself.
-const WORTH_MERGING: usize = 256;
+pub(crate) const WORTH_MERGING: usize = 256;
 
 /// A frame in a buffer that later frames, of the same buffer or of others, may be merged into.
 #[derive(Debug)]

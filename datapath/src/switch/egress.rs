@@ -122,7 +122,7 @@ impl Egress<'_> {
     pub fn transmit(&mut self, port: &Port, frame: Frame) {
         match port.peer {
             Some(peer) => patch::cross(port, peer, frame, self.crossing),
-            None if port.takes_super_frames() => self.gather(port, frame),
+            None if self.may_gather(port, &frame) => self.gather(port, frame),
             None => self.hand_over(port, frame),
         }
     }

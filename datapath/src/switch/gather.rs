@@ -39,18 +39,22 @@ impl Gathered {
 impl Port {
     /// Whether super-frames leave by it as they are.
     #[inline]
-    pub(super) fn takes_super_frames(&self) -> bool {
+    fn takes_super_frames(&self) -> bool {
         self.caps.tso && self.caps.partial_csum && self.tunnel.is_none()
     }
 }
 
 impl Egress<'_> {
-    /// Sends a frame out by a port that takes super-frames: merged into the one before, or after it.
+    /// Whether a frame has to go by [`Egress::gather`]: small ones do not while nothing waits.
     #[inline]
+    pub(super) fn may_gather(&self, port: &Port, frame: &Frame) -> bool {
+        (frame.len() >= gro::WORTH_MERGING || !self.gathered.is_empty()) && port.takes_super_frames()
+    }
+
+    /// Sends a frame out by a port that takes super-frames: merged into the one before, or after it.
+    #[inline(never)]
     pub(super) fn gather(&mut self, port: &Port, frame: Frame) {
-        if !self.gathered.is_empty()
-            && let Some(at) = self.gathered.iter().position(|gathered| gathered.port == port.id)
-        {
+        if let Some(at) = self.gathered.iter().position(|gathered| gathered.port == port.id) {
             if self.gathered[at].take(&frame, self.pool) {
                 self.counters.merged.add(1);
                 return self.pool.recycle(frame);
