@@ -6,6 +6,7 @@ use std::time::Duration;
 use vswitch_tests::checksums::{self, Watch};
 use vswitch_tests::netns::{Host, Lab, Space};
 use vswitch_tests::process::eventually;
+use vswitch_tests::tunnel_pair::{check_drops, underlay_cable};
 
 /// TCP flows at such a rate, in bit/s, and not by retransmissions alone; how fast is not for a busy machine to say.
 const FLOWS: f64 = 1e6;
@@ -39,6 +40,64 @@ fn tcp_flows_with_default_offloads_and_right_checksums() {
     let rate = one.tcp(&two, "10.0.0.2", 2);
     watch.check("by AF_XDP");
     assert!(rate > FLOWS, "{:.1} Mbit/s", rate / 1e6);
+}
+
+/// Towards AF_XDP super-frames are cut, from it they are put together, and nothing is lost but for what full queues of a busy
+/// machine cost TCP.
+#[test]
+fn tcp_flows_between_af_xdp_and_every_other_kind_of_port() {
+    let Some(lab) = Lab::open() else { return };
+    let (host, beyond) = (lab.host("host"), lab.host("beyond"));
+    underlay_cable(&lab, &host, &beyond);
+    host.run("ip addr add 192.0.2.1/24 dev eth0");
+    beyond.run("ip addr add 192.0.2.2/24 dev eth0");
+    let xdp = lab.pod("xdp", &host, "p1", "10.0.0.1/24");
+    let veth = lab.pod("veth", &host, "p2", "10.0.0.2/24");
+    let far = lab.pod("far", &beyond, "p3", "10.0.0.3/24");
+    host.vsctl("set open_vswitch . other_config:stats-update-interval=100");
+    host.vsctl("add-br br0 -- add-port br0 p1 type=afxdp -- add-port br0 p2");
+    host.vsctl("add-port br0 vx0 type=vxlan key=5 remote_ip=192.0.2.2");
+    beyond.vsctl("add-br br0 -- add-port br0 p3");
+    beyond.vsctl("add-port br0 vx0 type=vxlan key=5 remote_ip=192.0.2.1");
+    host.run("ip addr add 10.0.0.4/24 dev br0");
+    host.run("ip link set br0 up");
+    let ends =
+        [("veth", &veth, "10.0.0.2", "p2"), ("vxlan", &far, "10.0.0.3", "vx0"), ("tap", &host, "10.0.0.4", "br0")];
+    for (what, end, address, port) in ends {
+        xdp.reaches(address);
+        let packets = || {
+            let count = |port: &str, name: &str| settled(&host, port, name);
+            (count("p1", "rx_packets"), count("p1", "tx_packets"), count(port, "rx_packets"), count(port, "tx_packets"))
+        };
+        let before = packets();
+        let rate = xdp.tcp(end, address, 1);
+        let there = packets();
+        let back = end.tcp(&xdp, "10.0.0.1", 1);
+        let after = packets();
+        assert!(rate > FLOWS && back > FLOWS, "{what}: {:.1} and {:.1} Mbit/s", rate / 1e6, back / 1e6);
+        if what != "vxlan" {
+            // A tunnel's packets are counted as those on the wire.
+            let (came, went) = (there.0 - before.0, there.3 - before.3);
+            assert!(went * 2 < came, "{what}: {came} packets by AF_XDP left as {went}");
+            let (came, went) = (after.2 - there.2, after.1 - there.1);
+            assert!(went > came * 2, "{what}: {came} packets left by AF_XDP as {went}");
+        }
+    }
+    for port in ["p1", "p2", "vx0", "br0"] {
+        check_drops(&host, port);
+    }
+}
+
+/// A counter of a port, when it has stopped changing: statistics are written ten times a second.
+fn settled(host: &Host, port: &str, name: &str) -> u64 {
+    let read = || host.vsctl(&format!("get interface {port} statistics:{name}"));
+    let text = eventually("a counter at rest", || {
+        let first = read();
+        thread::sleep(Duration::from_millis(300));
+        let second = read();
+        if first == second { Ok(second) } else { Err(second) }
+    });
+    text.trim().parse().unwrap_or_else(|e| panic!("{port}: {name}: {text}: {e}"))
 }
 
 /// The generic hook is given super-frames without what they are to be cut into.
