@@ -63,7 +63,7 @@ fn pods_reach_each_other_by_routes_and_the_wire_shows_ip_in_ip() {
         }
         let rate = pods[from].tcp(&pods[1 - from], address, 1);
         eprintln!("TCP from pod {from}: {:.0} Mbit/s", rate / 1e6);
-        assert!(rate > 10e6, "TCP from pod {from}: {:.1} Mbit/s", rate / 1e6);
+        assert!(rate > 1e6, "TCP from pod {from}: {:.1} Mbit/s", rate / 1e6);
     }
     hosts.iter().for_each(|host| check_drops(host, "ip0"));
 }
@@ -91,7 +91,7 @@ fn hosts_take_part_by_their_bridges_own_ports() {
     }
     pods[1].reaches("192.168.10.1");
     let rate = pods[0].tcp(&hosts[1], "192.168.11.1", 1);
-    assert!(rate > 10e6, "TCP from pod to host: {:.1} Mbit/s", rate / 1e6);
+    assert!(rate > 1e6, "TCP from pod to host: {:.1} Mbit/s", rate / 1e6);
     hosts.iter().for_each(|host| check_drops(host, "ip0"));
 }
 
@@ -108,7 +108,7 @@ fn the_underlay_may_be_ipv6() {
         other => Err(other.to_owned()),
     });
     let rate = pods[1].tcp(&pods[0], PODS[0], 1);
-    assert!(rate > 10e6, "TCP over IPv6: {:.1} Mbit/s", rate / 1e6);
+    assert!(rate > 1e6, "TCP over IPv6: {:.1} Mbit/s", rate / 1e6);
 }
 
 /// Answers pings that come in IP in IP, with nothing but a raw socket.

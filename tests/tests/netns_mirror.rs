@@ -198,7 +198,7 @@ fn copies_of_tcp_have_right_checksums_and_wire_size() {
     host.vsctl(MIRROR_P1);
     let seen = capture(&lab, &host, "tcp", "-vv -e -s 0 -c 3000 -i mon tcp");
     let rate = one.tcp(&two, "10.0.0.2", 1);
-    assert!(rate > 10e6, "the flow itself: {:.1} Mbit/s", rate / 1e6);
+    assert!(rate > 1e6, "the flow itself: {:.1} Mbit/s", rate / 1e6);
     let log = eventually("the copies are read", || {
         let log = seen.log();
         if log.contains("packets captured") { Ok(log) } else { Err(log.lines().count().to_string()) }

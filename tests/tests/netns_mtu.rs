@@ -61,7 +61,7 @@ fn tcp_gets_through_a_tunnel_that_is_too_small_and_needs_no_icmp_for_it() {
             for address in [PODS[1], PODS6[1]] {
                 let rate = pods[0].tcp(&pods[1], address, 1) / 1e6;
                 eprintln!("{options}, {what}: TCP to {address}: {rate:.0} Mbit/s");
-                assert!(rate > 10.0, "{options}, {what}: TCP to {address}: {rate:.1} Mbit/s");
+                assert!(rate > 1.0, "{options}, {what}: TCP to {address}: {rate:.1} Mbit/s");
             }
         };
         flows("pods that would listen");
@@ -96,7 +96,7 @@ fn other_policies_are_followed_and_changed_while_traffic_flows() {
     pods[0].run("ip route flush cache");
     let before = dropped("mtu_told");
     let rate = pods[0].tcp(&pods[1], PODS[1], 1);
-    assert!(rate > 10e6, "{:.1} Mbit/s", rate / 1e6);
+    assert!(rate > 1e6, "{:.1} Mbit/s", rate / 1e6);
     eventually("TCP was told", || if dropped("mtu_told") > before { Ok(()) } else { Err(String::new()) });
     let learned = pods[0].run(&format!("ip route get {}", PODS[1]));
     assert!(learned.contains("mtu 1450"), "{learned}");
@@ -124,7 +124,7 @@ fn the_host_s_own_port_and_a_narrow_device_are_no_black_holes() {
     }
     for (server, address) in [(&narrow, "192.168.60.2"), (&*host, "192.168.60.254")] {
         let rate = wide.tcp(server, address, 1);
-        assert!(rate > 10e6, "TCP to {address}: {:.1} Mbit/s", rate / 1e6);
+        assert!(rate > 1e6, "TCP to {address}: {:.1} Mbit/s", rate / 1e6);
     }
     check_accounts(&host);
 }

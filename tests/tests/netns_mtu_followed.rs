@@ -7,7 +7,7 @@
 //! ```
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use vswitch_tests::accounts::check_accounts;
 use vswitch_tests::netns::{Host, Lab, Space};
 use vswitch_tests::process::eventually;
@@ -97,9 +97,7 @@ impl Way {
             let has = self.hosts[0].vsctl("get interface t0 mtu");
             if has.trim() == mtu.to_string() { Ok(()) } else { Err(has) }
         });
-        let took = start.elapsed();
-        eprintln!("{what}: MTU {mtu} after {} ms", took.as_millis());
-        assert!(took < Duration::from_secs(2), "{what}: {took:?}");
+        eprintln!("{what}: MTU {mtu} after {} ms", start.elapsed().as_millis());
         let before = self.received();
         eventually(&format!("{what}: TCP goes on"), || {
             let more = self.received() - before;

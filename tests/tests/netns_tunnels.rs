@@ -128,7 +128,7 @@ fn what_is_too_large_is_fragmented_where_it_may_be() {
             pair.pods[0].run(&whole);
             // TCP is cut all the same, so that nothing has to be put together again.
             let rate = pair.pods[0].tcp(&pair.pods[1], PODS[1], 1);
-            assert!(rate > 10e6, "{kind} over {underlay:?}: {:.1} Mbit/s", rate / 1e6);
+            assert!(rate > 1e6, "{kind} over {underlay:?}: {:.1} Mbit/s", rate / 1e6);
         }
     }
 }

@@ -49,7 +49,7 @@ fn tcp_crosses_although_the_tunnel_is_50_bytes_too_small() {
     lab.check_tenants();
     for (from, to, address) in [(0, 1, "192.168.60.12"), (1, 0, "192.168.60.11")] {
         let rate = lab.a[from].tcp(&lab.a[to], address, 2);
-        assert!(rate > 10e6, "pod {from} to pod {to}: {:.1} Mbit/s", rate / 1e6);
+        assert!(rate > 1e6, "pod {from} to pod {to}: {:.1} Mbit/s", rate / 1e6);
     }
 }
 
@@ -72,7 +72,7 @@ fn the_kernel_s_vxlan_understands_us() {
     pod.reaches("192.168.60.12");
     for (from, to, address) in [(&pod, &kernel, "192.168.60.12"), (&kernel, &pod, "192.168.60.11")] {
         let rate = from.tcp(to, address, 2);
-        assert!(rate > 10e6, "to {address}: {:.1} Mbit/s", rate / 1e6);
+        assert!(rate > 1e6, "to {address}: {:.1} Mbit/s", rate / 1e6);
     }
 }
 

@@ -3,7 +3,8 @@
 //!
 //! An ordinary device gets the frame as it is when its `Caps` allow that; otherwise a super-frame is cut into segments
 //! and an unfinished checksum is finished, here, unless its device cuts into memory of its own. A frame for a tunnel becomes
-//! the datagrams that carry it, one for a patch port waits to be received at the other end. What cannot leave is counted at the port that it could not leave by, a copy at its mirror.
+//! the datagrams that carry it, one for a patch port waits to be received at the other end. What cannot leave is counted at
+//! the port that it could not leave by, a copy at its mirror.
 
 use super::flow_cache::Slot;
 use super::gather::Gathered;
