@@ -772,7 +772,11 @@ mod tests {
     fn adopted(mut frame: Frame, mtu: Option<u32>) -> Frame {
         frame.meta = Meta::default();
         let headers = parse(frame.bytes()).unwrap();
-        adopt(&mut frame, &headers, mtu.map(L3Mtu));
+        let (mtu, before) = (mtu.map(L3Mtu), frame.bytes().to_vec());
+        let alone = PlainIpv4::of(&before).map(|packet| leaves_alone(&frame, &packet, mtu));
+        adopt(&mut frame, &headers, mtu);
+        let same = frame.bytes() == before && frame.meta == Meta::default();
+        assert!(alone.is_none_or(|alone| same || !alone), "what is left alone stays as it is");
         frame
     }
 

@@ -318,6 +318,31 @@ mod tests {
     }
 
     #[test]
+    fn what_leaves_as_it_came_is_not_changed_and_nothing_else_is_left_alone() {
+        let tags = [None, Some(10), Some(0xe00a), Some(0x3014), Some(0xe000), Some(0)];
+        let stacks = [Stack::Plain, Stack::Service(SERVICE)];
+        for (name, mode) in modes() {
+            for (v, tci, stack) in combinations(&[0, 10, 20], &tags, &stacks) {
+                let tag = tci.map(|tci| Tag { tpid: CUSTOMER, tci });
+                let tagging = Tagging { vlan: vlan(v), tag, stack, below: 0 };
+                let mut left = frame(tag);
+                let before = left.bytes().to_vec();
+                egress(&mode, PriorityTags::Never, &mut left, tagging).unwrap();
+                let said = leaves_as_it_came(&mode, PriorityTags::Never, &tagging);
+                let same = left.bytes() == before;
+                assert!(if stack == Stack::Plain { said == same } else { !said }, "{name}: {tagging:?}");
+                assert!(!leaves_as_it_came(&mode, PriorityTags::Always, &tagging), "that depends on more");
+            }
+        }
+    }
+
+    /// Each of these with each of those.
+    fn combinations<A: Copy, B: Copy, C: Copy>(a: &[A], b: &[B], c: &[C]) -> Vec<(A, B, C)> {
+        let pairs = a.iter().flat_map(|&a| b.iter().map(move |&b| (a, b)));
+        pairs.flat_map(|(a, b)| c.iter().map(move |&c| (a, b, c))).collect()
+    }
+
+    #[test]
     fn a_frame_too_short_for_a_tag_gets_none() {
         for stack in [Stack::Plain, Stack::Service(SERVICE)] {
             let tagging = Tagging { vlan: vlan(10), tag: None, stack, below: 0 };

@@ -103,6 +103,7 @@ mod tests {
         for packet in [Packet::tcp4(100), Packet::tcp6(100), Packet::tcp4(100).tagged(7)] {
             for (inner, row) in figure {
                 for (outer, expected) in [NOT_ECT, ECT_0, ECT_1, CE].into_iter().zip(row) {
+                    assert!(!leaves_alone(0xb8 | outer, inner) || expected == Ok(inner));
                     assert_eq!(after(&packet, inner, outer), expected, "inner {inner}, outer {outer}");
                 }
             }

@@ -155,6 +155,20 @@ mod tests {
         assert!((0..whole.len()).all(|len| PlainIpv4::of(&whole[..len]).is_none()));
     }
 
+    #[test]
+    fn a_segment_may_follow_only_where_the_one_before_ends() {
+        let first = Packet::tcp4(100);
+        let mut next = first.clone();
+        next.tcp().sequence_number = next.tcp().sequence_number.wrapping_add(100);
+        let (first, next) = (first.bytes(), next.bytes());
+        assert!(may_follow(&first, &next) && !may_follow(&first, &first) && !may_follow(&next, &first));
+        assert!(!may_follow(&Packet::tcp4(0).udp().bytes(), &next) && !may_follow(&first, &next[..53]));
+        // Of others than plain ones nothing is said.
+        for other in [Packet::tcp6(100), Packet::tcp4(100).tagged(7)] {
+            assert!(may_follow(&other.bytes(), &other.bytes()));
+        }
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_read_the_same_both_ways(
