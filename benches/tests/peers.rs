@@ -10,7 +10,8 @@ fn two_peers_are_measured_drawn_and_told() {
     let Some(lab) = Lab::open() else { return };
     let out = lab.dir().join("out");
     let run = Command::new(env!("CARGO_BIN_EXE_peers"))
-        .args(["--quick", "--only", "vswitch,bridge", "--workload", "tcp,packets,latency,idle", "--out"])
+        .args(["--quick", "--only", "vswitch,bridge", "--workload", "tcp,packets,latency,idle"])
+        .args(["--congestion", "reno", "--out"])
         .arg(&out)
         .env("VSWITCH_BIN_DIR", program("vswitch").parent().expect("a directory"))
         .output()
@@ -18,6 +19,7 @@ fn two_peers_are_measured_drawn_and_told() {
     let text = String::from_utf8_lossy(&run.stdout);
     assert!(run.status.success(), "{text}\n{}", String::from_utf8_lossy(&run.stderr));
     assert!(text.contains("TCP, 1 flow, two pods on one host") && text.contains("Linux bridge"), "{text}");
+    assert!(text.contains("TCP with reno"), "{text}");
 
     let json = std::fs::read_to_string(out.join("results.json")).expect("results.json");
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
@@ -40,7 +42,7 @@ fn two_peers_are_measured_drawn_and_told() {
 
 #[test]
 fn unknown_names_are_refused_with_the_known_ones() {
-    for (option, known) in [("--only", "ovs-afxdp"), ("--workload", "tcp8")] {
+    for (option, known) in [("--only", "ovs-afxdp"), ("--workload", "tcp8"), ("--congestion", "reno")] {
         let run =
             Command::new(env!("CARGO_BIN_EXE_peers")).args([option, "nothing"]).output().expect("the runner starts");
         let said = String::from_utf8_lossy(&run.stderr).into_owned();

@@ -34,6 +34,9 @@ struct Options {
     /// Seconds of each transfer
     #[arg(long, default_value_t = 2)]
     seconds: u64,
+    /// TCP congestion control of the ends, of those that the kernel allows in namespaces [default: the machine's]
+    #[arg(long)]
+    congestion: Option<String>,
     /// One round of one-second transfers, to see that it works
     #[arg(long)]
     quick: bool,
@@ -46,13 +49,15 @@ fn main() -> Result<()> {
     let options = Options::parse();
     let peers = chosen_peers(&options.only)?;
     let workloads = chosen_workloads(&options.workload)?;
+    let congestion = options.congestion.as_deref();
+    congestion.map_or(Ok(()), check_congestion)?;
     let (rounds, length) = if options.quick {
         (1, Length { transfer: Duration::from_secs(1), idle: Duration::from_secs(1), exchanges: 1000 })
     } else {
         let (transfer, idle) = (Duration::from_secs(options.seconds), Duration::from_secs(5));
         (options.rounds, Length { transfer, idle, exchanges: 5000 })
     };
-    let head = head(rounds, length);
+    let head = head(rounds, length, &congestion.map_or_else(|| tcp_setting("tcp_congestion_control"), str::to_owned));
     for (what, told) in &head {
         println!("{what}: {told}");
     }
@@ -65,7 +70,7 @@ fn main() -> Result<()> {
             done += 1;
             if !results.lacks(peer) {
                 let say = |what: &str| progress(&format!("[{done}/{all}] round {}, {}: {what}", round + 1, peer.name));
-                turn(peer, &wanted(peer, &workloads, round), length, &mut results, &say);
+                turn(peer, &wanted(peer, &workloads, round), length, congestion, &mut results, &say);
             }
         }
     }
@@ -101,16 +106,44 @@ fn chosen_workloads(names: &[String]) -> Result<Vec<Workload>> {
     Ok(Workload::ALL.into_iter().filter(|w| names.is_empty() || names.iter().any(|n| n == w.name())).collect())
 }
 
+/// Refuses a congestion control that namespaces can't use.
+fn check_congestion(name: &str) -> Result<()> {
+    let allowed = tcp_setting("tcp_allowed_congestion_control");
+    if allowed.split_whitespace().all(|other| other != name) {
+        bail!(
+            "the kernel does not allow the congestion control '{name}' in namespaces, but: {allowed}; \
+             'sysctl -w net.ipv4.tcp_allowed_congestion_control=…' allows more"
+        );
+    }
+    Ok(())
+}
+
+fn tcp_setting(name: &str) -> String {
+    fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).unwrap_or_default().trim().to_owned()
+}
+
 /// What of the workloads a peer is put under in a round. To be idle once is enough.
 fn wanted(peer: &Peer, workloads: &[Workload], round: usize) -> Vec<Workload> {
     workloads.iter().copied().filter(|&w| peer.takes(w) && (w != Workload::Idle || round == 0)).collect()
 }
 
 /// Builds the peer's lab and puts the workloads on it.
-fn turn(peer: &'static Peer, workloads: &[Workload], length: Length, results: &mut Results, say: &dyn Fn(&str)) {
+fn turn(
+    peer: &'static Peer,
+    workloads: &[Workload],
+    length: Length,
+    congestion: Option<&str>,
+    results: &mut Results,
+    say: &dyn Fn(&str),
+) {
     say("set-up");
     let Some(lab) = Lab::open() else { return results.miss(peer, None, "no network namespaces".to_owned()) };
-    let stage = match attempt(|| (peer.build)(&lab)) {
+    let build = || {
+        let stage = (peer.build)(&lab)?;
+        congestion.into_iter().for_each(|name| stage.set_congestion(name));
+        Ok(stage)
+    };
+    let stage = match attempt(build) {
         Ok(stage) => stage,
         Err(why) => return results.miss(peer, None, why),
     };
@@ -146,7 +179,7 @@ fn progress(what: &str) {
 }
 
 /// What the figures depend on.
-fn head(rounds: usize, length: Length) -> Vec<(&'static str, String)> {
+fn head(rounds: usize, length: Length, congestion: &str) -> Vec<(&'static str, String)> {
     let file = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let first_line = |text: &str| text.lines().next().unwrap_or_default().trim().to_owned();
     let version = |command: &str| {
@@ -166,7 +199,10 @@ fn head(rounds: usize, length: Length) -> Vec<(&'static str, String)> {
         ("testpmd", testpmd::version().unwrap_or("not here".to_owned())),
         (
             "run",
-            format!("{rounds} rounds, medians; transfers of {:?}, veth pairs with default offloads", length.transfer),
+            format!(
+                "{rounds} rounds, medians; transfers of {:?}, veth pairs with default offloads, TCP with {congestion}",
+                length.transfer
+            ),
         ),
     ]
 }

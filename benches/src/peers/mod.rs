@@ -153,6 +153,13 @@ impl Stage {
         Self { ends, address: address.to_owned(), target: STATION, switch, _held: Box::new(held) }
     }
 
+    /// Has new connections of the ends use this congestion control. It matters: BBR, which paces by a timer what it sends,
+    /// halves what a switch on the same cores lets through.
+    pub fn set_congestion(&self, name: &str) {
+        let set = |end: &Space| end.run(&format!("sysctl -qw net.ipv4.tcp_congestion_control={name}"));
+        self.ends.iter().for_each(|end| drop(set(end)));
+    }
+
     /// The offloads of an end that matter here, as `ethtool -k` tells them.
     #[must_use]
     pub fn offloads(&self) -> String {
