@@ -130,6 +130,51 @@ open_vswitch() {
     install_missing
 }
 
+# The Debian package of each shared library that testpmd and its AF_XDP driver lack where they are unpacked.
+testpmd_library() {
+    local name=${1%%.so*} number=${1##*.so.}
+    case $1 in
+    # librte_hash.so.23 is in librte-hash23, librte_common_mlx5.so.23 in librte-common-mlx5-23.
+    librte_*[0-9].so.*) echo "${name//_/-}-$number" ;;
+    librte_*) echo "${name//_/-}$number" ;;
+    libfdt.so.1) echo libfdt1 ;;
+    libibverbs.so.1) echo libibverbs1 ;;
+    libmlx[45].so.*) echo ibverbs-providers ;;
+    libnl-3.so.200) echo libnl-3-200 ;;
+    libnl-route-3.so.200) echo libnl-route-3-200 ;;
+    libnuma.so.1) echo libnuma1 ;;
+    libpcap.so.0.8) echo libpcap0.8 ;;
+    libjansson.so.4) echo libjansson4 ;;
+    libbsd.so.0) echo libbsd0 ;;
+    libelf.so.1) echo libelf1 ;;
+    *) library_package "$1" ;;
+    esac
+}
+
+# DPDK's testpmd, which may be missing: five megabytes of the hundreds that installing it would bring.
+testpmd() {
+    local tree=$peers/dpdk left_out="testpmd is left out of the comparison"
+    if command -v dpdk-testpmd >/dev/null || [ -e "$tree/complete" ]; then return; fi
+    command -v apt-get >/dev/null || { say "no apt-get to fetch dpdk-testpmd with: $left_out" && return; }
+    say "unpacking (not installing) testpmd out of dpdk-dev into $tree: it is the usual yardstick"
+    rm -rf "$tree" && mkdir -p "$tree"
+    local packages="dpdk-dev librte-net-af-xdp23 librte-mempool-ring23" libraries download library
+    for _ in 1 2 3 4 5 6; do
+        download=$(mktemp -d)
+        # shellcheck disable=SC2086 # One word for each package.
+        (cd "$download" && apt-get -qq download $packages 2>/dev/null) || { say "could not fetch $packages: $left_out" && return; }
+        for package in "$download"/*.deb; do dpkg-deb -x "$package" "$tree"; done
+        rm -rf "$download"
+        libraries=$(find "$tree" -name '*-linux-gnu' -o -name 'pmds-*' | tr '\n' :)
+        packages=
+        for library in $(LD_LIBRARY_PATH=$libraries ldd "$tree"/usr/bin/dpdk-testpmd "$tree"/usr/lib/*/dpdk/pmds-*/*.so.* | awk '/not found/ {print $1}' | sort -u); do
+            packages="$packages $(testpmd_library "$library")"
+        done
+        [ -n "$packages" ] || { touch "$tree/complete" && return; }
+    done
+    say "testpmd lacks libraries still ($packages): $left_out"
+}
+
 # Each tests/python/NAME.txt names packages of PyPI; they go into a directory of their own.
 python_clients() {
     local list place
@@ -165,7 +210,6 @@ peers)
     rust
     afxdp_crate
     need ethtool ethtool "Open vSwitch's pods finish their checksums themselves"
-    command -v dpdk-testpmd >/dev/null || say "no dpdk-testpmd here: it is left out of the comparison; Debian's package dpdk-dev has it"
     ;;
 fuzz)
     rust
@@ -195,6 +239,7 @@ demo | bench | test-afxdp) can_make_namespaces ;;
 peers)
     can_make_namespaces
     open_vswitch
+    testpmd
     ;;
 fuzz) cargo_fuzz ;;
 test)

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// Where `tests/setup.sh test` unpacks the packages, unless `OVS_PREFIX` says otherwise.
-fn prefix() -> PathBuf {
+#[must_use]
+pub fn prefix() -> PathBuf {
     let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/peers");
     std::env::var_os("OVS_PREFIX").map_or(peers, PathBuf::from)
 }
