@@ -138,6 +138,14 @@ impl Device for MemoryDevice {
         if self.receives { vec![self.shared.wake.as_fd()] } else { vec![] }
     }
 
+    fn rings(&self) -> Vec<BorrowedFd<'_>> {
+        self.descriptors()
+    }
+
+    fn has_frames(&self) -> bool {
+        !self.shared.lock().waiting.is_empty()
+    }
+
     fn receive(&mut self, _pool: &mut Pool, batch: &mut Batch, _lost: &mut Vec<(DropReason, u64)>) -> Rx {
         let mut state = self.shared.lock();
         if let Some(errno) = state.dead {

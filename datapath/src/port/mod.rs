@@ -108,6 +108,17 @@ pub trait Device: Send {
     /// Descriptors whose readability means that [`Device::receive`] has something to do; none: it only sends.
     fn descriptors(&self) -> Vec<BorrowedFd<'_>>;
 
+    /// Those of the descriptors that say no more than [`Device::has_frames`], which costs neither a system call nor whoever
+    /// sends: somebody who asks that need not watch them meanwhile.
+    fn rings(&self) -> Vec<BorrowedFd<'_>> {
+        vec![]
+    }
+
+    /// Whether there are frames in memory that is shared with the kernel.
+    fn has_frames(&self) -> bool {
+        false
+    }
+
     /// Appends received frames to `batch`, with checksum, GSO and tunnel metadata set; `ingress` is the worker's to set.
     /// Frames the kernel lost or that could not be taken are added to `lost` by reason.
     fn receive(&mut self, pool: &mut Pool, batch: &mut Batch, lost: &mut Vec<(DropReason, u64)>) -> Rx;

@@ -5,6 +5,7 @@ use super::poller::Poller;
 use crate::port::Device;
 use crate::stats::QueueLoad;
 use crate::types::{DeviceId, RxQueue};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 /// Devices that a worker takes over or gives up.
@@ -49,11 +50,16 @@ struct Slot {
 pub struct DeviceTable {
     slots: Vec<Slot>,
     ready: Vec<RxQueue>,
+    /// Queues with rings, which can be looked at.
+    rings: Vec<RxQueue>,
+    /// Whether they are, and the poller doesn't tell of them.
+    looking: bool,
 }
 
 impl DeviceTable {
     /// Takes over and gives up; what is removed goes first, for a TAP that changes its port comes with the same descriptor.
     pub fn change(&mut self, poller: &Poller, changes: DeviceChanges) -> GivenUp {
+        self.watch_rings(poller);
         let mut given_up = GivenUp::default();
         for id in changes.removed {
             given_up.closed.extend(self.remove(poller, id));
@@ -80,10 +86,10 @@ impl DeviceTable {
 
     /// Takes a queue over and polls it first thing, for what arrived before it was watched.
     fn add(&mut self, poller: &Poller, id: RxQueue, device: Box<dyn Device>, load: Arc<QueueLoad>) {
-        for fd in device.descriptors() {
-            if let Err(e) = poller.watch(fd, token(id)) {
-                tracing::error!("device {}: cannot be polled, so nothing is received from it: {e}", id.device.0);
-            }
+        device.descriptors().into_iter().for_each(|fd| watch(poller, fd, id));
+        self.rings.retain(|&ring| ring != id);
+        if !device.rings().is_empty() {
+            self.rings.push(id);
         }
         self.slot(id.device).queues.push(Queue { number: id.number, device, load, queued: false });
         self.mark_ready(id);
@@ -140,6 +146,34 @@ impl DeviceTable {
         ids.flat_map(queues).collect::<Vec<_>>().into_iter().for_each(|id| self.mark_ready(id));
     }
 
+    /// Marks the queues in whose rings there is something, and from now on relies on that alone: where the poller is to tell
+    /// of a ring, whoever sends a frame pays for that.
+    pub fn look_at_rings(&mut self, poller: &Poller) {
+        if !std::mem::replace(&mut self.looking, true) {
+            self.each_ring(|device, _| device.rings().into_iter().for_each(|fd| poller.forget(fd)));
+        }
+        for at in 0..self.rings.len() {
+            let id = self.rings[at];
+            if self.find(id).is_some_and(|queue| !queue.queued && queue.device.has_frames()) {
+                self.mark_ready(id);
+            }
+        }
+    }
+
+    /// Has the poller tell of rings again, of what is in them now, too.
+    pub fn watch_rings(&mut self, poller: &Poller) {
+        if std::mem::take(&mut self.looking) {
+            self.each_ring(|device, id| device.rings().into_iter().for_each(|fd| watch(poller, fd, id)));
+        }
+    }
+
+    /// For each queue with rings that is still there.
+    fn each_ring(&mut self, mut work: impl FnMut(&dyn Device, RxQueue)) {
+        let mut rings = std::mem::take(&mut self.rings);
+        rings.retain(|&id| self.find(id).map(|queue| work(queue.device.as_ref(), id)).is_some());
+        self.rings = rings;
+    }
+
     /// Whether the next round has something to do.
     pub fn any_ready(&self) -> bool {
         !self.ready.is_empty()
@@ -154,6 +188,12 @@ impl DeviceTable {
                 queue.queued = false;
             }
         }
+    }
+}
+
+fn watch(poller: &Poller, fd: BorrowedFd<'_>, id: RxQueue) {
+    if let Err(e) = poller.watch(fd, token(id)) {
+        tracing::error!("device {}: cannot be polled, so nothing is received from it: {e}", id.device.0);
     }
 }
 
@@ -175,6 +215,7 @@ pub fn queue_of(token: u64) -> Option<RxQueue> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packet::Frame;
     use crate::port::Caps;
     use crate::port::memory::MemoryPort;
 
@@ -188,6 +229,46 @@ mod tests {
             assert_eq!(queue_of(token(id)), Some(id));
         }
         assert_eq!(queue_of(u64::MAX), None, "of the wake-up for commands");
+    }
+
+    #[test]
+    fn rings_are_looked_at_or_watched() {
+        let (poller, mut table) = (Poller::new().unwrap(), DeviceTable::default());
+        let port = MemoryPort::new(Caps::ALL).unwrap();
+        let (id, other) = (queue(2, 0), queue(3, 0));
+        let queues = vec![(id, port.device(), Arc::default())];
+        table.change(&poller, DeviceChanges { queues, ..DeviceChanges::default() });
+        let (mut round, mut told) = (Vec::new(), Vec::new());
+        table.take_ready(&mut round);
+        let mut told_of = |poller: &Poller| {
+            told.clear();
+            poller.wait(Some(crate::time::Duration::ZERO), &mut told).unwrap();
+            told.clone()
+        };
+
+        table.look_at_rings(&poller);
+        assert!(!table.any_ready(), "there is nothing in it");
+        port.inject(Frame::from_bytes(&[0; 60]));
+        assert_eq!(told_of(&poller), [], "nobody is told");
+        table.look_at_rings(&poller);
+        table.look_at_rings(&poller);
+        table.take_ready(&mut round);
+        assert_eq!(round, [id], "seen, and once");
+        table.watch_rings(&poller);
+        table.watch_rings(&poller);
+        assert_eq!(told_of(&poller), [token(id)], "of what came meanwhile, too");
+
+        // What comes while rings are looked at is watched and looked at like the rest; what goes is forgotten.
+        table.look_at_rings(&poller);
+        let second = MemoryPort::new(Caps::ALL).unwrap();
+        let queues = vec![(other, second.device(), Arc::default())];
+        table.change(&poller, DeviceChanges { queues, removed: vec![id.device], ..DeviceChanges::default() });
+        second.inject(Frame::from_bytes(&[0; 60]));
+        assert_eq!(told_of(&poller), [token(other)]);
+        table.look_at_rings(&poller);
+        assert_eq!(told_of(&poller), []);
+        table.take_ready(&mut round);
+        assert_eq!(round, [other]);
     }
 
     #[test]

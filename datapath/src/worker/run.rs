@@ -28,6 +28,12 @@ impl Worker {
         let (mut spin, mut tokens) = (Spin::default(), Vec::new());
         while !self.stopped {
             let timeout = self.patience(&spin, clock);
+            // What is looked at again soon need not wake anybody.
+            if spin.looks() && timeout == Some(Duration::ZERO) {
+                self.devices.look_at_rings(&self.poller);
+            } else {
+                self.devices.watch_rings(&self.poller);
+            }
             if let Err(e) = self.poller.wait(timeout, &mut tokens) {
                 tracing::error!("a worker cannot wait for its devices and ends: {e}");
                 return false;

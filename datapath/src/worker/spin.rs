@@ -32,6 +32,11 @@ pub struct Spin {
 }
 
 impl Spin {
+    /// Whether it looks again for a while after something has come, rather than to sleep at once.
+    pub fn looks(&self) -> bool {
+        self.looking
+    }
+
     /// How long the next wait may take; `None`: until something happens.
     pub fn patience(&self, now: Instant) -> Option<Duration> {
         (now < self.until).then_some(Duration::ZERO)

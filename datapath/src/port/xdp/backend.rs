@@ -48,6 +48,9 @@ pub(super) trait QueueIo: Send {
     /// Readable when frames have come in.
     fn fd(&self) -> BorrowedFd<'_>;
 
+    /// Whether frames have come in, as far as that can be seen without asking the kernel; `None`: it cannot.
+    fn has_frames(&self) -> Option<bool>;
+
     /// Whether the device reads and writes the memory itself.
     fn zero_copy(&self) -> bool;
 

@@ -104,6 +104,14 @@ impl Device for XdpQueue {
         [self.io.fd(), self.retry.as_fd()].into_iter().chain(groups).collect()
     }
 
+    fn rings(&self) -> Vec<BorrowedFd<'_>> {
+        self.io.has_frames().map(|_| self.io.fd()).into_iter().collect()
+    }
+
+    fn has_frames(&self) -> bool {
+        self.io.has_frames() == Some(true)
+    }
+
     fn receive(&mut self, pool: &mut Pool, batch: &mut Batch, lost: &mut Vec<(DropReason, u64)>) -> Rx {
         let before = batch.len();
         let mut more = self.io.receive(pool, batch, lost);

@@ -80,6 +80,10 @@ impl QueueIo for Queue {
         self.socket.as_fd()
     }
 
+    fn has_frames(&self) -> Option<bool> {
+        Some(!self.socket.rx.is_empty())
+    }
+
     fn zero_copy(&self) -> bool {
         self.socket.zero_copy
     }

@@ -238,6 +238,10 @@ impl QueueIo for Queue {
         self.fd.as_fd()
     }
 
+    fn has_frames(&self) -> Option<bool> {
+        None
+    }
+
     fn zero_copy(&self) -> bool {
         self.zero_copy
     }
