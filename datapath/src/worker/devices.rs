@@ -260,6 +260,7 @@ mod tests {
 
         // What comes while rings are looked at is watched and looked at like the rest; what goes is forgotten.
         table.look_at_rings(&poller);
+        table.take_ready(&mut round);
         let second = MemoryPort::new(Caps::ALL).unwrap();
         let queues = vec![(other, second.device(), Arc::default())];
         table.change(&poller, DeviceChanges { queues, removed: vec![id.device], ..DeviceChanges::default() });
