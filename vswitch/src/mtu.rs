@@ -34,7 +34,7 @@ pub fn of_tunnel(tunnel: &Tunnel, route: &Route, links: &LinkTable) -> Option<L3
 
 /// The MTU of a way: the smaller of the route's own, set by hand or learned, and the device's.
 fn underlay(route: &Route, links: &LinkTable) -> Option<u32> {
-    let Route::Via { ifindex, mtu } = route else { return None };
+    let Route::Via { ifindex, mtu, .. } = route else { return None };
     let link = links.by_index(*ifindex).map(|l| l.mtu).filter(|&m| m > 0);
     link.into_iter().chain(*mtu).min()
 }
@@ -101,13 +101,13 @@ mod tests {
         let mut links = LinkTable::default();
         links.apply(&RouteNetlinkMessage::NewLink(veth(4, "eth0"))); // MTU 1500
         let (v4, v6) = (tunnel("192.0.2.2"), tunnel("2001:db8::2"));
-        let via = |mtu| Route::Via { ifindex: 4, mtu };
+        let via = |mtu| Route::Via { ifindex: 4, mtu, source: None };
         assert_eq!(of_tunnel(&v4, &via(None), &links), Some(L3Mtu(1450)));
         assert_eq!(of_tunnel(&v6, &via(None), &links), Some(L3Mtu(1430)));
         assert_eq!(of_tunnel(&v4, &via(Some(1400)), &links), Some(L3Mtu(1350)));
         assert_eq!(of_tunnel(&v4, &via(Some(9000)), &links), Some(L3Mtu(1450)));
         assert_eq!(of_tunnel(&v4, &via(Some(50)), &links), None);
-        let unknown = Route::Via { ifindex: 5, mtu: None };
+        let unknown = Route::Via { ifindex: 5, mtu: None, source: None };
         assert_eq!(of_tunnel(&v4, &unknown, &links), None);
         assert_eq!(of_tunnel(&v4, &Route::Local, &links), None);
         assert_eq!(of_tunnel(&v4, &Route::None("Network is unreachable".into()), &links), None);
@@ -117,7 +117,9 @@ mod tests {
     fn a_reason_names_the_way_and_the_cost() {
         let mut links = LinkTable::default();
         links.apply(&RouteNetlinkMessage::NewLink(veth(4, "eth0")));
-        let told = |tunnel: &Tunnel, mtu| reason(tunnel, tunnel.remote.ip(), &Route::Via { ifindex: 4, mtu }, &links);
+        let told = |tunnel: &Tunnel, mtu| {
+            reason(tunnel, tunnel.remote.ip(), &Route::Via { ifindex: 4, mtu, source: None }, &links)
+        };
         let v4 = tunnel("192.0.2.2");
         assert_eq!(told(&v4, None), "1500 (eth0, way to 192.0.2.2) less 50 for VXLAN over IPv4");
         assert_eq!(

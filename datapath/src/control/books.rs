@@ -262,7 +262,9 @@ impl BridgeRecord {
 impl PortRecord {
     fn port(&self, bridge: BridgeId, peer: Option<PortId>, mirrors: PortMirrors, counters: Arc<PortCounters>) -> Port {
         let tunnel = match &self.spec.kind {
-            PortKind::Tunnel(tunnel) => Some(tunnel.clone()),
+            PortKind::Tunnel(tunnel) => {
+                Some(Tunnel { way_out: tunnel.way_out.filter(|_| self.caps.tso), ..tunnel.clone() })
+            }
             _ => None,
         };
         Port {

@@ -7,7 +7,7 @@ use crate::port::assist::{Attached, Programs, Table};
 use crate::port::keep_out::KeepOuts;
 use crate::port::memory::MemoryPort;
 use crate::port::packet::{self, PacketHandle, PacketSocket};
-use crate::port::raw_ip::RawIp;
+use crate::port::raw_ip::{RawIp, RawIpHandle};
 use crate::port::tap::{OpenedTap, Tap, TapHandle};
 use crate::port::udp::{UdpEndpoint, UdpHandle};
 use crate::port::xdp::{self, Umem, XdpHandle};
@@ -56,9 +56,15 @@ enum Kind {
     Shared {
         endpoint: Endpoint,
         users: usize,
-        /// `None`: a raw IP socket.
-        udp: Option<UdpHandle>,
+        handle: EndpointHandle,
     },
+}
+
+/// What is kept of a tunnels' endpoint.
+#[derive(Debug)]
+enum EndpointHandle {
+    Udp(UdpHandle),
+    RawIp(RawIpHandle),
 }
 
 /// One of the queues that a device is received from by.
@@ -147,8 +153,8 @@ impl Devices {
                 if let Some(opened) = self.join(endpoint) {
                     return Ok(opened);
                 }
-                let (parts, udp, status) = open_endpoint(endpoint, workers)?;
-                (parts, Kind::Shared { endpoint, users: 1, udp }, Applied { status, ifindex: None })
+                let (parts, handle, status) = open_endpoint(endpoint, workers)?;
+                (parts, Kind::Shared { endpoint, users: 1, handle }, Applied { status, ifindex: None })
             }
             PortKind::Patch { .. } => return Ok(self.without_device(new_id())),
             PortKind::Memory(port) => {
@@ -455,8 +461,8 @@ impl Kind {
             Self::Xdp(handle) => Box::new(handle.sender()?),
             Self::Tap { handle, .. } => Box::new(handle.sender()),
             Self::Memory(port) => port.sender(),
-            Self::Shared { udp: Some(udp), .. } => Box::new(udp.sender()?),
-            Self::Shared { endpoint, .. } => Box::new(RawIp::sender(number_of(endpoint.protocol), endpoint.ipv6)?),
+            Self::Shared { handle: EndpointHandle::Udp(udp), .. } => Box::new(udp.sender()?),
+            Self::Shared { handle: EndpointHandle::RawIp(socket), .. } => Box::new(socket.sender()?),
         }))
     }
 
@@ -464,14 +470,16 @@ impl Kind {
     fn another_queue(&mut self) -> Option<Result<Box<dyn Device>, OpenError>> {
         match self {
             Self::Tap { name, handle } => Some(handle.add_queue(name)?.map(|tap| Box::new(tap) as _)),
-            Self::Shared { udp: Some(udp), .. } => Some(udp.another().map(|endpoint| Box::new(endpoint) as _)),
+            Self::Shared { handle: EndpointHandle::Udp(udp), .. } => {
+                Some(udp.another().map(|endpoint| Box::new(endpoint) as _))
+            }
             _ => None,
         }
     }
 }
 
 /// The queues of a tunnel's endpoint: one for each worker over UDP, one over raw IP.
-fn open_endpoint(endpoint: Endpoint, workers: usize) -> Result<(Parts, Option<UdpHandle>, Status), OpenError> {
+fn open_endpoint(endpoint: Endpoint, workers: usize) -> Result<(Parts, EndpointHandle, Status), OpenError> {
     let Endpoint { protocol, port, ipv6 } = endpoint;
     match protocol {
         Protocol::Vxlan | Protocol::Geneve => {
@@ -480,11 +488,11 @@ fn open_endpoint(endpoint: Endpoint, workers: usize) -> Result<(Parts, Option<Ud
             for _ in 1..workers {
                 parts.push(Box::new(handle.another()?));
             }
-            Ok((parts, Some(handle), status))
+            Ok((parts, EndpointHandle::Udp(handle), status))
         }
         Protocol::Gre | Protocol::Ipip => {
-            let (socket, status) = RawIp::open(number_of(protocol), ipv6)?;
-            Ok((vec![Box::new(socket)], None, status))
+            let (socket, handle, status) = RawIp::open(number_of(protocol), ipv6)?;
+            Ok((vec![Box::new(socket)], EndpointHandle::RawIp(handle), status))
         }
     }
 }

@@ -165,6 +165,16 @@ impl Cut {
         self.network.end
     }
 
+    /// Bytes of all headers.
+    pub(crate) fn header_len(&self) -> usize {
+        self.header_len
+    }
+
+    /// The state of a TCP frame's checksum that is left to whoever cuts it.
+    pub(crate) fn unfinished_tcp(&self) -> ChecksumState {
+        ChecksumState::Partial { start: self.network.l4_offset, offset: tcp::CHECKSUM as u16 }
+    }
+
     /// Writes segment `i` of the frame `whole`; `out` is [`Cut::segment_len`] bytes long.
     pub(crate) fn write(&self, whole: &[u8], i: usize, out: &mut [u8]) {
         let from = self.header_len + i * self.size;

@@ -82,6 +82,8 @@ pub struct Outer {
     pub remote_port: u16,
     /// Our own address: the source to send from (`None`: the route decides), or the one it was received on.
     pub local: Option<IpAddr>,
+    /// Index of the device that it leaves by; of a super-frame only, for others the route decides, and it is 0.
+    pub ifindex: u32,
     /// `bytes()` is a run of datagrams of this size, the last one possibly shorter (`UDP_SEGMENT`, `UDP_GRO`).
     pub segment: Option<u16>,
     /// Flow entropy for the outer source port (RFC 7348 §5).
@@ -107,6 +109,7 @@ impl Outer {
             remote: remote.ip(),
             remote_port: remote.port(),
             local: None,
+            ifindex: 0,
             segment: None,
             entropy: 0,
             tos: 0,

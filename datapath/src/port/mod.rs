@@ -21,6 +21,7 @@ pub mod raw_ip;
 mod rx;
 mod sys;
 pub mod tap;
+mod tunnel_gso;
 mod tx;
 pub mod udp;
 mod underlay;

@@ -64,6 +64,14 @@ impl Sender {
         })?;
         Ok(Self { fd: Arc::new(fd), sending: Messages::new() })
     }
+
+    /// The same, with a mark on all that is sent, for programs to know it by.
+    pub(super) fn open_marked(ifindex: u32, mark: libc::c_int) -> io::Result<Self> {
+        let fd = sending_socket()?;
+        set_option(fd.as_fd(), libc::SOL_SOCKET, libc::SO_MARK, mark)?;
+        sys::bind_packet(fd.as_fd(), libc::c_int::try_from(ifindex).unwrap_or(0), 0)?;
+        Ok(Self { fd: Arc::new(fd), sending: Messages::new() })
+    }
 }
 
 impl PacketSocket {

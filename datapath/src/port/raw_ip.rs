@@ -1,8 +1,9 @@
 //! The underlay side of all tunnels of one IP protocol and version, through one of the kernel's raw sockets.
 //!
 //! The kernel writes the outer IP header. It hands IPv4 packets over with theirs, reassembled, and IPv6 packets without;
-//! every program with such a socket gets a copy of every packet. There is no super-frame in either direction: each packet
-//! is sent and received by itself, and TCP segments are merged as far as they come in one batch. Giving up the CPU before
+//! every program with such a socket gets a copy of every packet. Each packet is sent and received by itself, and TCP
+//! segments are merged as far as they come in one batch; but TCP super-frames leave whole where the kernel can cut them
+//! ([`super::tunnel_gso`]), and arrive whole where nobody had to. Giving up the CPU before
 //! each receive call makes batches larger (measured: 30 % less CPU a byte for the receiver), but beside busy programs it
 //! costs two thirds of the throughput, so a call takes what there is.
 //!
@@ -12,6 +13,7 @@
 
 use super::rx::Receiver;
 use super::sys::{Messages, set_option};
+use super::tunnel_gso::{SuperFrames, TunnelGso};
 use super::underlay::{self, Sender, socket};
 use super::{Caps, Device, OpenError, Rx, Status, Unsent, Unsupported};
 use crate::packet::{Batch, Frame, Outer, Pool};
@@ -20,6 +22,7 @@ use crate::wire::ipv4;
 use rustix::net::{Protocol, RawProtocol, SocketType};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 /// The socket, by two descriptors.
 pub struct RawIp {
@@ -27,14 +30,26 @@ pub struct RawIp {
     receiving: Option<OwnedFd>,
     receiver: Receiver,
     sender: Sender,
+    /// What super-frames are sent by; `None`: they come cut.
+    super_frames: Option<SuperFrames>,
+    /// Frames that leave by one or the other; empty between calls.
+    run: Vec<Frame>,
     ipv6: bool,
     /// IPv6 only: lets the kernel learn path MTUs.
     _learning: Option<OwnedFd>,
 }
 
+/// Control's hold on a socket, to give one to another worker, too.
+#[derive(Debug)]
+pub struct RawIpHandle {
+    protocol: u8,
+    ipv6: bool,
+    gso: Option<Arc<TunnelGso>>,
+}
+
 impl RawIp {
     /// Opens the socket for an IP protocol in the caller's network namespace.
-    pub fn open(protocol: u8, ipv6: bool) -> Result<(Self, Status), OpenError> {
+    pub fn open(protocol: u8, ipv6: bool) -> Result<(Self, RawIpHandle, Status), OpenError> {
         let sockets = RawProtocol::new(protocol.into()).map(Protocol::from_raw).ok_or(io::ErrorKind::InvalidInput);
         let sockets = sockets.map_err(io::Error::from).and_then(|protocol| {
             let receiving = socket(SocketType::RAW, Some(protocol), ipv6)?;
@@ -48,13 +63,25 @@ impl RawIp {
             Ok((receiving, sender, learning))
         });
         let (receiving, sender, learning) = sockets.map_err(error(protocol, ipv6))?;
-        let status = vec![("io".to_owned(), "raw IP".to_owned())];
-        let receiving = Some(receiving);
-        Ok((Self { receiving, receiver: Receiver::new(), sender, ipv6, _learning: learning }, status))
+        let mut status = vec![("io".to_owned(), "raw IP".to_owned())];
+        let mut handle = RawIpHandle { protocol, ipv6, gso: None };
+        let mut super_frames = None;
+        if !ipv6 {
+            match TunnelGso::open(protocol).map(Arc::new).and_then(|gso| Ok((gso.sender()?, gso))) {
+                Ok((sender, gso)) => (super_frames, handle.gso) = (Some(sender), Some(gso)),
+                Err(e) => status.push(("segmentation".to_owned(), without_gso(&e))),
+            }
+        }
+        let (receiving, receiver) = (Some(receiving), Receiver::new());
+        let socket = Self { receiving, receiver, sender, super_frames, run: vec![], ipv6, _learning: learning };
+        Ok((socket, handle, status))
     }
+}
 
+impl RawIpHandle {
     /// The same for a worker that only sends.
-    pub fn sender(protocol: u8, ipv6: bool) -> Result<Self, OpenError> {
+    pub fn sender(&self) -> Result<RawIp, OpenError> {
+        let Self { protocol, ipv6, .. } = *self;
         let number = RawProtocol::new(protocol.into()).map(Protocol::from_raw).ok_or(io::ErrorKind::InvalidInput);
         let sender = number.map_err(io::Error::from).and_then(|number| {
             let fd = socket(SocketType::RAW, Some(number), ipv6)?;
@@ -62,9 +89,21 @@ impl RawIp {
             set_option(fd.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, 0)?;
             Sender::new(vec![fd], ipv6)
         });
-        let sender = sender.map_err(error(protocol, ipv6))?;
-        Ok(Self { receiving: None, receiver: Receiver::new(), sender, ipv6, _learning: None })
+        let super_frames = || self.gso.as_ref().map(TunnelGso::sender).transpose();
+        let opened = sender.and_then(|sender| Ok((sender, super_frames()?)));
+        let ((sender, super_frames), receiver) = (opened.map_err(error(protocol, ipv6))?, Receiver::new());
+        Ok(RawIp { receiving: None, receiver, sender, super_frames, run: vec![], ipv6, _learning: None })
     }
+}
+
+/// Why the kernel does not cut super-frames, for people.
+fn without_gso(error: &io::Error) -> String {
+    let why = match error.raw_os_error() {
+        Some(libc::EINVAL) => format!("this kernel has no tcx links ({error}); it needs Linux 6.6 or later"),
+        Some(libc::EPERM | libc::EACCES) => format!("{error}; it needs CAP_BPF and CAP_NET_ADMIN, or CAP_SYS_ADMIN"),
+        _ => error.to_string(),
+    };
+    format!("vswitch, which is slower: {why}")
 }
 
 fn error(protocol: u8, ipv6: bool) -> impl FnOnce(io::Error) -> OpenError {
@@ -107,7 +146,8 @@ fn finish_v4(_: &Messages, _: usize, frame: &mut Frame) -> Result<(), Unsupporte
 
 impl Device for RawIp {
     fn caps(&self) -> Caps {
-        Caps::NONE
+        let whole = self.super_frames.is_some();
+        Caps { partial_csum: whole, tso: whole, ..Caps::NONE }
     }
 
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
@@ -124,6 +164,18 @@ impl Device for RawIp {
     }
 
     fn send(&mut self, pool: &mut Pool, frames: &mut Vec<Frame>, unsent: &mut Unsent) -> u64 {
-        self.sender.send(pool, frames, unsent)
+        let Some(super_frames) = &mut self.super_frames else { return self.sender.send(pool, frames, unsent) };
+        let mut sent = 0;
+        while let Some(first) = frames.first() {
+            let whole = first.meta.gso.is_some();
+            let alike = frames.iter().take_while(|frame| frame.meta.gso.is_some() == whole).count();
+            self.run.extend(frames.drain(..alike));
+            sent += if whole {
+                super_frames.send(pool, &mut self.run, unsent)
+            } else {
+                self.sender.send(pool, &mut self.run, unsent)
+            };
+        }
+        sent
     }
 }

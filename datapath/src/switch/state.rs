@@ -11,7 +11,7 @@ use super::mtu::MtuPolicy;
 use super::routes::Router;
 use super::shape::Limits;
 use super::vlan_set::VlanSet;
-use crate::packet::Frame;
+use crate::packet::{Frame, Outer};
 use crate::port::Caps;
 use crate::stats::PortCounters;
 use crate::time::Duration;
@@ -187,10 +187,14 @@ impl Port {
         if self.caps.cuts && self.tunnel.is_none() {
             return frame.wire_size();
         }
-        let len = frame.len();
-        let packets = frame.meta.outer.and_then(|o| o.segment).map_or(1, |n| len.div_ceil(usize::from(n.max(1))));
+        let len = frame.len() as u64;
+        let (packets, len) = match frame.meta.outer {
+            None => (1, len),
+            Some(Outer { segment: Some(size), .. }) => (len.div_ceil(size.max(1).into()), len),
+            Some(_) => frame.wire_size(),
+        };
         let (header, stripped) = self.tunnel.as_ref().map_or((0, 0), |t| (t.header_len(), t.stripped_len()));
-        (packets as u64, (len + packets * stripped).saturating_sub(packets * header) as u64)
+        (packets, (len + packets * stripped as u64).saturating_sub(packets * header as u64))
     }
 }
 

@@ -5,16 +5,21 @@
 //!
 //! That a frame fits the tunnel was seen to before, by the switch.
 
-use super::{Tunnel, ipip};
+use super::{Tunnel, WayOut, ipip};
 use crate::offload::checksum;
 use crate::offload::gso::Cut;
-use crate::packet::{ChecksumState, Frame, Meta, Outer, Pool};
+use crate::packet::{ChecksumState, Frame, Gso, GsoKind, Meta, Outer, Pool};
 use crate::switch::verdict::DropReason;
-use crate::wire::udp;
+use crate::wire::{ipv4, udp};
 use std::net::IpAddr;
 
 /// Datagrams in one run: what every kernel's `UDP_SEGMENT` takes.
 const MAX_RUN: usize = 64;
+
+/// Super-frames up to this size are cut here, also where the kernel could. Only a packet that is sent by itself is refused when
+/// the way has become narrower (EMSGSIZE), and that is how it is noticed; when larger ones are lost, TCP sends one segment
+/// again, and even one of 9000 bytes comes here as a super-frame if it has to be cut for the tunnel.
+const CUT_HERE: usize = 10_000;
 
 /// What became of an encapsulated frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,6 +52,10 @@ pub fn encap(
     {
         return Err((frame, reason));
     }
+    if let Some(whole) = keep_whole(&mut frame, tunnel, pool) {
+        out.push(frame);
+        return Ok(whole);
+    }
     let cut = match fit(&mut frame, udp::MAX_PAYLOAD - tunnel.header_len()) {
         Ok(cut) => cut,
         Err(reason) => return Err((frame, reason)),
@@ -73,11 +82,38 @@ pub fn encap_whole(
         return Err((frame, reason));
     }
     tunnel.set_outer(&mut frame, remote);
+    wrap(&mut frame, tunnel, pool);
+    Ok(frame)
+}
+
+/// Turns a TCP super-frame, in its own memory, into a datagram that the kernel cuts, if it can; otherwise `None`, and the
+/// frame is as it was.
+fn keep_whole(frame: &mut Frame, tunnel: &Tunnel, pool: &mut Pool) -> Option<Encapped> {
+    let WayOut { ifindex, source } = tunnel.way_out.filter(|_| tunnel.may_send_whole())?;
+    let gso = frame.meta.gso.filter(|gso| gso.kind != GsoKind::Udp && !frame.meta.outer_may_fragment)?;
+    let cut = Cut::of(frame).ok()?;
+    let segments = cut.segments().ok().filter(|&n| n > 1)?;
+    let header_len = tunnel.header_len();
+    let packet = ipv4::MIN_HEADER_LEN + header_len + cut.end() - tunnel.stripped_len();
+    if frame.meta.csum != cut.unfinished_tcp() || !(CUT_HERE..=ipv4::MAX_PACKET).contains(&packet) {
+        return None;
+    }
+    frame.set_len(cut.end());
+    frame.meta.gso = Some(Gso { header_len: cut.header_len() as u16, ..gso });
+    tunnel.set_outer(frame, tunnel.remote.ip());
+    frame.meta.outer = frame.meta.outer.map(|outer| Outer { ifindex, local: Some(source.into()), ..outer });
+    wrap(frame, tunnel, pool);
+    frame.shift_offsets(header_len as i16 - tunnel.stripped_len() as i16);
+    Some(Encapped { segments: segments as u32, runs: 1 })
+}
+
+/// Takes off what the tunnel does not carry, and puts its header before the rest.
+#[inline]
+fn wrap(frame: &mut Frame, tunnel: &Tunnel, pool: &mut Pool) {
     let header_len = tunnel.header_len();
     frame.pop_front(tunnel.stripped_len());
-    pool.make_room(&mut frame, header_len);
+    pool.make_room(frame, header_len);
     tunnel.write_header(frame.push_front(header_len));
-    Ok(frame)
 }
 
 /// Turns a frame into as many datagrams as `cut` has segments, in runs of as many as the kernel takes.

@@ -1,8 +1,9 @@
 //! Tunnels: which headers go before a frame and come off again.
 //!
 //! Pure: bytes and addresses in, bytes and addresses out. The kernel's sockets add and remove what is before the tunnel's
-//! own header, so the underlay's routing, ARP and firewall apply as to any other traffic. Most tunnels carry Ethernet frames,
-//! a layer-3 tunnel ([`ipip`]) the IP packets in them.
+//! own header, so the underlay's routing, ARP and firewall apply as to any other traffic; where there is no firewall, TCP
+//! super-frames may go a shorter way ([`WayOut`]). Most tunnels carry Ethernet frames, a layer-3 tunnel ([`ipip`]) the IP
+//! packets in them.
 //!
 //! ```text
 //!  encap: frame ─▶ cut to fit ─▶ [header, segment] … in runs ─▶ port/{udp,raw_ip}
@@ -34,7 +35,7 @@ use crate::wire::parse::{Service, flow_hash, parse};
 use crate::wire::plain::PlainIpv4;
 use crate::wire::{TunnelHeader, ethernet, geneve, gre, vxlan};
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Which header stands before the frame.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -118,6 +119,15 @@ pub struct Route {
     pub via: IpAddr,
 }
 
+/// The way out of this host to a tunnel's remote end, as the kernel's routes have it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WayOut {
+    /// Index of the device that its packets leave by.
+    pub ifindex: u32,
+    /// The address that they are from.
+    pub source: Ipv4Addr,
+}
+
 /// The settings of a tunnel port.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tunnel {
@@ -145,6 +155,9 @@ pub struct Tunnel {
     pub dont_fragment: bool,
     /// The checksum of UDP or GRE is sent.
     pub checksum: bool,
+    /// Set if TCP super-frames may be sent whole, past the host's own way out, for the kernel to cut
+    /// ([`Tunnel::may_send_whole`]).
+    pub way_out: Option<WayOut>,
 }
 
 impl Tunnel {
@@ -164,7 +177,16 @@ impl Tunnel {
             ttl: Field::Fixed(Outer::TTL),
             dont_fragment: true,
             checksum: protocol.udp_port().is_some(),
+            way_out: None,
         }
+    }
+
+    /// Whether the kernel can cut the super-frames of such a tunnel: over IPv4 but not UDP, to one other end, without a
+    /// checksum over what is cut, and without fragments.
+    #[must_use]
+    pub fn may_send_whole(&self) -> bool {
+        let plain = self.protocol.udp_port().is_none() && self.remote.is_ipv4() && self.remotes.is_none();
+        plain && self.dont_fragment && !self.checksum
     }
 
     /// What its packets are received on.
@@ -180,9 +202,10 @@ impl Tunnel {
         (0..).map(RemoteIndex).zip(one.into_iter().chain(several))
     }
 
-    /// Whether it is the same as `other` but perhaps for which several ends it has.
+    /// Whether it is the same as `other` but perhaps for which several ends it has, and for the way out.
     #[must_use]
     pub fn is_same_but_for_ends(&self, other: &Self) -> bool {
+        let other = &Self { way_out: self.way_out, ..other.clone() };
         let both_have_several = self.remotes.is_some() && other.remotes.is_some();
         let routes = || self.routes.clone();
         let same_ends =
@@ -243,6 +266,7 @@ impl Tunnel {
             remote,
             remote_port: self.remote.port(),
             local: self.local,
+            ifindex: 0,
             segment: None,
             entropy,
             tos,

@@ -420,3 +420,71 @@ proptest! {
         prop_assert_eq!(payload, packet.payload);
     }
 }
+
+/// Where the kernel cuts, a super-frame leaves as one datagram, which is to be cut into what is sent otherwise.
+#[test]
+fn a_super_frame_leaves_whole_where_the_kernel_cuts_it() {
+    let way_out = Some(WayOut { ifindex: 7, source: [192, 0, 2, 1].into() });
+    for (protocol, packet) in [
+        (Protocol::Gre, Packet::tcp4(12_000)),
+        (Protocol::Gre, Packet::tcp6(12_000)),
+        (Protocol::Gre, Packet::tcp4(12_000).tagged(5)),
+        (Protocol::Ipip, Packet::tcp4(12_000)),
+    ] {
+        let tunnel = Tunnel { way_out, tos: Field::Fixed(0x20), ..of(protocol) };
+        let (cut_here, datagrams) =
+            encapped_by(&Tunnel { way_out: None, ..tunnel.clone() }, packet.super_frame(1400)).unwrap();
+        let (whole, mut runs) = encapped_by(&tunnel, packet.super_frame(1400)).unwrap();
+        assert_eq!((whole.segments, whole.runs, runs.len()), (cut_here.segments, 1, 1));
+        let mut run = runs.remove(0);
+        let outer = run.meta.outer.unwrap();
+        assert_eq!((outer.ifindex, outer.local, outer.segment), (7, Some([192, 0, 2, 1].into()), None));
+        assert_eq!((outer.tos, outer.ttl, outer.dont_fragment), (0x20, 64, true));
+        let on_the_wire: usize = datagrams.iter().map(|datagram| datagram.len()).sum();
+        assert_eq!(run.wire_size(), (datagrams.len() as u64, on_the_wire as u64));
+        // As the kernel does it: the tunnel's header again before each segment.
+        let header = header(protocol);
+        run.meta.outer = None;
+        run.pop_front(header.len());
+        run.shift_offsets(-(header.len() as i16));
+        if tunnel.protocol.is_layer3() {
+            ipip::push_ethernet(&mut run);
+            run.shift_offsets(14);
+        }
+        let (mut pool, mut segments) = (Pool::new(4), Vec::new());
+        crate::offload::gso::segment(run, None, &mut pool, &mut segments).unwrap();
+        for (segment, datagram) in segments.iter().zip(&datagrams) {
+            let inner = &segment.bytes()[tunnel.stripped_len()..];
+            assert_eq!([header, inner].concat(), datagram.bytes());
+        }
+    }
+}
+
+#[test]
+fn what_the_kernel_cannot_cut_is_cut_here() {
+    let way_out = Some(WayOut { ifindex: 7, source: [192, 0, 2, 1].into() });
+    let gre = Tunnel { way_out, ..of(Protocol::Gre) };
+    let runs = |tunnel: &Tunnel, frame| encapped_by(tunnel, frame).unwrap().0.runs;
+    let long = || Packet::tcp4(12_000).super_frame(1400);
+    assert_eq!(runs(&gre, long()), 1);
+    assert_eq!(runs(&Tunnel { checksum: true, ..gre.clone() }, long()), 9);
+    assert_eq!(runs(&Tunnel { dont_fragment: false, ..gre.clone() }, long()), 9);
+    assert_eq!(
+        runs(&Tunnel { remote: ("2001:db8::2".parse::<IpAddr>().unwrap(), 0).into(), ..gre.clone() }, long()),
+        9
+    );
+    assert_eq!(runs(&gre, Packet::tcp4(12_000).udp().super_frame(1400)), 9, "datagrams");
+    let mut finished = long();
+    finished.meta.csum = ChecksumState::Valid;
+    assert_eq!(runs(&gre, finished), 9, "nothing is left to whoever cuts");
+    let mut exempt = long();
+    exempt.meta.outer_may_fragment = true;
+    assert_eq!(runs(&gre, exempt), 9);
+    assert_eq!(runs(&gre, Packet::tcp4(9000).super_frame(1400)), 7, "it is to be refused if the way is too narrow");
+    // 20 of IP, 8 of GRE, 14 of Ethernet and 52 of headers before the payload are 65,535 at most.
+    let largest = 65_535 - 20 - 8 - 14 - 52;
+    assert_eq!(runs(&gre, Packet::tcp4(largest).super_frame(1400)), 1);
+    assert_eq!(runs(&gre, Packet::tcp4(largest + 1).super_frame(1400)), 47, "larger than any packet");
+    let Encapped { segments, runs } = encapped_by(&gre, Packet::tcp4(1000).super_frame(1400)).unwrap().0;
+    assert_eq!((segments, runs), (1, 1), "one segment is no super-frame");
+}

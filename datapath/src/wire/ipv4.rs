@@ -6,6 +6,8 @@ use std::net::Ipv4Addr;
 
 /// Bytes of a header without options.
 pub const MIN_HEADER_LEN: usize = 20;
+/// Bytes of the largest packet.
+pub const MAX_PACKET: usize = 65_535;
 /// Type of service: DSCP and ECN.
 pub const TOS: usize = 1;
 /// Bytes of header and payload.

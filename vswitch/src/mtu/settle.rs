@@ -317,7 +317,7 @@ mod tests {
             let mut host = Host {
                 links: LinkTable::default(),
                 memory: Memory::default(),
-                route: Route::Via { ifindex: 4, mtu: None },
+                route: Route::Via { ifindex: 4, mtu: None, source: None },
                 row: Uuid::nil(),
                 second: Vec::new(),
             };
@@ -389,7 +389,7 @@ mod tests {
         assert_eq!(with.set, ["br0 1500→1450: min of the bridge's ports: vx0"]);
         assert_eq!(with.reason("br0"), "min of the bridge's ports: vx0");
         assert_eq!(host.settled(json!({}), &[vx0()]).set, [""; 0], "settled");
-        host.route = Route::Via { ifindex: 4, mtu: Some(1400) };
+        host.route = Route::Via { ifindex: 4, mtu: Some(1400), source: None };
         assert_eq!(host.settled(json!({}), &[vx0()]).set, ["br0 1450→1350: min of the bridge's ports: vx0"]);
         host.route = Route::None("Network is unreachable".into());
         assert_eq!(host.settled(json!({}), &[vx0()]).set, ["br0 1350→1500: min of the bridge's ports: p1"]);

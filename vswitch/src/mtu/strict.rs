@@ -93,7 +93,7 @@ mod tests {
         for (ifindex, name) in [(3, "p1"), (4, "eth0")] {
             links.apply(&RouteNetlinkMessage::NewLink(veth(ifindex, name)));
         }
-        let routes = paths(&config).map(|path| (path, Route::Via { ifindex: 4, mtu: None })).collect();
+        let routes = paths(&config).map(|path| (path, Route::Via { ifindex: 4, mtu: None, source: None })).collect();
         let desired = desired(&config, &links, &routes);
         let refused =
             config.interfaces().filter_map(|(_, i)| Some((i.name.clone(), desired.refused.get(&i.uuid)?.clone())));

@@ -5,6 +5,7 @@
 
 pub mod ethtool;
 pub mod far_end;
+pub mod host_rules;
 pub mod link;
 pub mod neighbour;
 pub mod route;
@@ -37,6 +38,7 @@ pub struct Network {
     links: LinkTable,
     routes: Routes,
     routes_stale: bool,
+    host_rules: Option<String>,
     spaces: Spaces,
     /// The veth whose other end was asked for last.
     last_far_end: u32,
@@ -52,7 +54,8 @@ impl Network {
         let links = dump(&handle).await?;
         let ethtool = Ethtool::open().map_err(|e| warn!("link_speed and duplex of interfaces stay empty: {e}")).ok();
         let (routes, spaces) = (Routes::new(), Spaces::default());
-        Ok(Network { handle, requests, watch, ethtool, links, routes, routes_stale: true, spaces, last_far_end: 0 })
+        let (routes_stale, host_rules, last_far_end) = (true, None, 0);
+        Ok(Network { handle, requests, watch, ethtool, links, routes, routes_stale, host_rules, spaces, last_far_end })
     }
 
     /// Links and addresses.
@@ -83,6 +86,7 @@ impl Network {
                     changed |= !self.routes.is_empty();
                 }
                 Event::Message(m) => changed |= self.links.apply(&m),
+                Event::HostRules => changed |= !self.routes.is_empty() && self.ask_host_rules(),
                 Event::Lost => lost = true,
             }
         }
@@ -117,6 +121,18 @@ impl Network {
             self.routes.insert(path, route);
         }
         self.routes_stale = false;
+    }
+
+    /// What else has a say in what the host sends to the ends of tunnels, as [`Network::ask_host_rules`] last heard.
+    #[must_use]
+    pub fn host_rules(&self) -> Option<&str> {
+        self.host_rules.as_deref()
+    }
+
+    /// Asks for that; whether it has changed.
+    pub fn ask_host_rules(&mut self) -> bool {
+        let now = host_rules::on_the_way_out();
+        std::mem::replace(&mut self.host_rules, now.clone()) != now
     }
 
     /// Asks again for the routes to `remote`; whether any has changed.

@@ -6,7 +6,7 @@
 use futures::TryStreamExt;
 use rtnetlink::Handle;
 use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteMetric, RouteType};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
@@ -29,6 +29,8 @@ pub enum Route {
         ifindex: u32,
         /// The route's own MTU where it is smaller than the interface's (set by hand, or learned).
         mtu: Option<u32>,
+        /// The address that packets are from, where they name none.
+        source: Option<IpAddr>,
     },
     /// The remote end is this host.
     Local,
@@ -71,10 +73,12 @@ pub(super) fn question(path: Path) -> RouteMessage {
 }
 
 fn answer(m: &RouteMessage) -> Route {
-    let (mut oif, mut mtu) = (None, None);
+    let (mut oif, mut mtu, mut source) = (None, None, None);
     for attribute in &m.attributes {
         match attribute {
             RouteAttribute::Oif(ifindex) => oif = Some(*ifindex),
+            RouteAttribute::PrefSource(RouteAddress::Inet(ip)) => source = Some((*ip).into()),
+            RouteAttribute::PrefSource(RouteAddress::Inet6(ip)) => source = Some((*ip).into()),
             RouteAttribute::Metrics(metrics) => {
                 mtu = metrics.iter().find_map(|m| match m {
                     RouteMetric::Mtu(mtu) if *mtu > 0 => Some(*mtu),
@@ -86,7 +90,7 @@ fn answer(m: &RouteMessage) -> Route {
     }
     match (m.header.kind, oif) {
         (RouteType::Local, _) => Route::Local,
-        (RouteType::Unicast, Some(ifindex)) => Route::Via { ifindex, mtu },
+        (RouteType::Unicast, Some(ifindex)) => Route::Via { ifindex, mtu, source },
         (kind, _) => Route::None(format!("the route is of type {kind:?}").to_lowercase()),
     }
 }
@@ -106,8 +110,11 @@ mod tests {
     fn answers() {
         let oif = || RouteAttribute::Oif(4);
         let mtu = RouteAttribute::Metrics(vec![RouteMetric::Hoplimit(9), RouteMetric::Mtu(1400)]);
-        assert_eq!(answer(&reply(RouteType::Unicast, vec![oif()])), Route::Via { ifindex: 4, mtu: None });
-        assert_eq!(answer(&reply(RouteType::Unicast, vec![oif(), mtu])), Route::Via { ifindex: 4, mtu: Some(1400) });
+        assert_eq!(answer(&reply(RouteType::Unicast, vec![oif()])), Route::Via { ifindex: 4, mtu: None, source: None });
+        assert_eq!(
+            answer(&reply(RouteType::Unicast, vec![oif(), mtu])),
+            Route::Via { ifindex: 4, mtu: Some(1400), source: None }
+        );
         assert_eq!(answer(&reply(RouteType::Local, vec![oif()])), Route::Local);
         assert_eq!(
             answer(&reply(RouteType::BlackHole, vec![])),

@@ -8,9 +8,12 @@
 use rtnetlink::MulticastGroup;
 use rtnetlink::packet_core::{NetlinkBuffer, NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::sys::{AsyncSocket, Socket, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE};
+use rtnetlink::sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_XFRM};
+use rtnetlink::sys::{AsyncSocket, Socket, SocketAddr, TokioSocket};
+use rustix::io::Errno;
 use std::future::poll_fn;
 use std::io;
+use std::task::Poll;
 use tracing::warn;
 
 /// Bytes of events that the kernel keeps for us, as far as `net.core.rmem_max` allows.
@@ -26,6 +29,9 @@ const GROUPS: [MulticastGroup; 5] = [
     MulticastGroup::Ipv6Route,
 ];
 
+/// Protocols and groups that tell of IPsec policies (`XFRMNLGRP_POLICY`) and of nftables (`NFNLGRP_NFTABLES`).
+const RULES: [(isize, u32); 2] = [(NETLINK_XFRM, 4), (NETLINK_NETFILTER, 7)];
+
 /// Something that happened to the host's network.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
@@ -33,11 +39,15 @@ pub enum Event {
     Message(RouteNetlinkMessage),
     /// The queue overflowed: some events will never be told.
     Lost,
+    /// IPsec policies or rules of the firewall have changed ([`super::host_rules`]).
+    HostRules,
 }
 
 /// The events' queue, of the network namespace that it was made in.
 pub struct Watch {
     socket: TokioSocket,
+    /// What tells that the host's rules have changed, as far as the kernel has such rules.
+    rules: Vec<TokioSocket>,
     buffer: Vec<u8>,
 }
 
@@ -50,16 +60,34 @@ impl Watch {
         }
         let groups = GROUPS.iter().fold(0u32, |mask, &g| mask | 1 << (g as u32 - 1));
         socket.socket_mut().bind(&SocketAddr::new(0, groups))?;
-        Ok(Watch { socket, buffer: Vec::with_capacity(DATAGRAM) })
+        let rules = RULES.iter().filter_map(|&(protocol, group)| {
+            let late = |e: &io::Error| {
+                if Errno::from_io_error(e) != Some(Errno::PROTONOSUPPORT) {
+                    warn!("changes of IPsec policies or firewall rules are noticed late: {e}");
+                }
+            };
+            follow(protocol, group).inspect_err(late).ok()
+        });
+        Ok(Watch { socket, rules: rules.collect(), buffer: Vec::with_capacity(DATAGRAM) })
     }
 
     /// Waits for events and returns them. Dropping the future loses none.
     pub async fn next(&mut self) -> io::Result<Vec<Event>> {
-        let Watch { socket, buffer } = self;
+        let Watch { socket, rules, buffer } = self;
         let mut events = Vec::new();
         buffer.clear();
-        let first = poll_fn(|cx| socket.poll_recv(cx, buffer)).await;
-        take(first, buffer, &mut events)?;
+        let first = poll_fn(|cx| {
+            let told = rules.iter_mut().filter(|socket| socket.poll_recv(cx, buffer).is_ready()).count();
+            if told > 0 { Poll::Ready(None) } else { socket.poll_recv(cx, buffer).map(Some) }
+        });
+        match first.await {
+            Some(first) => take(first, buffer, &mut events)?,
+            None => {
+                events.push(Event::HostRules);
+                // Many may have changed; what they are now is asked for once.
+                rules.iter().for_each(|socket| empty(socket.socket_ref(), buffer));
+            }
+        }
         drain(socket.socket_ref(), buffer, &mut events)?;
         Ok(events)
     }
@@ -72,6 +100,13 @@ impl Watch {
     }
 }
 
+/// Subscribes to a group of another protocol.
+fn follow(protocol: isize, group: u32) -> io::Result<TokioSocket> {
+    let mut socket = TokioSocket::new(protocol)?;
+    socket.socket_mut().bind(&SocketAddr::new(0, 1 << (group - 1)))?;
+    Ok(socket)
+}
+
 fn drain(socket: &Socket, buffer: &mut Vec<u8>, events: &mut Vec<Event>) -> io::Result<()> {
     loop {
         buffer.clear();
@@ -79,6 +114,19 @@ fn drain(socket: &Socket, buffer: &mut Vec<u8>, events: &mut Vec<Event>) -> io::
             Ok(0) => return Ok(()),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             received => take(received.map(drop), buffer, events)?,
+        }
+    }
+}
+
+/// Reads what is in a queue, whatever it says.
+fn empty(socket: &Socket, buffer: &mut Vec<u8>) {
+    let full = |e: &io::Error| Errno::from_io_error(e) == Some(Errno::NOBUFS);
+    loop {
+        buffer.clear();
+        match socket.recv(buffer, 0) {
+            Ok(len) if len > 0 => {}
+            Err(e) if full(&e) => {}
+            _ => return,
         }
     }
 }

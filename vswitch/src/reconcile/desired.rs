@@ -48,7 +48,7 @@ pub fn paths(config: &Config) -> impl Iterator<Item = Path> {
 }
 
 /// The path to one of the tunnel's other ends.
-fn path(tunnel: &Tunnel, remote: IpAddr) -> Path {
+pub(super) fn path(tunnel: &Tunnel, remote: IpAddr) -> Path {
     Path { remote, local: tunnel.local }
 }
 
@@ -391,7 +391,7 @@ mod tests {
         json!({"type": "vxlan", "options": ["map", [["remote_ip", "192.0.2.2"], ["key", "5000"]]]})
     }
 
-    const VIA: Route = Route::Via { ifindex: 4, mtu: None };
+    const VIA: Route = Route::Via { ifindex: 4, mtu: None, source: None };
 
     #[test]
     fn a_bridge_with_a_layer_3_tunnel_is_a_router_at_its_own_ports_addresses() {
@@ -532,7 +532,7 @@ mod tests {
     fn a_tunnel_with_several_ends_has_the_smallest_mtu_and_leaves_its_own_host_out() {
         let table = links(&[veth(4, "eth0")]);
         let ends = json!({"type": "vxlan", "options": ["map", [["remote_ips", "192.0.2.1,192.0.2.2,192.0.2.3"]]]});
-        let ways = [Route::Local, VIA, Route::Via { ifindex: 4, mtu: Some(1400) }];
+        let ways = [Route::Local, VIA, Route::Via { ifindex: 4, mtu: Some(1400), source: None }];
         let (spec, notes, _) = p1(json!({}), ends.clone(), &table, &ways);
         let spec = spec.unwrap();
         let PortKind::Tunnel(tunnel) = &spec.kind else { panic!("{spec:?}") };

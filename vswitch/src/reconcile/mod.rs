@@ -7,3 +7,4 @@ pub mod loops;
 pub mod mirrors;
 pub mod ofport;
 pub mod plan;
+pub mod ways_out;

@@ -73,12 +73,15 @@ pub enum If {
 #[repr(i32)]
 pub enum Helper {
     MapLookup = 1,
+    SkbStoreBytes = 9,
     VlanPush = 18,
     VlanPop = 19,
     Redirect = 23,
     SkbLoadBytes = 26,
     XdpAdjustHead = 44,
+    SkbAdjustRoom = 50,
     RedirectMap = 51,
+    RedirectNeigh = 152,
 }
 
 /// Somewhere in a program.

@@ -16,6 +16,7 @@ const LINK_CREATE: libc::c_int = 28;
 const MAP_TYPE_ARRAY: u32 = 2;
 const MAPPABLE: u32 = 1 << 10;
 const TCX_INGRESS: u32 = 46;
+const TCX_EGRESS: u32 = 47;
 const BEFORE: u32 = 1 << 3;
 
 /// What a program is for.
@@ -89,10 +90,19 @@ pub fn load(kind: Kind, instructions: &[Instruction], name: &str) -> io::Result<
 
 /// Attaches a classifier before all others on receive (`BPF_TCX_INGRESS`); it stays until the link is closed.
 pub fn link_tcx_ingress(program: BorrowedFd<'_>, ifindex: u32) -> io::Result<OwnedFd> {
+    link_tcx(program, ifindex, TCX_INGRESS)
+}
+
+/// The same for what the host sends by a device (`BPF_TCX_EGRESS`).
+pub fn link_tcx_egress(program: BorrowedFd<'_>, ifindex: u32) -> io::Result<OwnedFd> {
+    link_tcx(program, ifindex, TCX_EGRESS)
+}
+
+fn link_tcx(program: BorrowedFd<'_>, ifindex: u32, attach_type: u32) -> io::Result<OwnedFd> {
     let mut attr = LinkCreate {
         program: program.as_raw_fd().cast_unsigned(),
         target_ifindex: ifindex,
-        attach_type: TCX_INGRESS,
+        attach_type,
         flags: BEFORE,
         relative: 0,
         padding: 0,
