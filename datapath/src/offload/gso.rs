@@ -8,6 +8,7 @@
 //! and so is one that would fall into more than [`MAX_SEGMENTS`], with which a sender could keep the switch busy.
 
 use super::checksum::{self, field_offset, nonzero};
+use super::nested;
 use crate::packet::frame::MAX_HEADERS;
 use crate::packet::{ChecksumState, Frame, Gso, GsoKind, MAX_SEGMENTS, Meta, Pool};
 use crate::switch::verdict::DropReason;
@@ -80,6 +81,8 @@ fn segments_of(frame: &mut Frame, mss: Option<u16>, pool: &mut Pool, out: &mut V
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cut {
     network: Network,
+    /// The packet that carries this one, if it is in a tunnel.
+    carrier: Option<Network>,
     /// Bytes of all headers.
     header_len: usize,
     /// Payload bytes of every segment but the last.
@@ -96,7 +99,13 @@ impl Cut {
     /// How to cut `frame`: as its metadata says, or, for a TCP frame that is no super-frame, into one piece.
     pub(crate) fn of(frame: &Frame) -> Result<Self, DropReason> {
         let bytes = frame.bytes();
-        let network = parse(bytes)?.network(bytes).ok_or(DropReason::Unsegmentable)?;
+        let outermost = parse(bytes)?.network(bytes).ok_or(DropReason::Unsegmentable)?;
+        let (network, carrier) = match frame.meta.gso.map(|gso| gso.kind) {
+            Some(GsoKind::Tunnelled) => {
+                (nested::inside(&outermost, bytes).ok_or(DropReason::Unsegmentable)?, Some(outermost))
+            }
+            _ => (outermost, None),
+        };
         let header_len = network.header_len(bytes).ok_or(DropReason::Unsegmentable)?;
         let (proto, version) = (network.proto, network.version);
         let (fits, size) = match frame.meta.gso {
@@ -104,6 +113,7 @@ impl Cut {
                 match gso.kind {
                     GsoKind::TcpV4 => proto == tcp::PROTOCOL && version == IpVersion::V4,
                     GsoKind::TcpV6 => proto == tcp::PROTOCOL && version == IpVersion::V6,
+                    GsoKind::Tunnelled => proto == tcp::PROTOCOL,
                     GsoKind::Udp => proto == udp::PROTOCOL,
                 },
                 usize::from(gso.size),
@@ -117,7 +127,7 @@ impl Cut {
         let l4 = usize::from(network.l4_offset);
         let repeatable = proto == udp::PROTOCOL || tcp::is_repeatable(&bytes[l4..header_len]);
         let pseudo = pseudo_header(frame, &network)?;
-        Ok(Self { network, header_len, size, pseudo, repeatable, unfinished: false })
+        Ok(Self { network, carrier, header_len, size, pseudo, repeatable, unfinished: false })
     }
 
     /// Leaves the checksums of segments unfinished, with the pseudo-header's sum in their place: the state that they are in.
@@ -181,26 +191,13 @@ impl Cut {
         let to = from + out.len() - self.header_len;
         out[..self.header_len].copy_from_slice(&whole[..self.header_len]);
         out[self.header_len..].copy_from_slice(&whole[from..to]);
-        self.write_ip(i, out);
+        self.carrier.iter().for_each(|carrier| write_ip(carrier, i, out));
+        write_ip(&self.network, i, out);
         let segment = &mut out[usize::from(self.network.l4_offset)..];
         if self.network.proto == tcp::PROTOCOL {
             self.write_tcp(i, to == self.network.end, segment);
         } else {
             self.write_udp(segment);
-        }
-    }
-
-    fn write_ip(&self, i: usize, out: &mut [u8]) {
-        let l3 = usize::from(self.network.l3_offset);
-        let packet_len = out.len() - l3;
-        match self.network.version {
-            IpVersion::V4 => {
-                let header = &mut out[l3..self.network.l4_offset.into()];
-                put16(header, ipv4::TOTAL_LEN, packet_len as u16);
-                put16(header, ipv4::ID, be16(header, ipv4::ID).wrapping_add(i as u16));
-                ipv4::fill_checksum(header);
-            }
-            IpVersion::V6 => put16(out, l3 + ipv6::PAYLOAD_LEN, (packet_len - ipv6::HEADER_LEN) as u16),
         }
     }
 
@@ -229,6 +226,21 @@ impl Cut {
         put16(segment, field, 0);
         let pseudo = self.pseudo?.word(segment.len() as u16);
         Some(if self.unfinished { pseudo.fold() } else { pseudo.and(Sum::of(segment)).complement() })
+    }
+}
+
+/// Writes what differs in the IP header of segment `i`.
+fn write_ip(network: &Network, i: usize, out: &mut [u8]) {
+    let l3 = usize::from(network.l3_offset);
+    let packet_len = out.len() - l3;
+    match network.version {
+        IpVersion::V4 => {
+            let header = &mut out[l3..network.l4_offset.into()];
+            put16(header, ipv4::TOTAL_LEN, packet_len as u16);
+            put16(header, ipv4::ID, be16(header, ipv4::ID).wrapping_add(i as u16));
+            ipv4::fill_checksum(header);
+        }
+        IpVersion::V6 => put16(out, l3 + ipv6::PAYLOAD_LEN, (packet_len - ipv6::HEADER_LEN) as u16),
     }
 }
 

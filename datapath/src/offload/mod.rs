@@ -6,3 +6,4 @@ pub mod checksum;
 pub mod fragment;
 pub mod gro;
 pub mod gso;
+pub(crate) mod nested;

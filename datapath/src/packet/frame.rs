@@ -56,6 +56,8 @@ pub enum GsoKind {
     TcpV4,
     /// TCP over IPv6.
     TcpV6,
+    /// TCP over either in a tunnel (`offload::nested`), which no device takes as it is.
+    Tunnelled,
     /// UDP datagrams of equal size, IPv4 or IPv6 (Linux `UDP_SEGMENT`).
     Udp,
 }

@@ -68,6 +68,7 @@ impl Caps {
             None => true,
             Some(GsoKind::TcpV4 | GsoKind::TcpV6) => self.tso && self.partial_csum,
             Some(GsoKind::Udp) => self.uso && self.partial_csum,
+            Some(GsoKind::Tunnelled) => false,
         };
         whole && (finished || self.partial_csum)
     }
@@ -151,6 +152,7 @@ mod tests {
             (GsoKind::TcpV4, [false, false, true, false, true, false]),
             (GsoKind::TcpV6, [false, false, true, false, true, false]),
             (GsoKind::Udp, [false, false, false, true, true, false]),
+            (GsoKind::Tunnelled, [false; 6]),
         ] {
             meta.gso = Some(Gso { kind, size: 1000, header_len: 54, ecn: false });
             for state in [meta.csum, ChecksumState::Valid] {

@@ -9,6 +9,7 @@
 //! frame before anybody uses them.
 
 use super::Unsupported;
+use crate::offload::nested;
 use crate::packet::{ChecksumState, Frame, Gso, GsoKind, Pool};
 
 /// Bytes of the header.
@@ -66,7 +67,12 @@ fn gso(kind: u8, size: u16, start: u16, ecn: bool, bytes: &[u8]) -> Result<Gso, 
     let (kind, l4_len) = match kind {
         GSO_TCPV4 | GSO_TCPV6 => {
             let data_offset = u16::from(*l4.get(12).ok_or(Unsupported)? >> 4) * 4;
-            (if kind == GSO_TCPV4 { GsoKind::TcpV4 } else { GsoKind::TcpV6 }, data_offset.max(20))
+            let kind = match kind {
+                _ if nested::is_tunnelled(bytes, start) => GsoKind::Tunnelled,
+                GSO_TCPV4 => GsoKind::TcpV4,
+                _ => GsoKind::TcpV6,
+            };
+            (kind, data_offset.max(20))
         }
         GSO_UDP_L4 => (GsoKind::Udp, 8),
         _ => return Err(Unsupported),
@@ -85,7 +91,8 @@ fn encode(frame: &Frame) -> [u8; LEN] {
         None => (GSO_NONE, 0, 0),
         Some(gso) => {
             let kind = match gso.kind {
-                GsoKind::TcpV4 => GSO_TCPV4,
+                // One in a tunnel does not come here: no device takes it.
+                GsoKind::TcpV4 | GsoKind::Tunnelled => GSO_TCPV4,
                 GsoKind::TcpV6 => GSO_TCPV6,
                 GsoKind::Udp => GSO_UDP_L4,
             };

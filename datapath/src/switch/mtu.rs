@@ -126,7 +126,7 @@ fn largest_packet(frame: &Frame, network: &Network) -> usize {
 fn cut_tcp(frame: &mut Frame, network: &Network, len: usize) -> bool {
     match frame.meta.gso.map(|gso| gso.kind) {
         Some(GsoKind::TcpV4 | GsoKind::TcpV6) => gso::limit_segments(frame, len),
-        Some(GsoKind::Udp) => false,
+        Some(GsoKind::Udp | GsoKind::Tunnelled) => false,
         None => gro::become_long(frame, network, len),
     }
 }

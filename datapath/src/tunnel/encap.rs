@@ -90,7 +90,10 @@ pub fn encap_whole(
 /// frame is as it was.
 fn keep_whole(frame: &mut Frame, tunnel: &Tunnel, pool: &mut Pool) -> Option<Encapped> {
     let WayOut { ifindex, source } = tunnel.way_out.filter(|_| tunnel.may_send_whole())?;
-    let gso = frame.meta.gso.filter(|gso| gso.kind != GsoKind::Udp && !frame.meta.outer_may_fragment)?;
+    let gso = frame.meta.gso.filter(|_| !frame.meta.outer_may_fragment)?;
+    if !matches!(gso.kind, GsoKind::TcpV4 | GsoKind::TcpV6) {
+        return None;
+    }
     let cut = Cut::of(frame).ok()?;
     let segments = cut.segments().ok().filter(|&n| n > 1)?;
     let header_len = tunnel.header_len();

@@ -33,6 +33,20 @@ pub const fn header_len(key: TunnelKey, checksum: bool) -> usize {
     BASE_LEN + if checksum { FIELD_LEN } else { 0 } + if key.0 != 0 { FIELD_LEN } else { 0 }
 }
 
+/// Bytes of a header that may stand as it is before every piece of its payload: it has no checksum over that, and no sequence
+/// number.
+#[must_use]
+pub fn repeatable_len(packet: &[u8]) -> Option<usize> {
+    if packet.len() < BASE_LEN {
+        return None;
+    }
+    match be16(packet, 0) {
+        0 => Some(BASE_LEN),
+        KEY => Some(BASE_LEN + FIELD_LEN),
+        _ => None,
+    }
+}
+
 /// Writes the header to the first [`header_len`] bytes of `packet`, whose payload is in its place: a checksum covers it.
 pub fn write_header(packet: &mut [u8], key: TunnelKey, checksum: bool) {
     let len = header_len(key, checksum);

@@ -24,6 +24,8 @@ pub const PROTOCOL: usize = 9;
 pub const CHECKSUM: usize = 10;
 /// Source address; the destination follows.
 pub const SOURCE: usize = 12;
+/// What the payload is called that is such a packet (RFC 2003).
+pub const IN_IP: u8 = 4;
 /// Bytes of one address.
 pub const ADDRESS_LEN: usize = 4;
 

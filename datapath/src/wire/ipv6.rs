@@ -32,3 +32,5 @@ pub const fn is_extension(proto: u8) -> bool {
 pub const SEGMENTS_LEFT: usize = 3;
 /// In a fragment header: offset in units of 8 bytes in the upper 13 bits.
 pub const OFFSET: usize = 2;
+/// What the payload of an IP packet is called that is such a packet (RFC 4213).
+pub const IN_IP: u8 = 41;

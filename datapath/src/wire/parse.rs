@@ -103,12 +103,19 @@ impl Headers {
     #[inline]
     #[must_use]
     pub fn network(&self, bytes: &[u8]) -> Option<Network> {
-        let packet = bytes.get(usize::from(self.l3_offset)..)?;
-        match self.ethertype {
-            ethernet::IPV4 => ipv4_network(packet, self.l3_offset),
-            ethernet::IPV6 => ipv6_network(packet, self.l3_offset),
-            _ => None,
-        }
+        network_at(self.ethertype, self.l3_offset, bytes)
+    }
+}
+
+/// The same of a packet whose place is known.
+#[inline]
+#[must_use]
+pub fn network_at(ethertype: u16, l3_offset: u16, bytes: &[u8]) -> Option<Network> {
+    let packet = bytes.get(usize::from(l3_offset)..)?;
+    match ethertype {
+        ethernet::IPV4 => ipv4_network(packet, l3_offset),
+        ethernet::IPV6 => ipv6_network(packet, l3_offset),
+        _ => None,
     }
 }
 
