@@ -18,7 +18,7 @@ pub fn af_xdp(lab: &Lab) -> Result<Stage, String> {
     let port = |n: u32| format!("--vdev=net_af_xdp{n},iface=p{},start_queue=0,queue_count=1", n + 1);
     // The main thread only prints, now and then, so that it doesn't wait for a key; the other one polls on the first core.
     let environment =
-        format!("--no-huge --in-memory -m 1024 --no-pci --no-telemetry -l 0,1 --main-lcore=1 {} {}", port(0), port(1));
+        format!("--no-huge -m 1024 --no-pci --no-telemetry -l 0,1 --main-lcore=1 {} {}", port(0), port(1));
     let forward = "--forward-mode=io --auto-start --nb-cores=1 --total-num-mbufs=32768 --stats-period=5";
     let mut testpmd = host.spawn(&format!("{program} {environment} -- {forward}"), &lab.dir().join("testpmd.log"));
     eventually("testpmd forwards", || {
