@@ -9,7 +9,8 @@
 
 use crate::time::{Duration, Instant};
 
-/// How long to look again after the last frame.
+/// How long to look again after the last frame. From 5 to 50 µs the rate of small frames, the round trip and the CPU when
+/// idle were the same within the noise of a 2-core machine.
 const LOOK: Duration = Duration::from_micros(20);
 /// How long one way is kept up before it is judged.
 const EPOCH: Duration = Duration::from_millis(5);
