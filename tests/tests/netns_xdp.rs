@@ -55,7 +55,7 @@ fn tcp_flows_between_af_xdp_and_every_other_kind_of_port() {
     let veth = lab.pod("veth", &host, "p2", "10.0.0.2/24");
     let far = lab.pod("far", &beyond, "p3", "10.0.0.3/24");
     host.vsctl("set open_vswitch . other_config:stats-update-interval=100");
-    host.vsctl("add-br br0 -- add-port br0 p1 type=afxdp -- add-port br0 p2");
+    host.vsctl("add-br br0 -- add-port br0 p1 type=afxdp -- add-port br0 p2 io=packet");
     host.vsctl("add-port br0 vx0 type=vxlan key=5 remote_ip=192.0.2.2");
     beyond.vsctl("add-br br0 -- add-port br0 p3");
     beyond.vsctl("add-port br0 vx0 type=vxlan key=5 remote_ip=192.0.2.1");
