@@ -192,6 +192,20 @@ impl Space {
         });
     }
 
+    /// An iperf3 server for one client, which listens by now.
+    ///
+    /// # Panics
+    /// If it does not come to that.
+    #[must_use]
+    pub fn iperf3_server(&self) -> Running {
+        let server = self.spawn("iperf3 --server --one-off", Path::new("/dev/null"));
+        eventually("iperf3's server listens", || {
+            let sockets = self.run("ss -Hltn sport = :5201");
+            if sockets.is_empty() { Err("nobody on port 5201".to_owned()) } else { Ok(()) }
+        });
+        server
+    }
+
     /// Sends TCP for `seconds` to the iperf3 server that it starts at `server`, whose address is `address`. In bit/s, as received.
     ///
     /// # Panics
@@ -213,11 +227,7 @@ impl Space {
 
     /// The same with options of `iperf3 --client`; what iperf3 said, if it fails.
     pub fn try_tcp(&self, server: &Self, address: &str, options: &str) -> Result<f64, String> {
-        let sink = server.spawn("iperf3 --server --one-off", Path::new("/dev/null"));
-        eventually("iperf3's server listens", || {
-            let sockets = server.run("ss -Hltn sport = :5201");
-            if sockets.is_empty() { Err("nobody on port 5201".to_owned()) } else { Ok(()) }
-        });
+        let sink = server.iperf3_server();
         let report = self.try_run(&format!("iperf3 --json --client {address} --connect-timeout 5000 {options}"));
         drop(sink);
         let json: serde_json::Value = serde_json::from_str(&report.stdout).map_err(|e| format!("{e}: {report}"))?;

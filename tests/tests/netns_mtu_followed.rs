@@ -6,7 +6,6 @@
 //!               eth1 ══ other
 //! ```
 
-use std::path::Path;
 use std::time::Instant;
 use vswitch_tests::accounts::check_accounts;
 use vswitch_tests::netns::{Host, Lab, Space};
@@ -108,10 +107,7 @@ impl Way {
 
 fn follow(underlay: &Underlay, options: &str) {
     let Some(way) = Way::open(underlay, options) else { return };
-    let sink = way.pods[1].spawn("iperf3 --server --one-off", Path::new("/dev/null"));
-    eventually("iperf3's server listens", || {
-        if way.pods[1].run("ss -Hltn sport = :5201").is_empty() { Err(String::new()) } else { Ok(()) }
-    });
+    let sink = way.pods[1].iperf3_server();
     let log = way.lab.dir().join("iperf3");
     let mut flow = way.pods[0].spawn("iperf3 --client 10.0.0.2 --bitrate 200M --time 30", &log);
     let [host1, router] = [&*way.hosts[0], &way.router];

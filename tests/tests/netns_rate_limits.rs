@@ -93,10 +93,7 @@ fn set_and_clear_apply_to_running_flows() {
     let Some(lab) = Lab::open() else { return };
     let (host, one, two) = two_pods(&lab);
     host.vsctl("set Open_vSwitch . other_config:stats-update-interval=100");
-    let _sink = two.spawn("iperf3 --server --one-off", Path::new("/dev/null"));
-    eventually("iperf3's server listens", || {
-        if two.run("ss -Hltn sport = :5201").is_empty() { Err("nobody".to_owned()) } else { Ok(()) }
-    });
+    let _sink = two.iperf3_server();
     let _flow = one.spawn("iperf3 --client 10.0.0.2 --time 40", Path::new("/dev/null"));
     let bytes = || counted(&host, "p1", "rx_bytes");
     eventually("the flow runs", || if bytes() > 20_000_000 { Ok(()) } else { Err(format!("{} bytes", bytes())) });

@@ -6,7 +6,6 @@
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 use vswitch_tests::accounts::{check_accounts, check_drops_are, counters};
 use vswitch_tests::netns::{Host, Lab, Space};
@@ -113,10 +112,7 @@ fn workers_come_and_go_under_traffic_and_nothing_is_lost() {
     }
     let before = host.vsctl("fdb show br0");
     let log = lab.dir().join("stream");
-    let _sink = pods[1].spawn("iperf3 --server --one-off", Path::new("/dev/null"));
-    eventually("iperf3's server listens", || {
-        if pods[1].run("ss -Hltn sport = :5201").is_empty() { Err("nobody".to_owned()) } else { Ok(()) }
-    });
+    let _sink = pods[1].iperf3_server();
     // As fast as it can it would overrun the queues of a switch that has no CPU for a while, as any would be.
     let mut stream = pods[0].spawn("iperf3 --client 10.0.0.2 --time 4 --bitrate 300M", &log);
     let ping = pods[2].spawn("ping -n -i 0.01 -c 300 -W 5 10.0.0.4", &lab.dir().join("ping"));

@@ -3,7 +3,6 @@
 
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::time::Duration;
 use vswitch_tests::accounts::{check_accounts, check_drops_are, umem};
 use vswitch_tests::netns::{Host, Lab, Space};
@@ -50,10 +49,7 @@ fn queues(host: &Host, port: &str) -> Vec<(u64, u64)> {
 
 /// An iperf3 client's report, of a server that ends with it.
 fn iperf(from: &Space, server: &Space, address: &str, options: &str) -> Value {
-    let _server = server.spawn("iperf3 --server --one-off", Path::new("/dev/null"));
-    eventually("iperf3's server listens", || {
-        if server.run("ss -Hltn sport = :5201").is_empty() { Err("nobody".to_owned()) } else { Ok(()) }
-    });
+    let _server = server.iperf3_server();
     let report = from.run(&format!("iperf3 --json --client {address} --connect-timeout 5000 {options}"));
     serde_json::from_str(&report).expect("JSON")
 }
@@ -120,10 +116,7 @@ fn workers_come_and_go_under_traffic_and_nothing_is_lost() {
     let (host, one, two) = two_pods(&lab);
     one.reaches("10.0.0.2");
     let log = lab.dir().join("stream");
-    let _sink = two.spawn("iperf3 --server --one-off", Path::new("/dev/null"));
-    eventually("iperf3's server listens", || {
-        if two.run("ss -Hltn sport = :5201").is_empty() { Err("nobody".to_owned()) } else { Ok(()) }
-    });
+    let _sink = two.iperf3_server();
     let mut stream = one.spawn("iperf3 --client 10.0.0.2 --time 5 --parallel 4 --bitrate 10M --bidir", &log);
     // Each of another flow, so that some come by either queue.
     let mut pings: Vec<_> = (0..8)

@@ -325,9 +325,7 @@ impl Daemon {
             self.network.find_routes(paths(&self.config).collect::<Vec<_>>()).await;
             self.network.find_far_ends(self.config.interfaces().map(|(_, i)| i.name.as_str())).await;
             wanted = desired(&self.config, self.network.links(), self.network.routes());
-            if !self.network.routes().is_empty() {
-                self.network.ask_host_rules();
-            }
+            self.network.follow_host_rules(wanted.may_send_whole());
             let (links, routes) = (self.network.links(), self.network.routes());
             wanted.set_ways_out(&self.config, links, routes, self.network.host_rules());
             wanted.keep_moved(&self.config, self.network.links(), |spec| self.applier.has_as(spec));

@@ -3,9 +3,9 @@
 //! The kernel writes the outer IP header. It hands IPv4 packets over with theirs, reassembled, and IPv6 packets without;
 //! every program with such a socket gets a copy of every packet. Each packet is sent and received by itself, and TCP
 //! segments are merged as far as they come in one batch; but TCP super-frames leave whole where the kernel can cut them
-//! ([`super::tunnel_gso`]), and arrive whole where nobody had to. Giving up the CPU before
-//! each receive call makes batches larger (measured: 30 % less CPU a byte for the receiver), but beside busy programs it
-//! costs two thirds of the throughput, so a call takes what there is.
+//! ([`super::tunnel_gso`]), and arrive whole where nobody had to. Giving up the CPU before each receive call makes batches
+//! larger (measured: 30 % less CPU a byte for the receiver), but beside busy programs it costs two thirds of the
+//! throughput, so a call takes what there is.
 //!
 //! One worker receives; every other one sends by a socket of its own, whose copies of what arrives are not kept.
 //!
@@ -50,8 +50,7 @@ pub struct RawIpHandle {
 impl RawIp {
     /// Opens the socket for an IP protocol in the caller's network namespace.
     pub fn open(protocol: u8, ipv6: bool) -> Result<(Self, RawIpHandle, Status), OpenError> {
-        let sockets = RawProtocol::new(protocol.into()).map(Protocol::from_raw).ok_or(io::ErrorKind::InvalidInput);
-        let sockets = sockets.map_err(io::Error::from).and_then(|protocol| {
+        let sockets = number(protocol).and_then(|protocol| {
             let receiving = socket(SocketType::RAW, Some(protocol), ipv6)?;
             if ipv6 {
                 underlay::prepare_receiving(receiving.as_fd(), ipv6)?;
@@ -82,13 +81,7 @@ impl RawIpHandle {
     /// The same for a worker that only sends.
     pub fn sender(&self) -> Result<RawIp, OpenError> {
         let Self { protocol, ipv6, .. } = *self;
-        let number = RawProtocol::new(protocol.into()).map(Protocol::from_raw).ok_or(io::ErrorKind::InvalidInput);
-        let sender = number.map_err(io::Error::from).and_then(|number| {
-            let fd = socket(SocketType::RAW, Some(number), ipv6)?;
-            // One packet fills it, and from then on it gets no copies.
-            set_option(fd.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, 0)?;
-            Sender::new(vec![fd], ipv6)
-        });
+        let sender = number(protocol).and_then(|number| Sender::new(vec![deaf_socket(number, ipv6)?], ipv6));
         let super_frames = || self.gso.as_ref().map(TunnelGso::sender).transpose();
         let opened = sender.and_then(|sender| Ok((sender, super_frames()?)));
         let ((sender, super_frames), receiver) = (opened.map_err(error(protocol, ipv6))?, Receiver::new());
@@ -122,11 +115,20 @@ fn error(protocol: u8, ipv6: bool) -> impl FnOnce(io::Error) -> OpenError {
 /// it belongs to a raw socket that asks for errors (net/ipv6/raw.c, `rawv6_err`); one that sends must not ask, or an error
 /// of one packet would fail the next.
 fn learning_socket(protocol: Protocol) -> io::Result<OwnedFd> {
-    let fd = socket(SocketType::RAW, Some(protocol), true)?;
+    let fd = deaf_socket(protocol, true)?;
     set_option(fd.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1)?;
-    // One packet fills it, and from then on it gets no copies.
+    Ok(fd)
+}
+
+/// A socket that one packet fills, and that gets no copies from then on.
+fn deaf_socket(protocol: Protocol, ipv6: bool) -> io::Result<OwnedFd> {
+    let fd = socket(SocketType::RAW, Some(protocol), ipv6)?;
     set_option(fd.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, 0)?;
     Ok(fd)
+}
+
+fn number(protocol: u8) -> io::Result<Protocol> {
+    RawProtocol::new(protocol.into()).map(Protocol::from_raw).ok_or_else(|| io::ErrorKind::InvalidInput.into())
 }
 
 /// Completes a received IPv4 packet, whose IP header comes off. It tells what other sockets have to ask the kernel for,

@@ -39,6 +39,8 @@ pub struct Network {
     routes: Routes,
     routes_stale: bool,
     host_rules: Option<String>,
+    /// Whether anybody cares for these.
+    follows_host_rules: bool,
     spaces: Spaces,
     /// The veth whose other end was asked for last.
     last_far_end: u32,
@@ -54,8 +56,19 @@ impl Network {
         let links = dump(&handle).await?;
         let ethtool = Ethtool::open().map_err(|e| warn!("link_speed and duplex of interfaces stay empty: {e}")).ok();
         let (routes, spaces) = (Routes::new(), Spaces::default());
-        let (routes_stale, host_rules, last_far_end) = (true, None, 0);
-        Ok(Network { handle, requests, watch, ethtool, links, routes, routes_stale, host_rules, spaces, last_far_end })
+        Ok(Network {
+            handle,
+            requests,
+            watch,
+            ethtool,
+            links,
+            routes,
+            routes_stale: true,
+            host_rules: None,
+            follows_host_rules: false,
+            spaces,
+            last_far_end: 0,
+        })
     }
 
     /// Links and addresses.
@@ -86,7 +99,7 @@ impl Network {
                     changed |= !self.routes.is_empty();
                 }
                 Event::Message(m) => changed |= self.links.apply(&m),
-                Event::HostRules => changed |= !self.routes.is_empty() && self.ask_host_rules(),
+                Event::HostRules => changed |= self.follows_host_rules && self.ask_host_rules(),
                 Event::Lost => lost = true,
             }
         }
@@ -123,14 +136,22 @@ impl Network {
         self.routes_stale = false;
     }
 
-    /// What else has a say in what the host sends to the ends of tunnels, as [`Network::ask_host_rules`] last heard.
+    /// What else has a say in what the host sends to the ends of tunnels, as last heard ([`Network::follow_host_rules`]).
     #[must_use]
     pub fn host_rules(&self) -> Option<&str> {
         self.host_rules.as_deref()
     }
 
-    /// Asks for that; whether it has changed.
-    pub fn ask_host_rules(&mut self) -> bool {
+    /// Asks for that now and whenever it changes, as long as somebody cares.
+    pub fn follow_host_rules(&mut self, somebody_cares: bool) {
+        self.follows_host_rules = somebody_cares;
+        if somebody_cares {
+            self.ask_host_rules();
+        }
+    }
+
+    /// Asks for it; whether it has changed.
+    fn ask_host_rules(&mut self) -> bool {
         let now = host_rules::on_the_way_out();
         std::mem::replace(&mut self.host_rules, now.clone()) != now
     }

@@ -11,9 +11,15 @@ use std::net::IpAddr;
 /// The loopback device, by which they leave the switch.
 const LOOPBACK: u32 = 1;
 /// Where an interface's status tells who cuts super-frames.
-pub const SEGMENTATION: &str = "segmentation";
+const SEGMENTATION: &str = "segmentation";
 
 impl Desired {
+    /// Whether there are tunnels that can send super-frames whole, if nothing is in the way.
+    #[must_use]
+    pub fn may_send_whole(&self) -> bool {
+        self.specs.ports.values().any(|spec| matches!(&spec.kind, PortKind::Tunnel(tunnel) if tunnel.may_send_whole()))
+    }
+
     /// Has tunnels send super-frames whole that can; `rules` is what would not see them.
     pub fn set_ways_out(&mut self, config: &Config, links: &LinkTable, routes: &Routes, rules: Option<&str>) {
         for (_, interface) in config.interfaces() {
